@@ -1,0 +1,175 @@
+"""Everything that can be heard: one frozen class for each, with units in the field names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kiqpy.job import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that has happened. `name` is what `attach` takes."""
+
+    name: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted(Event):
+    """A run begins; nothing is settled yet."""
+
+    name: ClassVar[str] = "job.started"
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class JobSuccess(Event):
+    """The job returned, and that is durable."""
+
+    name: ClassVar[str] = "job.success"
+    job: Job
+    took_s: float
+    waited_s: float | None  # enqueue to start
+
+
+@dataclass(frozen=True, slots=True)
+class JobAborted(Event):
+    """The job ended without having been done: expired, discarded, halted."""
+
+    name: ClassVar[str] = "job.aborted"
+    job: Job
+    reason: str
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobSnoozed(Event):
+    """The job asked to be run again later; no retry was used."""
+
+    name: ClassVar[str] = "job.snoozed"
+    job: Job
+    in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailure(Event):
+    """The job failed. `retry_in_s` None: no further try."""
+
+    name: ClassVar[str] = "job.failure"
+    job: Job
+    error: BaseException
+    took_s: float
+    retry_in_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobDead(Event):
+    """The job went to the dead set; `job` is None when its bytes could not be read."""
+
+    name: ClassVar[str] = "job.dead"
+    job: Job | None
+    error: BaseException
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JobStopped(Event):
+    """A run is over, whichever way; always the last event of a run."""
+
+    name: ClassVar[str] = "job.stopped"
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class JobFenced(Event):
+    """A result came too late: the job had been given to another process, nothing was changed."""
+
+    name: ClassVar[str] = "job.fenced"
+    job: Job | None
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecovered(Event):
+    """A dead process's job was put back into its queue (`poison`: into the dead set)."""
+
+    name: ClassVar[str] = "job.recovered"
+    jid: str
+    queue: str
+    count: int
+    poison: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobSwallowedCancel(Event):
+    """A job went on after it was cancelled; its slot stays taken until it ends."""
+
+    name: ClassVar[str] = "job.swallowed_cancel"
+    job: Job
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FlushFailed(Event):
+    """The client can't reach the store; jobs are kept in memory. Told once an outage."""
+
+    name: ClassVar[str] = "flush.failed"
+    error: str
+    buffered: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlushRestored(Event):
+    """The client reaches the store again."""
+
+    name: ClassVar[str] = "flush.restored"
+    away_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRestarted(Event):
+    """One of kiqpy's own stages raised; its queue started anew, the others did not notice."""
+
+    name: ClassVar[str] = "queue.restarted"
+    queue: str
+    error: str
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReporterDetached(Event):
+    """A reporter raised too often or hung; it hears nothing more, jobs are not affected."""
+
+    name: ClassVar[str] = "reporter.detached"
+    reporter: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStarted(Event):
+    name: ClassVar[str] = "process.started"
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessQuiet(Event):
+    """No more jobs are claimed."""
+
+    name: ClassVar[str] = "process.quiet"
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStopped(Event):
+    name: ClassVar[str] = "process.stopped"
+    identity: str
+    released: int  # jobs pushed back because they outlasted the grace
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLapsed(Event):
+    """Heartbeats failed for longer than the lease: others may take this process's jobs."""
+
+    name: ClassVar[str] = "process.lease_lapsed"
+    identity: str

@@ -1,0 +1,236 @@
+"""Where every job begins and ends: Sidekiq's JSON payload, read strictly and changed sparingly.
+
+A payload that passes through kiqpy keeps each field it came with, known or not. When a retry or a
+rescue must change a few fields, the text of all others is spliced in unchanged, `args` above all:
+Ruby's 30-digit integers and another client's spacing come out as they went in.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from json.decoder import scanstring
+from typing import Any, Final, NamedTuple, NoReturn, final
+
+from kiqpy.errors import ArgumentError, DecodeError
+
+MAX_DEPTH: Final = 64  # Ruby stops at 100, cjson at 1,000, Python's own stack at about 1,000
+_SMALLEST, _LARGEST = -(2**63), 2**64 - 1
+_SPACE = re.compile(r"[ \t\n\r]*")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+class Claim(NamedTuple):
+    """A job that this process owns until it is settled: its exact bytes, and under which id."""
+
+    queue: str
+    delivery: int
+    raw: bytes
+
+
+@final
+class Job:
+    """One Sidekiq payload: the decoded object, typed views of it, every unknown field kept.
+
+    `Job("Ruby::Worker", [1], queue="ruby")` needs no Python worker. Further keyword arguments
+    become payload fields as they are. `jid` is given by the client when the job is enqueued,
+    unless you choose one. `in_s` (seconds from then) or `at_s` (epoch seconds) postpone it.
+    Raises ArgumentError when an argument can't travel as JSON.
+    """
+
+    __slots__ = ("at_s", "in_s", "payload")
+
+    def __init__(
+        self,
+        class_: str,
+        args: Sequence[Any] = (),
+        *,
+        queue: str = "default",
+        retry: bool | int = True,
+        in_s: float | None = None,
+        at_s: float | None = None,
+        **fields: Any,
+    ) -> None:
+        args = list(args)
+        check_args(args)
+        self.payload: dict[str, Any] = {
+            "class": class_, "args": args, "queue": queue, "retry": retry, **fields,
+        }  # fmt: skip
+        self.in_s = in_s
+        self.at_s = at_s
+
+    @classmethod
+    def from_payload(cls, payload: dict[str, Any]) -> Job:
+        """Wrap an already decoded payload, unchecked and uncopied."""
+        job = cls.__new__(cls)
+        job.payload = payload
+        job.in_s = job.at_s = None
+        return job
+
+    @property
+    def jid(self) -> str:
+        return str(self.payload.get("jid") or "")
+
+    @property
+    def class_(self) -> str:
+        return str(self.payload["class"])
+
+    @property
+    def args(self) -> list[Any]:
+        args: list[Any] = self.payload["args"]
+        return args
+
+    @property
+    def queue(self) -> str:
+        return str(self.payload.get("queue") or "default")
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first run, 2 for the first retry; starts after a crash do not count."""
+        return self.retry_count + 2
+
+    @property
+    def retry_count(self) -> int:
+        """Failures so far less one, as Sidekiq counts: -1 before the first."""
+        return _whole(self.payload.get("retry_count"), -1)
+
+    @property
+    def recovered(self) -> int:
+        """How often the job was started again because its process had died."""
+        return _whole(self.payload.get("recovered"), 0)
+
+    @property
+    def enqueued_at(self) -> float | None:
+        """Epoch seconds of the last push to a queue, whichever unit the writer used."""
+        return seconds(self.payload.get("enqueued_at"))
+
+    @property
+    def expires_at(self) -> float | None:
+        """Epoch seconds after which the job is not started any more."""
+        return seconds(self.payload.get("expires_at"))
+
+    def copy(self) -> Job:
+        """A job of its own: changing its fields leaves this one alone."""
+        twin = Job.from_payload(dict(self.payload))
+        twin.in_s, twin.at_s = self.in_s, self.at_s
+        return twin
+
+    def __repr__(self) -> str:
+        return f"<Job {self.class_} jid={self.jid or None} queue={self.queue}>"
+
+
+def _whole(value: object, otherwise: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
+
+
+def seconds(stamp: object) -> float | None:
+    """A payload's time as epoch seconds: Sidekiq 8 writes integer ms, 6 and 7 float seconds."""
+    if isinstance(stamp, bool) or not isinstance(stamp, int | float):
+        return None
+    return stamp / 1000 if isinstance(stamp, int) and stamp > 1e11 else float(stamp)
+
+
+def decode(raw: bytes) -> Job:
+    """The job in `raw`, or DecodeError with the reason; never anything else."""
+    try:
+        payload = _decoder.decode(raw.decode())
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"not JSON: {error}", raw) from None
+    if not isinstance(payload, dict):
+        raise DecodeError("not a JSON object", raw)
+    name, args = payload.get("class"), payload.get("args")
+    if not isinstance(name, str) or not name:
+        raise DecodeError("no class name", raw)
+    if not isinstance(args, list):
+        raise DecodeError("args is not an array", raw)
+    return Job.from_payload(payload)
+
+
+def encode(payload: Mapping[str, Any]) -> bytes:
+    """The payload as strict, compact UTF-8 JSON; ArgumentError names what does not fit."""
+    try:
+        return _encoder.encode(payload).encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ArgumentError(f"the job can't be written as JSON: {error}") from None
+
+
+def amend(raw: bytes, changes: Mapping[str, Any], drop: Sequence[str] = ()) -> bytes:
+    """`raw` with some fields set or dropped and the text of all others exactly as it was.
+
+    `raw` must have passed `decode`. Of a field written twice the last one stays, as when reading.
+    """
+    fields = split(raw.decode())
+    fields.update({name: _encoder.encode(value) for name, value in changes.items()})
+    kept = (f"{json.dumps(k)}:{v}" for k, v in fields.items() if k not in drop)
+    return ("{" + ",".join(kept) + "}").encode()
+
+
+def split(text: str) -> dict[str, str]:
+    """Each top-level field of a JSON object with the text of its value."""
+    fields: dict[str, str] = {}
+    at = _skip(text, _skip(text, 0) + 1)
+    while text[at] == '"':
+        name, at = scanstring(text, at + 1)
+        start = _skip(text, _skip(text, at) + 1)
+        _, end = _decoder.raw_decode(text, start)
+        fields[name] = text[start:end]
+        at = _skip(text, end)
+        at = _skip(text, at + 1) if text[at] == "," else at
+    return fields
+
+
+def _skip(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
+
+
+def check_args(args: Sequence[Any], names: Sequence[str] = ()) -> None:
+    """Refuse, by name, what would not arrive as it left: see `SPEC` 3, strict arguments."""
+    for n, value in enumerate(args):
+        if type(value) in (str, int, float, bool, type(None), list, dict):
+            fault = _fault(value, 1)
+        else:
+            fault = _kind(value)
+        if fault:
+            name = repr(names[n]) if n < len(names) else f"number {n + 1}"
+            raise ArgumentError(f"argument {name} {fault}")
+
+
+def _fault(value: object, depth: int) -> str | None:
+    if depth > MAX_DEPTH:
+        return f"is nested deeper than {MAX_DEPTH} levels: pass a flatter value"
+    if isinstance(value, str):
+        return _SURROGATE.search(value) and "holds a lone surrogate: not valid UTF-8" or None
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return None if _SMALLEST <= value <= _LARGEST else "does not fit 64 bits: pass a string"
+    if isinstance(value, float):
+        return None if value - value == 0 else f"is {value}, which JSON has no word for"
+    return _nested(value, depth)
+
+
+def _nested(value: object, depth: int) -> str | None:
+    if type(value) is list:
+        return next(filter(None, (_fault(item, depth + 1) for item in value)), None)
+    if type(value) is dict:
+        if not all(isinstance(key, str) for key in value):
+            return "has a key that is not a string: JSON objects have string keys"
+        return _nested([*value.keys(), *value.values()], depth)
+    return _kind(value)
+
+
+def _kind(value: object) -> str:
+    return (
+        f"is a {type(value).__qualname__}: jobs carry JSON only "
+        "(str, int, float, bool, None, list, dict with string keys)"
+    )

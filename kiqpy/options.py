@@ -1,0 +1,150 @@
+"""What a worker may declare: one frozen table of options, checked when it is written down."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, cast
+
+from kiqpy.errors import ConfigError
+from kiqpy.job import Job
+from kiqpy.outcome import Discard, Kill
+
+QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+Backoff = Callable[[int, BaseException, Job], "float | Discard | Kill | type[Discard | Kill]"]
+Executor = Literal["async", "thread", "process"]
+
+_LATER: Final = {
+    "unique_for": "unique jobs", "unique_until": "unique jobs", "unique_by": "unique jobs",
+    "retry_for": "time-limited retries", "retry_queue": "retry queues", "backtrace": "backtraces",
+    "local": "local jobs", "result_ttl": "results", "max_concurrency": "limits per worker",
+}  # fmt: skip
+_RENAMED: Final = {
+    "max_retries": "retry", "max_attempts": "retry", "retries": "retry",
+    "queue_name": "queue", "priority": "queue", "time_limit": "timeout", "delay": "in_",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """A worker's options. Durations are seconds; None means "as the app says"."""
+
+    queue: str = "default"
+    retry: bool | int | None = None  # True: 25 times, False: never and not kept, 0: dead at once
+    dead: bool = True  # keep the job in the dead set when its retries are used up
+    backoff: str | Backoff | None = None
+    timeout: float | None = None
+    expires_in: float | None = None
+    tags: tuple[str, ...] = ()
+    name: str | None = None  # the class name on the wire; default: the worker's own
+    aliases: tuple[str, ...] = ()  # former names, still understood
+    executor: Executor | None = None  # default: async for `async def`, else thread
+
+
+def options(given: Mapping[str, Any], base: Options | None = None) -> Options:
+    """Options from what a user wrote, on top of `base`; ConfigError names the wrong one."""
+    known = [field.name for field in fields(Options)]
+    for name in given:
+        refuse_unknown(name, known, _LATER, _RENAMED, "worker option")
+    values = {name: _CHECKS.get(name, _as_is)(name, value) for name, value in given.items()}
+    inherited = {name: getattr(base, name) for name in known} if base else {}
+    return Options(**{**inherited, **values})
+
+
+def refuse_unknown(
+    name: str,
+    known: Iterable[str],
+    later: Mapping[str, str],
+    renamed: Mapping[str, str],
+    kind: str,
+) -> None:
+    """ConfigError for a name that is not in `known`, with the nearest that is."""
+    known = list(known)
+    if name in known:
+        return
+    if name in later:
+        raise ConfigError(f"{kind} {name!r}: {later[name]} come in a later version of kiqpy")
+    near = [renamed[name]] if name in renamed else difflib.get_close_matches(name, known, 1, 0.5)
+    hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(known))
+    raise ConfigError(f"unknown {kind} {name!r}; {hint}")
+
+
+def queue_name(name: object) -> str:
+    """`name`, if it can be a queue's: what Sidekiq's web pages can show, too."""
+    if not isinstance(name, str) or not QUEUE_NAME.fullmatch(name):
+        raise ConfigError(
+            f"queue name {name!r}: use 1 to 128 of the characters A-Z a-z 0-9 _ . : -"
+        )
+    return name
+
+
+def duration(name: str, value: object, *, least: float = 0.0) -> float:
+    """Seconds from a number or a timedelta; ConfigError when negative or no duration."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise ConfigError(f"{name}={value!r}: give seconds (a number) or a timedelta")
+    if value < least:
+        raise ConfigError(f"{name}={value!r}: must be at least {least:g} seconds")
+    return float(value)
+
+
+def instant(name: str, value: object) -> float:
+    """Epoch seconds from an aware datetime or a number; naive datetimes are refused."""
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise ConfigError(
+                f"{name}={value!r} has no time zone: use datetime.now(timezone.utc) or add tzinfo"
+            )
+        return value.timestamp()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{name}={value!r}: give an aware datetime or epoch seconds")
+    if not 0 <= value < 1e11:
+        raise ConfigError(f"{name}={value!r}: epoch seconds expected (is it milliseconds?)")
+    return float(value)
+
+
+def retry_limit(name: str, value: object) -> bool | int:
+    """True, False, or how many retries."""
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, int) or value < 0:
+        raise ConfigError(f"{name}={value!r}: give True (25 times), False, or a number of retries")
+    return value
+
+
+def _as_is(_name: str, value: object) -> object:
+    return value
+
+
+def _maybe_duration(name: str, value: object) -> float | None:
+    return None if value is None else duration(name, value)
+
+
+def _words(name: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigError(f"{name}={value!r}: give a list of strings")
+    words = tuple(cast("Iterable[object]", value))
+    if not all(isinstance(word, str) for word in words):
+        raise ConfigError(f"{name}={value!r}: give a list of strings")
+    return cast("tuple[str, ...]", words)
+
+
+def _executor(name: str, value: object) -> object:
+    if value not in ("async", "thread", "process", None):
+        raise ConfigError(f'{name}={value!r}: give "async", "thread" or "process"')
+    return value
+
+
+_CHECKS: Final[Mapping[str, Callable[[str, Any], object]]] = {
+    "queue": lambda _name, value: queue_name(value),
+    "retry": lambda name, value: None if value is None else retry_limit(name, value),
+    "timeout": _maybe_duration,
+    "expires_in": _maybe_duration,
+    "tags": _words,
+    "aliases": _words,
+    "executor": _executor,
+}

@@ -1,0 +1,202 @@
+"""The only way to the outside world: what is asked of a store, and in which values.
+
+A `Store` is one process's half of the protocol. Verbs are batch-first; no backend type appears.
+Every verb may raise `StoreUnavailable`: then the same call may be made again, and whatever the
+lost call did or did not do comes out right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
+
+from kiqpy.job import Claim, Job
+from kiqpy.outcome import Lock, Verdict
+
+T = TypeVar("T")
+Place = Literal["schedule", "retry", "dead"]
+
+
+class Parcel(NamedTuple):
+    """One job on its way into the store; its bytes are frozen."""
+
+    queue: str
+    jid: str
+    payload: bytes
+    in_s: float | None = None  # due so long after the frame was made
+    at_s: float | None = None  # due at this epoch second
+    lock: Lock | None = None
+
+
+class Frame(NamedTuple, Generic[T]):
+    """Items under one sequence number, never re-composed: sending it twice counts once."""
+
+    source: str  # who numbers: a client's nonce, or the queue whose claims are settled
+    sequence: int
+    items: Sequence[T]
+    made_at: float = 0.0  # monotonic seconds of the sender
+    atomic: bool = False  # all items or none
+
+
+class Pushed(NamedTuple):
+    """What became of one parcel; `detail` is the holder's jid, or why it was refused."""
+
+    state: Literal["queued", "scheduled", "duplicate", "refused"]
+    detail: str = ""
+
+
+class Promotion(NamedTuple):
+    """How many due jobs were moved (and buried as unreadable), and when the next one is due."""
+
+    moved: int
+    buried: int
+    next_in_s: float | None
+
+
+class Pulse(NamedTuple):
+    """What a process says of itself at each heartbeat; `info` is Sidekiq's JSON."""
+
+    info: str
+    concurrency: int
+    quiet: bool
+    busy: int
+    work: dict[str, str]  # delivery -> Sidekiq's JSON about a running job
+    rss_kb: int
+    queues: tuple[str, ...]
+    lease_s: float
+
+
+class Orders(NamedTuple):
+    """What a heartbeat brings back: a signal's name, and what the store holds for each queue."""
+
+    signal: str | None = None
+    held: dict[str, int] = {}  # noqa: RUF012  # jobs in the private hash; never changed
+    inbox: dict[str, int] = {}  # noqa: RUF012
+
+
+class Rescued(NamedTuple):
+    """One job of a dead process, back in its queue or, as poison, in the dead set."""
+
+    jid: str
+    queue: str
+    recoveries: int
+    poison: bool
+
+
+class Sweep(NamedTuple):
+    """What one rescue pass did; `suspects`: processes that must be looked at again soon."""
+
+    rescued: Sequence[Rescued]
+    suspects: int
+
+
+class Entry(NamedTuple):
+    """One job at rest, with its score where the place has scores."""
+
+    job: Job | None
+    raw: bytes
+    score: float | None = None
+
+
+class Intake(Protocol):
+    """Where jobs come in."""
+
+    async def push(self, frame: Frame[Parcel]) -> list[Pushed]:
+        """Make a frame durable, exactly once however often it is sent; one result each.
+
+        Raises: StoreUnavailable: send the same frame again.  StoreRefused: nothing was stored.
+        """
+        ...
+
+
+class Source(Protocol):
+    """Where jobs are claimed and settled."""
+
+    async def wait(self, queue: str, timeout_s: float) -> None:
+        """Return when the queue may hold a job, after `timeout_s`, or at `unwait`. Owns nothing.
+
+        Cancel: safe; what arrives meanwhile is found by the next `fetch`.
+        """
+        ...
+
+    async def unwait(self, queue: str) -> None:
+        """End a wait and give back what it may have received."""
+        ...
+
+    async def fetch(self, queue: str, limit: int) -> list[Claim]:
+        """Claim up to `limit` jobs, oldest first.
+
+        Each moves to this process's private hash in the same step: a crash loses nothing. What a
+        lost reply left there is returned by the next call.
+        Raises: LeaseLost, QueuePaused: nothing moved.  StoreUnavailable: call again.
+        """
+        ...
+
+    def frame(self, queue: str, verdicts: Sequence[Verdict]) -> Frame[Verdict]:
+        """Number a batch of verdicts. One frame of a queue at a time may be under way."""
+        ...
+
+    async def settle(self, frame: Frame[Verdict]) -> list[bool]:
+        """Carry out verdicts; False for each claim that this process no longer owns.
+
+        A False verdict has changed nothing at all (fencing). Sending the frame again is safe.
+        """
+        ...
+
+    async def holding(self, queue: str) -> list[Claim]:
+        """All claims that the store has on record for this process and queue."""
+        ...
+
+
+class Upkeep(Protocol):
+    """What must happen by time."""
+
+    async def promote(self, limit: int) -> Promotion:
+        """Move up to `limit` due jobs of schedule and retry set each into their queues."""
+        ...
+
+    def beat(self, pulse: Pulse) -> Orders:
+        """Renew lease and membership. Blocks: called from the heartbeat's own thread."""
+        ...
+
+    def trusted(self) -> bool:
+        """Whether the lease is surely still this process's, by its own clock."""
+        ...
+
+    async def rescue(self) -> Sweep:
+        """Return the jobs of processes that are surely dead to the heads of their queues."""
+        ...
+
+    async def leave(self) -> None:
+        """Give up lease and membership of the process list; claims must be settled before."""
+        ...
+
+
+class Census(Protocol):
+    """What there is; all of it bounded."""
+
+    async def sizes(self, queues: Sequence[str]) -> dict[str, int]:
+        """Length of each named queue, and of schedule, retry and dead under those names."""
+        ...
+
+    async def page(self, place: Place, start: int, count: int) -> list[Entry]:
+        """Entries of a set by rank, soonest first."""
+        ...
+
+    async def queue_page(self, queue: str, start: int, count: int) -> list[Entry]:
+        """Jobs of a queue, next one first."""
+        ...
+
+
+class Store(Intake, Source, Upkeep, Census, Protocol):
+    """All of it, plus its own beginning and end."""
+
+    ident: str
+
+    async def open(self) -> None:
+        """Prove that the store answers. Raises StoreUnavailable or StoreRefused with the fix."""
+        ...
+
+    async def close(self) -> None:
+        """Drop all connections. Idempotent."""
+        ...

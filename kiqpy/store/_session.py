@@ -1,0 +1,252 @@
+"""A process's half of the protocol: delivery ids, doubt after a lost reply, trust in the lease.
+
+The other half is a `Backend`: steps that are atomic where the data lives. Everything that makes a
+lost or late reply harmless is here, once, for every backend, and so are tested together:
+
+* A fetch reserves its delivery ids before it is sent. If no answer comes, the next fetch first
+  asks what those ids hold and raises the *floor*, so that the lost fetch, should it still be on
+  its way, is refused when it arrives.
+* A settle carries a sequence number; the backend answers a repeated number from its notes, so
+  that our own lost reply is never mistaken for a fence.
+* A lease is trusted from the moment its heartbeat was *sent*, not answered.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, final
+
+from kiqpy.clock import Clock
+from kiqpy.errors import DecodeError, LeaseLost, QueuePaused
+from kiqpy.job import Claim, Job, amend, decode
+from kiqpy.outcome import Verdict
+from kiqpy.policy import recover
+from kiqpy.store import (
+    Entry,
+    Frame,
+    Orders,
+    Parcel,
+    Place,
+    Promotion,
+    Pulse,
+    Pushed,
+    Rescued,
+    Sweep,
+)
+
+_PAGE = 100  # items a mover takes in one atomic step: well under 5 ms of the server's time
+_MARGIN_S = 2.0  # trust ends this long before the lease does
+
+
+class Due(NamedTuple):
+    """The store's time, due members of a set, and its next score not yet due."""
+
+    now: float
+    members: Sequence[bytes]
+    next_at: float | None
+
+
+class Move(NamedTuple):
+    """A due member, its new bytes, and where they go; no queue: unreadable, to the dead set."""
+
+    member: bytes
+    queue: str | None
+    payload: bytes
+
+
+class Orphan(NamedTuple):
+    """What a dead process held under one delivery id, as it goes back."""
+
+    delivery: int
+    payload: bytes
+    poison: bool
+
+
+class Suspect(NamedTuple):
+    """A process and queue whose lease is gone; `confirmed`: it is surely dead."""
+
+    ident: str
+    queue: str
+    confirmed: bool
+
+
+class Backend(Protocol):
+    """Steps that happen wholly or not at all, where the data is. Bound to one process's ident."""
+
+    ident: str
+
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+    async def push(self, frame: Frame[Parcel], age_s: float) -> list[Pushed]: ...
+    async def wait(self, queue: str, timeout_s: float) -> None: ...
+    async def unwait(self, queue: str) -> None: ...
+    async def fetch(self, queue: str, limit: int, first: int) -> list[bytes]: ...
+    async def recover(self, queue: str, first: int, last: int) -> dict[int, bytes]: ...
+    async def settle(self, frame: Frame[Verdict]) -> list[bool]: ...
+    async def holding(self, ident: str, queue: str) -> dict[int, bytes]: ...
+    async def due(self, place: Place, limit: int) -> Due: ...
+    async def promote(self, place: Place, moves: Sequence[Move]) -> int: ...
+    async def suspects(self) -> list[Suspect]: ...
+    async def rescue(self, suspect: Suspect, orphans: Sequence[Orphan]) -> set[int]: ...
+    def beat(self, pulse: Pulse) -> Orders: ...
+    async def leave(self) -> None: ...
+    async def sizes(self, queues: Sequence[str]) -> dict[str, int]: ...
+    async def page(self, place: Place, start: int, count: int) -> list[tuple[bytes, float]]: ...
+    async def queue_page(self, queue: str, start: int, count: int) -> list[bytes]: ...
+
+
+@final
+class Session:
+    """A `Store` over any `Backend`."""
+
+    def __init__(self, backend: Backend, clock: Clock, places: Sequence[Place] = ()) -> None:
+        self.ident = backend.ident
+        self._backend = backend
+        self._clock = clock
+        self._places = tuple(places)
+        self._next: defaultdict[str, int] = defaultdict(lambda: 1)
+        self._doubt: dict[str, tuple[int, int]] = {}
+        self._sequence: defaultdict[str, int] = defaultdict(int)
+        self._trusted_until = float("-inf")
+
+    async def open(self) -> None:
+        await self._backend.open()
+
+    async def close(self) -> None:
+        await self._backend.close()
+
+    async def push(self, frame: Frame[Parcel]) -> list[Pushed]:
+        return await self._backend.push(frame, self._clock.monotonic() - frame.made_at)
+
+    async def wait(self, queue: str, timeout_s: float) -> None:
+        left_s = self._trusted_until - self._clock.monotonic()
+        if left_s <= 0:
+            raise LeaseLost("no job is waited for until a heartbeat succeeds")
+        await self._backend.wait(queue, min(timeout_s, left_s))
+
+    async def unwait(self, queue: str) -> None:
+        await self._backend.unwait(queue)
+
+    async def fetch(self, queue: str, limit: int) -> list[Claim]:
+        if queue in self._doubt and (found := await self._resolve(queue)):
+            return found
+        first = self._next[queue]
+        self._next[queue] = first + limit
+        self._doubt[queue] = (first, first + limit - 1)
+        try:
+            payloads = await self._backend.fetch(queue, limit, first)
+        except (LeaseLost, QueuePaused):  # answers: nothing moved
+            del self._doubt[queue]
+            raise
+        del self._doubt[queue]
+        return [Claim(queue, first + n, raw) for n, raw in enumerate(payloads)]
+
+    async def _resolve(self, queue: str) -> list[Claim]:
+        first, last = self._doubt[queue]
+        found = await self._backend.recover(queue, first, last)
+        del self._doubt[queue]
+        return _claims(queue, found)
+
+    def frame(self, queue: str, verdicts: Sequence[Verdict]) -> Frame[Verdict]:
+        self._sequence[queue] += 1
+        return Frame(queue, self._sequence[queue], tuple(verdicts))
+
+    async def settle(self, frame: Frame[Verdict]) -> list[bool]:
+        return await self._backend.settle(frame)
+
+    async def holding(self, queue: str) -> list[Claim]:
+        return _claims(queue, await self._backend.holding(self.ident, queue))
+
+    async def promote(self, limit: int) -> Promotion:
+        moved = buried = 0
+        upcoming: list[float] = []
+        for place in self._places:
+            due = await self._backend.due(place, min(limit, _PAGE))
+            moves = [_promoted(member, due.now) for member in due.members]
+            if moves:
+                moved += await self._backend.promote(place, moves)
+                buried += sum(move.queue is None for move in moves)
+                upcoming.append(0.0)
+            elif due.next_at is not None:
+                upcoming.append(max(0.0, due.next_at - due.now))
+        return Promotion(moved, buried, min(upcoming, default=None))
+
+    def beat(self, pulse: Pulse) -> Orders:
+        sent = self._clock.monotonic()
+        orders = self._backend.beat(pulse)
+        self._trusted_until = sent + pulse.lease_s - min(_MARGIN_S, pulse.lease_s / 2)
+        return orders
+
+    def trusted(self) -> bool:
+        return self._clock.monotonic() < self._trusted_until
+
+    async def rescue(self) -> Sweep:
+        suspects = await self._backend.suspects()
+        rescued: list[Rescued] = []
+        for suspect in suspects:
+            if suspect.confirmed:
+                rescued += await self._rescue(suspect)
+        return Sweep(rescued, sum(not suspect.confirmed for suspect in suspects))
+
+    async def _rescue(self, suspect: Suspect) -> list[Rescued]:
+        held = await self._backend.holding(suspect.ident, suspect.queue)
+        rescued: list[Rescued] = []
+        for ids in _chunks(sorted(held, reverse=True)):  # highest first, so that order holds
+            orphans = [_orphan(n, held[n], self._clock.now()) for n in ids]
+            moved = await self._backend.rescue(suspect, [orphan for orphan, _ in orphans])
+            rescued += [
+                Rescued(job.jid if job else "", suspect.queue, _count(orphan), orphan.poison)
+                for orphan, job in orphans
+                if orphan.delivery in moved
+            ]
+        return rescued
+
+    async def leave(self) -> None:
+        self._trusted_until = float("-inf")
+        await self._backend.leave()
+
+    async def sizes(self, queues: Sequence[str]) -> dict[str, int]:
+        return await self._backend.sizes(queues)
+
+    async def page(self, place: Place, start: int, count: int) -> list[Entry]:
+        found = await self._backend.page(place, start, count)
+        return [Entry(_readable(raw), raw, score) for raw, score in found]
+
+    async def queue_page(self, queue: str, start: int, count: int) -> list[Entry]:
+        found = await self._backend.queue_page(queue, start, count)
+        return [Entry(_readable(raw), raw) for raw in found]
+
+
+def _claims(queue: str, held: Mapping[int, bytes]) -> list[Claim]:
+    return [Claim(queue, delivery, held[delivery]) for delivery in sorted(held)]
+
+
+def _chunks(ids: list[int]) -> list[list[int]]:
+    """Pages of ids; one empty page if there are none, for the inbox must be emptied even then."""
+    return [ids[n : n + _PAGE] for n in range(0, len(ids), _PAGE)] or [[]]
+
+
+def _readable(raw: bytes) -> Job | None:
+    try:
+        return decode(raw)
+    except DecodeError:
+        return None
+
+
+def _promoted(member: bytes, now: float) -> Move:
+    job = _readable(member)
+    if job is None:
+        return Move(member, None, member)
+    return Move(member, job.queue, amend(member, {"enqueued_at": now}, drop=("at",)))
+
+
+def _orphan(delivery: int, raw: bytes, now: float) -> tuple[Orphan, Job | None]:
+    job = _readable(raw)
+    payload, poison = recover(raw, job, now)
+    return Orphan(delivery, payload, poison), job
+
+
+def _count(orphan: Orphan) -> int:
+    job = _readable(orphan.payload)
+    return job.recovered if job else 0

@@ -1,0 +1,242 @@
+"""What users declare: a function or a class, with options, that jobs are made from."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, cast, final, overload
+from weakref import WeakSet
+
+from kiqpy.errors import ArgumentError, ConfigError
+from kiqpy.job import Job, check_args
+from kiqpy.options import Options, duration, instant, options
+from kiqpy.receipt import Receipt
+
+P = ParamSpec("P")
+P_co = ParamSpec("P_co")
+R = TypeVar("R")
+
+_current: ContextVar[Job] = ContextVar("kiqpy_current_job")
+
+
+def current_job() -> Job:
+    """The job this code runs for. LookupError outside of one; threads of sync jobs see it too."""
+    return _current.get()
+
+
+def enter_job(job: Job) -> None:
+    """Make `job` the current one for the rest of this context. For the stage that runs it."""
+    _current.set(job)
+
+
+class Enqueuer(Protocol):
+    """An app, as a worker sees it."""
+
+    async def enqueue(self, job: Job) -> Receipt: ...
+
+
+@final
+class Spec:
+    """A worker as the engine sees it: how to make a job of it, and how to call it."""
+
+    def __init__(self, call: Callable[..., Any], given: Options, owner: type | None = None) -> None:
+        self.call = call
+        self.owner = owner  # the class to instantiate, for class workers
+        self.given = given
+        self.name = given.name or (owner or call).__name__
+        self.is_async = inspect.iscoroutinefunction(call)
+        self.executor = given.executor or ("async" if self.is_async else "thread")
+        self.apps: WeakSet[Any] = WeakSet()
+        self._read_signature(call, skip=1 if owner else 0)
+        if self.executor == "async" and not self.is_async:
+            raise ConfigError(f'{self.name}: executor="async" needs `async def`')
+        if self.executor != "async" and self.is_async:
+            raise ConfigError(f'{self.name}: executor="{self.executor}" needs a plain `def`')
+
+    def _read_signature(self, call: Callable[..., Any], skip: int) -> None:
+        parameters = list(inspect.signature(call).parameters.values())[skip:]
+        kinds = inspect.Parameter
+        positional = [p for p in parameters if p.kind <= kinds.POSITIONAL_OR_KEYWORD]
+        self.signature = inspect.Signature(parameters)
+        self.names = [p.name for p in positional]
+        self.keywords = {p.name for p in parameters if p.kind is kinds.KEYWORD_ONLY}
+        self.any_keyword = any(p.kind is kinds.VAR_KEYWORD for p in parameters)
+        self._least = sum(p.default is p.empty for p in positional)
+        self._most = len(positional)
+        if any(p.kind is kinds.VAR_POSITIONAL for p in parameters):
+            self._most = 2**31
+
+    def new(self, args: tuple[Any, ...], kwargs: dict[str, Any], given: Options) -> Job:
+        """A job for these arguments. ArgumentError if they do not fit, or can't travel."""
+        wire = self._wire(args, kwargs)
+        check_args(wire, self.names)
+        job = Job.from_payload({"class": self.name, "args": wire, "queue": given.queue})
+        if given.retry is not None:
+            job.payload["retry"] = given.retry
+        if not given.dead:
+            job.payload["dead"] = False
+        if given.expires_in is not None:
+            job.payload["expires_in"] = given.expires_in
+        if given.tags:
+            job.payload["tags"] = list(given.tags)
+        return job
+
+    def _wire(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        plain = not kwargs and not self.keywords and not self.any_keyword
+        if plain and self._least <= len(args) <= self._most:
+            return list(args)
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentError(f"{self.name}{self.signature}: {error}") from None
+        given = set(bound.arguments)
+        bound.apply_defaults()
+        if not self.keywords and not self.any_keyword:
+            return list(bound.args)
+        extra = {k: v for k, v in bound.kwargs.items() if k in given or k not in self.keywords}
+        return [*bound.args, extra]
+
+    def arguments(self, wire: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+        """How to call `perform` with what a payload holds."""
+        if not wire or not (self.keywords or self.any_keyword) or type(wire[-1]) is not dict:
+            return wire, {}
+        if self.any_keyword or wire[-1].keys() <= self.keywords:
+            return wire[:-1], wire[-1]
+        return wire, {}
+
+    def target(self, job: Job) -> Callable[..., Any]:
+        """What to call: the function, or a fresh instance's `perform`, which knows its job."""
+        if self.owner is None:
+            return self.call
+        instance = self.owner()
+        instance.job = job
+        return cast("Callable[..., Any]", instance.perform)
+
+    def app(self) -> Enqueuer:
+        """The one app that declares this worker."""
+        apps = list(self.apps)
+        if len(apps) == 1:
+            return cast("Enqueuer", apps[0])
+        which = f"{len(apps)} apps declare it" if apps else "no app declares it"
+        raise ConfigError(f"{self.name}.enqueue(): {which}; use app.enqueue({self.name}.new(...))")
+
+
+@final
+class Draft(Generic[P]):
+    """A worker with some options overridden for the jobs made from it."""
+
+    def __init__(self, spec: Spec, given: Options, in_s: float | None, at_s: float | None) -> None:
+        self._spec, self._given, self._in_s, self._at_s = spec, given, in_s, at_s
+
+    def new(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """A job, not yet enqueued. ArgumentError names what does not fit."""
+        job = self._spec.new(args, kwargs, self._given)
+        job.in_s, job.at_s = self._in_s, self._at_s
+        return job
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Receipt:
+        """Enqueue through the one app that declares the worker; see `App.enqueue`."""
+        return await self._spec.app().enqueue(self.new(*args, **kwargs))
+
+
+def _draft(spec: Spec, overrides: Mapping[str, Any]) -> Draft[Any]:
+    given = dict(overrides)
+    in_, at = given.pop("in_", None), given.pop("at", None)
+    return Draft(
+        spec,
+        options(given, spec.given),
+        None if in_ is None else duration("in_", in_),
+        None if at is None else instant("at", at),
+    )
+
+
+@final
+class FunctionWorker(Generic[P, R]):
+    """A function that jobs can be made from; calling it just runs it."""
+
+    def __init__(self, call: Callable[P, R], given: Options) -> None:
+        self.spec = Spec(call, given)
+        self.__wrapped__ = call
+        self.__name__ = call.__name__
+        self.__doc__ = call.__doc__
+        self.__module__ = call.__module__
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.__wrapped__(*args, **kwargs)
+
+    def new(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """A job, not yet enqueued. ArgumentError names what does not fit."""
+        return self.spec.new(args, kwargs, self.spec.given)
+
+    def using(self, **overrides: Any) -> Draft[P]:
+        """The same worker with other options, `in_=` or `at=` for the jobs made from it."""
+        return cast("Draft[P]", _draft(self.spec, overrides))
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Receipt:
+        """Enqueue through the one app that declares this worker; see `App.enqueue`."""
+        return await self.spec.app().enqueue(self.new(*args, **kwargs))
+
+    def __repr__(self) -> str:
+        return f"<worker {self.spec.name}>"
+
+
+@overload
+def worker(call: Callable[P, R], /) -> FunctionWorker[P, R]: ...
+@overload
+def worker(**given: Any) -> Callable[[Callable[P, R]], FunctionWorker[P, R]]: ...
+def worker(call: Callable[..., Any] | None = None, /, **given: Any) -> Any:
+    """Make a function into a worker: `@worker` or `@worker(queue="mail", retry=10)`.
+
+    Takes the options of SPEC 2. Raises ConfigError for an unknown or impossible one.
+    """
+    checked = options(given)
+    if call is not None:
+        return FunctionWorker(call, checked)
+    return lambda function: FunctionWorker(function, checked)
+
+
+class _Performs(Protocol[P_co]):
+    def perform(self, *args: P_co.args, **kwargs: P_co.kwargs) -> Any: ...
+
+
+class _New:
+    """`Export.new(...)`, with the parameters of `Export.perform`."""
+
+    def __get__(self, instance: object, owner: type[_Performs[P]]) -> Callable[P, Job]:
+        spec = cast("type[Worker]", owner).spec
+        return lambda *args, **kwargs: spec.new(args, kwargs, spec.given)
+
+
+class Worker:
+    """Subclass it, give it `perform` (async or not), and make jobs with `.new(...)`.
+
+    Options are class keywords: `class Export(Worker, queue="exports", retry=5)`; subclasses
+    inherit them. Each job gets an instance of its own, with the job in `self.job`.
+    """
+
+    spec: ClassVar[Spec]
+    job: Job
+    new = _New()
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__()
+        inherited: Options | None = getattr(getattr(cls, "spec", None), "given", None)
+        checked = options({"name": None, "aliases": (), **given}, inherited)
+        perform = getattr(cls, "perform", None)
+        if not callable(perform):
+            raise ConfigError(f"{cls.__name__}: a worker needs a method `perform`")
+        cls.spec = Spec(perform, checked, cls)
+
+    @classmethod
+    def using(cls, **overrides: Any) -> Draft[Any]:
+        """The same worker with other options, `in_=` or `at=` for the jobs made from it."""
+        return _draft(cls.spec, overrides)
+
+    @classmethod
+    async def enqueue(cls, *args: Any, **kwargs: Any) -> Receipt:
+        """Enqueue through the one app that declares this worker; see `App.enqueue`."""
+        return await cls.spec.app().enqueue(cls.spec.new(args, kwargs, cls.spec.given))
+
+
+AnyWorker = FunctionWorker[Any, Any] | type[Worker]
