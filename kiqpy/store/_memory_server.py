@@ -1,0 +1,148 @@
+"""What a `MemoryBackend` works on: the shared state of one server, and what keeps it in order.
+
+Queues are kept as Redis keeps them: new jobs enter on the left, the oldest leaves on the right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Generic, NamedTuple, TypeVar, final
+
+from kiqpy.clock import Clock
+from kiqpy.errors import StoreRefused
+from kiqpy.store import Place, Pulse, Pushed
+
+R = TypeVar("R")
+Owner = tuple[str, str]  # a process and one of its queues
+
+
+class Ranked:
+    """Members in the order of their scores, and of their bytes where scores are equal."""
+
+    def __init__(self) -> None:
+        self._scores: dict[bytes, float] = {}
+        self._order: list[tuple[float, bytes]] = []
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def score(self, member: bytes) -> float | None:
+        return self._scores.get(member)
+
+    def add(self, member: bytes, score: float) -> None:
+        self.remove(member)
+        self._scores[member] = score
+        insort(self._order, (score, member))
+
+    def remove(self, member: bytes) -> None:
+        score = self._scores.pop(member, None)
+        if score is not None:
+            del self._order[bisect_left(self._order, (score, member))]
+
+    def until(self, score: float) -> int:
+        """How many members have at most this score."""
+        return bisect_right(self._order, score, key=lambda entry: entry[0])
+
+    def slice(self, start: int, stop: int) -> list[tuple[float, bytes]]:
+        return self._order[start:stop]
+
+    def drop_first(self, count: int) -> None:
+        for _, member in self._order[: max(0, count)]:
+            self.remove(member)
+
+
+class Notes(Generic[R]):
+    """What each source was last answered, so that a frame sent again gets the same answer."""
+
+    def __init__(self) -> None:
+        self._last: dict[object, tuple[int, list[R]]] = {}
+
+    def replay(self, source: object, sequence: int) -> list[R] | None:
+        if source not in self._last:
+            return None
+        last, results = self._last[source]
+        if sequence < last:
+            raise StoreRefused(f"sequence {sequence} of {source} comes after {last}: not stored")
+        return list(results) if sequence == last else None
+
+    def write(self, source: object, sequence: int, results: Sequence[R]) -> None:
+        self._last[source] = (sequence, list(results))
+
+
+class Mark(NamedTuple):
+    """How often, and since when, a process was seen without a lease."""
+
+    sightings: int
+    first: float
+    last: float
+
+
+class Waiter(NamedTuple):
+    ident: str
+    done: asyncio.Future[None]
+
+    def end(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+@final
+class MemoryServer:
+    """What all processes share: one of these stands for one Redis server."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.gate = threading.RLock()
+        self.queues: defaultdict[str, deque[bytes]] = defaultdict(deque)
+        self.places: dict[Place, Ranked] = {
+            "schedule": Ranked(), "retry": Ranked(), "dead": Ranked(),
+        }  # fmt: skip
+        self.privates: defaultdict[Owner, dict[int, bytes]] = defaultdict(dict)
+        self.inboxes: defaultdict[Owner, deque[bytes]] = defaultdict(deque)
+        self.floors: defaultdict[Owner, int] = defaultdict(int)
+        self.leases: dict[str, float] = {}
+        self.processes: dict[str, Pulse] = {}
+        self.signals: defaultdict[str, deque[str]] = defaultdict(deque)
+        self.privs: set[Owner] = set()
+        self.suspects: dict[Owner, Mark] = {}
+        self.paused: set[str] = set()
+        self.locks: dict[str, tuple[str, float]] = {}  # token -> jid, and until when
+        self.pushes: Notes[Pushed] = Notes()
+        self.settles: Notes[bool] = Notes()
+        self.stats: Counter[str] = Counter()
+        self.waiters: defaultdict[str, deque[Waiter]] = defaultdict(deque)
+
+    def leased(self, ident: str) -> bool:
+        return self.leases.get(ident, float("-inf")) > self.clock.now()
+
+    def holder(self, token: str) -> str | None:
+        """The jid that has the lock."""
+        jid, until = self.locks.get(token, ("", float("-inf")))
+        return jid if until > self.clock.now() else None
+
+    def count(self, processed: int = 0, failed: int = 0) -> None:
+        day = datetime.fromtimestamp(self.clock.now(), UTC).date().isoformat()
+        for name, n in (("processed", processed), ("failed", failed)):
+            self.stats[name] += n
+            self.stats[f"{name}:{day}"] += n
+
+    def wake(self, queues: Iterable[str]) -> None:
+        """Hand jobs to those who wait, longest waiting first, as a BLMOVE would."""
+        for queue in queues:
+            waiters, jobs = self.waiters[queue], self.queues[queue]
+            while waiters and jobs:
+                waiter = waiters.popleft()
+                if not waiter.done.done():
+                    self.inboxes[waiter.ident, queue].appendleft(jobs.pop())
+                    waiter.end()
+
+    def empty_inbox(self, owner: Owner) -> None:
+        """Back to the queue's oldest end, in order."""
+        inbox = self.inboxes[owner]
+        self.queues[owner[1]].extend(inbox)
+        inbox.clear()
