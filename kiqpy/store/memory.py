@@ -214,8 +214,10 @@ class MemoryBackend:
     def _bury(self, payload: bytes) -> None:
         dead, now = self.server.places["dead"], self.server.clock.now()
         dead.add(payload, now)
+        before = len(dead)
         dead.drop_first(dead.until(now - self._dead_timeout_s))
         dead.drop_first(len(dead) - self._dead_limit)
+        self.server.stats["trimmed"] += before - len(dead)
 
     def _append(self, queue: str, payloads: Sequence[bytes]) -> None:
         """To the oldest end; the last one is the next to be fetched."""

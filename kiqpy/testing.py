@@ -1,0 +1,120 @@
+"""For tests of programs that use kiqpy: time that moves only when the test says so."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import random  # noqa: TID251  # seeded: the same numbers in every run
+from collections.abc import Callable
+from typing import Final, final
+
+from kiqpy.clock import Timer
+
+_START: Final = 1_700_000_000.0
+_QUIET_ROUNDS: Final = 5  # a finished task may wake another through a few callbacks
+_MOST_ROUNDS: Final = 100_000
+
+
+@final
+class _Timer:
+    """One thing to do at one virtual instant."""
+
+    def __init__(self, at: float, number: int, what: Callable[[], object]) -> None:
+        self.at = at
+        self._number = number
+        self._what: Callable[[], object] | None = what
+
+    def __lt__(self, other: _Timer) -> bool:
+        return (self.at, self._number) < (other.at, other._number)
+
+    def cancel(self) -> None:
+        self._what = None
+
+    def fire(self) -> bool:
+        """Whether there was still something to do."""
+        what, self._what = self._what, None
+        if what is None:
+            return False
+        what()
+        return True
+
+
+@final
+class FakeClock:
+    """A clock that stands still until `advance`; chance and ids are the same in every run."""
+
+    def __init__(self, start: float = _START, seed: int = 0) -> None:
+        self._start = start
+        self._elapsed = 0.0
+        self._timers: list[_Timer] = []
+        self._random = random.Random(seed)
+        self._timer_numbers = itertools.count(1)
+        self._token_numbers = itertools.count(1)
+
+    def now(self) -> float:
+        return self._start + self._elapsed
+
+    def monotonic(self) -> float:
+        return self._elapsed
+
+    def random(self) -> float:
+        return self._random.random()
+
+    def token(self, n_bytes: int) -> str:
+        return f"{next(self._token_numbers):0{2 * n_bytes}x}"
+
+    def call_later(self, seconds: float, what: Callable[[], object]) -> Timer:
+        at = self._elapsed + max(0.0, seconds)
+        timer = _Timer(at, next(self._timer_numbers), what)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            return await asyncio.sleep(0)
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        timer = self.call_later(seconds, lambda: _wake(woken))
+        try:
+            await woken
+        finally:
+            timer.cancel()
+
+    def set_now(self, epoch: float) -> None:
+        """Let the wall clock jump; durations and timers do not notice."""
+        self._start = epoch - self._elapsed
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass: each timer fires at its instant, and whom it wakes runs until it waits.
+
+        Work handed to threads is not waited for.
+        """
+        until = self._elapsed + seconds
+        await rest()
+        while self._timers and self._timers[0].at <= until:
+            timer = heapq.heappop(self._timers)
+            self._elapsed = max(self._elapsed, timer.at)
+            if timer.fire():
+                await rest()
+        self._elapsed = max(self._elapsed, until)
+
+
+def _wake(sleeper: asyncio.Future[None]) -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)
+
+
+async def rest() -> None:
+    """Return when every other task of this event loop waits for something."""
+    quiet = 0
+    for _ in range(_MOST_ROUNDS):
+        await asyncio.sleep(0)
+        quiet = 0 if any(map(_runs, asyncio.all_tasks())) else quiet + 1
+        if quiet == _QUIET_ROUNDS:
+            return
+    raise RuntimeError("some task never waits for anything: virtual time can't pass")
+
+
+def _runs(task: asyncio.Task[object]) -> bool:
+    waits_for: asyncio.Future[object] | None = getattr(task, "_fut_waiter", None)
+    return task is not asyncio.current_task() and (waits_for is None or waits_for.done())

@@ -1,0 +1,161 @@
+"""A store that loses calls, loses replies, or carries a call out long after."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, TypeVar
+
+from kiqpy.errors import KiqError, StoreUnavailable
+from kiqpy.outcome import Verdict
+from kiqpy.store import Frame, Orders, Parcel, Place, Pulse, Pushed
+from kiqpy.store._session import Backend, Due, Move, Orphan, Suspect
+
+T = TypeVar("T")
+How = Literal["before", "after", "late"]
+ANY = "*"
+
+VERBS = (
+    "push", "wait", "unwait", "fetch", "recover", "settle", "holding", "due", "promote",
+    "suspects", "rescue", "beat", "leave", "sizes", "page", "queue_page",
+)  # fmt: skip
+
+
+class Faults:
+    """Which call fails, and how. Calls are counted from 1, per verb and (as `ANY`) in all.
+
+    before: nothing happens and no answer comes.  after: it happens and no answer comes.
+    late: no answer comes, and it happens at `release()`.
+    """
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.late_errors: list[KiqError] = []
+        self._plan: dict[tuple[str, int], How] = {}
+        self._late: list[Callable[[], Awaitable[object]]] = []
+
+    def fail(self, verb: str, how: How, *, call: int | None = None, times: int = 1) -> None:
+        """Plan a fault for the `call`-th call of the verb (default: its next), `times` in a row."""
+        first = self.calls[verb] + 1 if call is None else call
+        for n in range(first, first + times):
+            self._plan[verb, n] = how
+
+    def heal(self) -> None:
+        """Forget all faults that have not happened yet."""
+        self._plan.clear()
+
+    @property
+    def pending(self) -> int:
+        """How many calls are still under way."""
+        return len(self._late)
+
+    def delay(self, call: Callable[[], Awaitable[object]]) -> None:
+        """Keep a call under way until `release()`."""
+        self._late.append(call)
+
+    async def release(self) -> None:
+        """Let the calls that are under way arrive, oldest first; what they answer is not heard."""
+        late, self._late = self._late, []
+        for call in late:
+            try:
+                await call()
+            except KiqError as error:
+                self.late_errors.append(error)
+
+    def next_fault(self, verb: str) -> How | None:
+        """Count a call and say how it fails."""
+        self.calls[verb] += 1
+        self.calls[ANY] += 1
+        by_verb = self._plan.pop((verb, self.calls[verb]), None)
+        return self._plan.pop((ANY, self.calls[ANY]), None) or by_verb
+
+    async def run(self, verb: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call, or have it fail as planned."""
+        fault = self.next_fault(verb)
+        if fault is None:
+            return await call()
+        if fault == "after":
+            await call()
+        elif fault == "late":
+            self.delay(call)
+        raise _lost(verb, fault)
+
+
+def _lost(verb: str, fault: How) -> StoreUnavailable:
+    return StoreUnavailable(f"{verb}: no answer ({fault})")
+
+
+class Faulty:
+    """A backend whose calls go wrong as a plan says."""
+
+    def __init__(self, backend: Backend, plan: Faults) -> None:
+        self.ident = backend.ident
+        self._backend = backend
+        self._plan = plan
+
+    async def open(self) -> None:
+        await self._backend.open()
+
+    async def close(self) -> None:
+        await self._backend.close()
+
+    async def push(self, frame: Frame[Parcel], age_s: float) -> list[Pushed]:
+        return await self._plan.run("push", lambda: self._backend.push(frame, age_s))
+
+    async def wait(self, queue: str, timeout_s: float) -> None:
+        await self._plan.run("wait", lambda: self._backend.wait(queue, timeout_s))
+
+    async def unwait(self, queue: str) -> None:
+        await self._plan.run("unwait", lambda: self._backend.unwait(queue))
+
+    async def fetch(self, queue: str, limit: int, first: int) -> list[bytes]:
+        return await self._plan.run("fetch", lambda: self._backend.fetch(queue, limit, first))
+
+    async def recover(self, queue: str, first: int, last: int) -> dict[int, bytes]:
+        return await self._plan.run("recover", lambda: self._backend.recover(queue, first, last))
+
+    async def settle(self, frame: Frame[Verdict]) -> list[bool]:
+        return await self._plan.run("settle", lambda: self._backend.settle(frame))
+
+    async def holding(self, ident: str, queue: str) -> dict[int, bytes]:
+        return await self._plan.run("holding", lambda: self._backend.holding(ident, queue))
+
+    async def due(self, place: Place, limit: int) -> Due:
+        return await self._plan.run("due", lambda: self._backend.due(place, limit))
+
+    async def promote(self, place: Place, moves: Sequence[Move]) -> int:
+        return await self._plan.run("promote", lambda: self._backend.promote(place, moves))
+
+    async def suspects(self) -> list[Suspect]:
+        return await self._plan.run("suspects", self._backend.suspects)
+
+    async def rescue(self, suspect: Suspect, orphans: Sequence[Orphan]) -> set[int]:
+        return await self._plan.run("rescue", lambda: self._backend.rescue(suspect, orphans))
+
+    def beat(self, pulse: Pulse) -> Orders:
+        fault = self._plan.next_fault("beat")
+        if fault is None:
+            return self._backend.beat(pulse)
+        if fault == "after":
+            self._backend.beat(pulse)
+        elif fault == "late":
+            self._plan.delay(lambda: _told(self._backend, pulse))
+        raise _lost("beat", fault)
+
+    async def leave(self) -> None:
+        await self._plan.run("leave", self._backend.leave)
+
+    async def sizes(self, queues: Sequence[str]) -> dict[str, int]:
+        return await self._plan.run("sizes", lambda: self._backend.sizes(queues))
+
+    async def page(self, place: Place, start: int, count: int) -> list[tuple[bytes, float]]:
+        return await self._plan.run("page", lambda: self._backend.page(place, start, count))
+
+    async def queue_page(self, queue: str, start: int, count: int) -> list[bytes]:
+        return await self._plan.run(
+            "queue_page", lambda: self._backend.queue_page(queue, start, count)
+        )
+
+
+async def _told(backend: Backend, pulse: Pulse) -> Orders:
+    return backend.beat(pulse)
