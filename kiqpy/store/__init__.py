@@ -70,8 +70,8 @@ class Orders(NamedTuple):
     """What a heartbeat brings back: a signal's name, and what the store holds for each queue."""
 
     signal: str | None = None
-    held: dict[str, int] = {}  # noqa: RUF012  # jobs in the private hash; never changed
-    inbox: dict[str, int] = {}  # noqa: RUF012
+    held: dict[str, int] = {}  # jobs in the private hash; never changed
+    inbox: dict[str, int] = {}
 
 
 class Rescued(NamedTuple):

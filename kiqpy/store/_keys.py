@@ -1,0 +1,69 @@
+"""Every Redis key, formatted here and nowhere else. Sidekiq's names are Sidekiq's; ours: `kiq:`."""
+
+from __future__ import annotations
+
+from typing import final
+
+
+@final
+class Keys:
+    """The keys of one namespace; on a Cluster it must hold a hash tag, such as `{shop}:`."""
+
+    def __init__(self, namespace: str = "") -> None:
+        self.prefix = namespace
+        for name in ("queues", "schedule", "retry", "dead", "processes", "paused"):
+            setattr(self, name, namespace + name)
+        self.privs = f"{namespace}kiq:privs"
+        self.suspects = f"{namespace}kiq:suspects"
+        self.trimmed = f"{namespace}kiq:trimmed"
+
+    queues: str
+    schedule: str
+    retry: str
+    dead: str
+    processes: str
+    paused: str
+
+    def queue(self, name: str) -> str:
+        return f"{self.prefix}queue:{name}"
+
+    def private(self, ident: str, queue: str) -> str:
+        return f"{self.prefix}kiq:private|{ident}|{queue}"
+
+    def inbox(self, ident: str, queue: str) -> str:
+        return f"{self.prefix}kiq:inbox|{ident}|{queue}"
+
+    def lease(self, ident: str) -> str:
+        return f"{self.prefix}kiq:lease:{ident}"
+
+    def state(self, ident: str) -> str:
+        return f"{self.prefix}kiq:settle:{ident}"
+
+    def push(self, source: str) -> str:
+        return f"{self.prefix}kiq:push:{source}"
+
+    def lock(self, token: str) -> str:
+        return f"{self.prefix}unique:{token}"
+
+    def process(self, ident: str) -> str:
+        return f"{self.prefix}{ident}"
+
+    def signals(self, ident: str) -> str:
+        return f"{self.prefix}{ident}-signals"
+
+    def work(self, ident: str) -> tuple[str, str]:
+        """Where busy jobs are shown: by Sidekiq 6.5 and later, and by 6.4."""
+        return f"{self.prefix}{ident}:work", f"{self.prefix}{ident}:workers"
+
+    def stats(self, day: str) -> tuple[str, str, str, str]:
+        names = ("stat:processed", "stat:failed", f"stat:processed:{day}", f"stat:failed:{day}")
+        one, two, three, four = (self.prefix + name for name in names)
+        return one, two, three, four
+
+    def strays(self) -> tuple[str, str]:
+        """Patterns of the keys that hold claims."""
+        return f"{self.prefix}kiq:private|*", f"{self.prefix}kiq:inbox|*"
+
+    def member(self, key: str) -> str:
+        """`IDENT|QUEUE` of a private hash's or inbox's key."""
+        return key.split("|", 1)[1]

@@ -1,0 +1,219 @@
+"""The wire: redis-py's connections, with everything that re-sends on its own turned off.
+
+Three kinds, because they fail differently: a small pool for commands with a short timeout, one
+connection for each queue that is waited on, and a blocking one for the heartbeat's thread. An
+error here means one of two things, and says which: `StoreUnavailable` (no answer, or "not now":
+send the same again) or `StoreRefused` (an answer: no).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, cast, final
+
+import redis.asyncio
+import redis.asyncio.retry
+import redis.backoff
+import redis.exceptions
+import redis.retry
+
+from kiqpy.errors import (
+    ConfigError,
+    LeaseLost,
+    QueuePaused,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+)
+from kiqpy.store._scripts import script
+
+Arg = str | bytes | int | float
+
+TIMEOUT_S: Final = 5.0  # for a command; every script is done within 5 ms
+WAIT_S: Final = 4.0  # a wait is renewed this often: 0.25 commands a second for an idle queue
+_NOT_NOW: Final = (
+    "LOADING", "BUSY", "OOM", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN",
+    "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "out of memory", "maxmemory", "read only replica",
+)  # fmt: skip
+_SCHEMES: Final = ("redis://", "rediss://", "unix://")
+
+
+def check_url(url: str) -> None:
+    """ConfigError unless `url` looks like a Redis address."""
+    if not url.startswith(_SCHEMES):
+        raise ConfigError(
+            f"redis_url={redacted(url)!r}: it must begin with " + " or ".join(_SCHEMES)
+        )
+    try:
+        redis.asyncio.ConnectionPool.from_url(url)
+    except ValueError as error:
+        raise ConfigError(f"redis_url={redacted(url)!r}: {error}") from None
+
+
+def redacted(url: str) -> str:
+    """The address without its password."""
+    head, at, tail = url.rpartition("@")
+    scheme, sep, user = head.partition("://")
+    return f"{scheme}{sep}{user.split(':')[0]}:***{at}{tail}" if at else url
+
+
+def translate(error: BaseException, where: str) -> StoreError:
+    """redis-py's error as one of ours. AuthenticationError is a ConnectionError there, not here."""
+    text = str(error)
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        return StoreRefused(f"{where} refused the password or user ({text}): check the URL")
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        return StoreRefused(f"{where} does not permit this user to do that: {text}")
+    if text.startswith("LEASELOST"):
+        return LeaseLost("this process's lease has run out; it claims jobs again after a heartbeat")
+    if text.startswith("PAUSED"):
+        return QueuePaused(text)
+    known = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
+    passing = (
+        redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError,
+        redis.exceptions.ClusterDownError, redis.exceptions.TryAgainError,
+        redis.exceptions.MasterDownError,
+    )  # fmt: skip
+    if isinstance(error, (*known, *passing)) or any(word in text for word in _NOT_NOW):
+        return StoreUnavailable(f"{where} gave no answer: {text or type(error).__name__}")
+    return StoreRefused(f"{where}: {text}")
+
+
+@final
+class Link:
+    """All connections of one process to one server."""
+
+    def __init__(self, url: str, pool_size: int, options: Mapping[str, Any]) -> None:
+        check_url(url)
+        self.where = redacted(url)
+        self._url = url
+        self._options = dict(options)
+        self._pool_size = pool_size
+        self._waiters: dict[str, Waiter] = {}
+        self._commands = self._client(pool_size)
+        self._sync: Any = None
+
+    def _settings(self, timeout_s: float) -> dict[str, Any]:
+        return {
+            "protocol": 2,
+            "socket_connect_timeout": TIMEOUT_S,
+            "socket_timeout": timeout_s,
+            "retry_on_error": [],
+            "health_check_interval": 0,
+            **self._options,
+        }
+
+    def _client(self, size: int) -> Any:
+        never = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            self._url, max_connections=size, timeout=TIMEOUT_S, retry=never,
+            **self._settings(TIMEOUT_S),
+        )  # fmt: skip
+        return redis.asyncio.Redis(connection_pool=pool)
+
+    @contextlib.contextmanager
+    def _answers(self) -> Iterator[None]:
+        try:
+            yield
+        except (TimeoutError, redis.exceptions.RedisError, OSError) as error:
+            raise translate(error, self.where) from error
+
+    async def command(self, *words: Arg) -> Any:
+        """One command, sent once."""
+        with self._answers():
+            return await self._commands.execute_command(*words)
+
+    async def call(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
+        """One script, sent once; a server that does not know it yet is told the whole text."""
+        known = script(name)
+        with self._answers():
+            try:
+                return await self._commands.execute_command(
+                    "EVALSHA", known.sha, len(keys), *keys, *args
+                )
+            except redis.exceptions.NoScriptError:  # an answer: it has not run
+                return await self._commands.execute_command(
+                    "EVAL", known.text, len(keys), *keys, *args
+                )
+
+    def call_now(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
+        """`call` for a thread: blocks."""
+        if self._sync is None:
+            never = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+            settings = self._settings(TIMEOUT_S)
+            self._sync = redis.Redis.from_url(self._url, retry=never, **settings)
+        known = script(name)
+        with self._answers():
+            try:
+                return self._sync.execute_command("EVALSHA", known.sha, len(keys), *keys, *args)
+            except redis.exceptions.NoScriptError:
+                return self._sync.execute_command("EVAL", known.text, len(keys), *keys, *args)
+
+    def waiter(self, name: str) -> Waiter:
+        """The connection on which `name` is waited for."""
+        if name not in self._waiters:
+            never = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
+            pool = redis.asyncio.ConnectionPool.from_url(
+                self._url, retry=never, **self._settings(WAIT_S + 2)
+            )
+            self._waiters[name] = Waiter(self, pool.make_connection())
+        return self._waiters[name]
+
+    async def wait(self, name: str, words: Sequence[Arg]) -> Any:
+        """A blocking command on the connection of `name`."""
+        with self._answers():
+            return await self.waiter(name).block(words)
+
+    async def unwait(self, name: str) -> None:
+        """Make a blocking command on the connection of `name` end now."""
+        if name in self._waiters:
+            await self._waiters[name].unblock()
+
+    async def close(self) -> None:
+        """Drop every connection."""
+        waiters, self._waiters = self._waiters, {}
+        for one in waiters.values():
+            await one.connection.disconnect(nowait=True)
+        await self._commands.connection_pool.disconnect()
+        if self._sync is not None:
+            self._sync.close()
+            self._sync = None
+
+
+@final
+class Waiter:
+    """One connection and the command that blocks on it, if any."""
+
+    def __init__(self, link: Link, connection: Any) -> None:
+        self.connection = connection
+        self._link = link
+        self._client_id = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def block(self, words: Sequence[Arg]) -> Any:
+        """Send and wait. Cancelled or broken, the connection is dropped: its state is unknown."""
+        self._idle.clear()
+        try:
+            if not self.connection.is_connected:
+                await self.connection.connect()
+                await self.connection.send_command("CLIENT", "ID")
+                self._client_id = cast("int", await self.connection.read_response())
+            await self.connection.send_command(*words)
+            return await self.connection.read_response()
+        except BaseException:
+            await self.connection.disconnect(nowait=True)
+            raise
+        finally:
+            self._idle.set()
+
+    async def unblock(self) -> None:
+        """Return once nothing blocks; asks again in case the command was still on its way."""
+        while not self._idle.is_set():
+            if self._client_id:
+                await self._link.command("CLIENT", "UNBLOCK", self._client_id)
+            with contextlib.suppress(asyncio.TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await self._idle.wait()

@@ -1,0 +1,71 @@
+"""Proof of death on one host: a lock that the kernel frees when its process ends, however it ends.
+
+Each process that claims jobs holds `flock` on a file named by its ident. Who finds the file there
+and its lock free knows, without waiting for a lease to run out, that the process is gone. On
+another host the file does not exist, and the lease decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import final
+
+try:
+    import fcntl
+except ImportError:  # Windows: no proof, the lease decides
+    fcntl = None  # type: ignore[assignment]
+
+
+def _file(ident: str) -> Path:
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return Path(tempfile.gettempdir()) / f"kiqpy-{user}" / f"{ident}.lock"
+
+
+@final
+class LifeSign:
+    """Held from `hold` to `drop`, or to the end of the process."""
+
+    def __init__(self, ident: str) -> None:
+        self._path = _file(ident)
+        self._handle: int | None = None
+
+    def hold(self) -> None:
+        """Take the lock. Where files can't be written there is no proof, and nothing else."""
+        if fcntl is None or self._handle is not None:
+            return
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            self._handle = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def drop(self) -> None:
+        """Leave without a trace; idempotent."""
+        if self._handle is not None:
+            self._path.unlink(missing_ok=True)
+            os.close(self._handle)
+            self._handle = None
+
+
+def is_dead(ident: str) -> bool:
+    """Whether the process was on this host and has ended without saying so."""
+    if fcntl is None:
+        return False
+    try:
+        handle = os.open(_file(ident), os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def forget(ident: str) -> None:
+    """Remove a dead process's file once nothing of it is left to rescue."""
+    _file(ident).unlink(missing_ok=True)

@@ -1,0 +1,31 @@
+-- promote: move due members into their queues, with new bytes.
+-- KEYS  1 schedule | retry  2 dead  3 queues  4.. queue lists
+-- ARGV  1 number of queues, then their names,
+--       then per job: queue index | 0 (unreadable: to the dead set), member, new bytes
+-- returns how many members were still there and due, and so were moved
+-- atomic because two processes promote at once, and neither may move what the other has moved.
+local n = tonumber(ARGV[1])
+local fit = {}
+for i = 1, n do
+  local is = redis.call('TYPE', KEYS[3 + i]).ok
+  fit[i] = is == 'none' or is == 'list'
+end
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+local gone, named = {}, {}
+for at = 1 + n, #ARGV - 1, 3 do
+  local queue, member = tonumber(ARGV[at + 1]), ARGV[at + 2]
+  local score = redis.call('ZSCORE', KEYS[1], member)
+  if score and tonumber(score) <= now then
+    if queue > 0 and fit[queue] then
+      redis.call('LPUSH', KEYS[3 + queue], ARGV[at + 3])
+      named[queue] = true
+    else
+      redis.call('ZADD', KEYS[2], string.format('%.6f', now), member)
+    end
+    gone[#gone + 1] = member
+  end
+end
+for i = 1, n do if named[i] then redis.call('SADD', KEYS[3], ARGV[1 + i]) end end
+if #gone > 0 then redis.call('ZREM', KEYS[1], unpack(gone)) end
+return #gone

@@ -1,0 +1,27 @@
+-- rescue: return what a dead process held to the head of its queue.
+-- KEYS  1 private hash  2 queue  3 inbox  4 lease  5 kiq:suspects  6 dead
+-- ARGV  1 IDENT|QUEUE  2 suspicion in ms  3.. per job: id, new bytes, poison 0|1; highest id first
+-- returns the ids that were moved
+-- atomic because a process that came back to life must win, wholly or not at all.
+if redis.call('EXISTS', KEYS[4]) == 1 then return {} end
+local count, first = (redis.call('HGET', KEYS[5], ARGV[1]) or '0 0 0'):match('^(%d+) (%d+)')
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+if tonumber(count) < 3 or now * 1000 - tonumber(first) < tonumber(ARGV[2]) then return {} end
+local box = redis.call('LRANGE', KEYS[3], 0, -1)
+for i = 1, #box do redis.call('RPUSH', KEYS[2], box[i]) end
+if #box > 0 then redis.call('DEL', KEYS[3]) end
+local moved = {}
+for at = 2, #ARGV - 1, 3 do
+  local id = ARGV[at + 1]
+  if redis.call('HEXISTS', KEYS[1], id) == 1 then
+    if ARGV[at + 3] == '1' then
+      redis.call('ZADD', KEYS[6], string.format('%.6f', now), ARGV[at + 2])
+    else
+      redis.call('RPUSH', KEYS[2], ARGV[at + 2])
+    end
+    moved[#moved + 1] = id
+  end
+end
+if #moved > 0 then redis.call('HDEL', KEYS[1], unpack(moved)) end
+return moved

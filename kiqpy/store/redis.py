@@ -1,0 +1,307 @@
+"""The backend for Redis and Valkey: each verb names its keys, and one Lua script does the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast, final
+
+from kiqpy.clock import Clock, SystemClock
+from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
+from kiqpy.store import Frame, Orders, Parcel, Place, Pulse, Pushed
+from kiqpy.store._keys import Keys
+from kiqpy.store._link import WAIT_S, Arg, Link
+from kiqpy.store._proof import LifeSign, is_dead
+from kiqpy.store._session import Due, Move, Orphan, Suspect
+
+_STATE_TTL_MS: Final = 86_400_000  # a process's notes outlive its last sign of life by a day
+_SCAN_EVERY_S: Final = 3600.0
+_MAX_WAITERS: Final = 8
+_KINDS: Final[Mapping[type, str]] = {
+    Done: "done", Retry: "retry", Defer: "defer", Bury: "bury", Release: "release",
+}  # fmt: skip
+
+
+@final
+class RedisBackend:
+    """Atomic steps on one server, for one process. See `Backend` for what each must guarantee."""
+
+    def __init__(
+        self,
+        url: str,
+        ident: str,
+        *,
+        namespace: str = "",
+        dead_limit: int = 10_000,
+        dead_timeout_s: float = 180 * 86_400.0,
+        pool_size: int = 5,
+        suspicion_s: float = 10.0,
+        outlive_s: float = 600.0,
+        poll_s: float = 0.5,
+        options: Mapping[str, Any] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.ident = ident
+        self._keys = Keys(namespace)
+        self._link = Link(url, pool_size, options or {})
+        self._clock = clock or SystemClock()
+        self._dead: tuple[Arg, Arg] = (dead_limit, dead_timeout_s)
+        self._suspicion_ms, self._outlive_ms = int(suspicion_s * 1000), int(outlive_s * 1000)
+        self._poll_s = poll_s
+        self._polls: dict[str, asyncio.Event] = {}
+        self._waiting: set[str] = set()
+        self._life = LifeSign(ident)
+        self._rtt_us = 0
+        self._last_scan = float("-inf")
+
+    async def open(self) -> None:
+        await self._link.command("PING")
+
+    async def close(self) -> None:
+        self._life.drop()
+        await self._link.close()
+
+    # -- intake
+
+    async def push(self, frame: Frame[Parcel], age_s: float) -> list[Pushed]:
+        keys = self._keys
+        queues = list(dict.fromkeys(p.queue for p in frame.items if _due(p)[1] == ""))
+        index = {queue: n for n, queue in enumerate(queues, 1)}
+        locks = list(dict.fromkeys(p.lock.token for p in frame.items if p.lock))
+        args: list[Arg] = [frame.sequence, int(frame.atomic), len(queues), *queues]
+        for parcel in frame.items:
+            due, how = _due(parcel, age_s)
+            args += (index[parcel.queue] if how == "" else 0, parcel.payload, due, how, parcel.jid)
+            args += _lock(parcel.lock, locks)
+        names = [keys.push(frame.source), keys.queues, keys.schedule]
+        names += [keys.queue(queue) for queue in queues] + [keys.lock(token) for token in locks]
+        return _results(frame, await self._link.call("push", names, args))
+
+    # -- source
+
+    async def wait(self, queue: str, timeout_s: float) -> None:
+        keys = self._keys
+        if queue not in self._waiting and len(self._waiting) >= _MAX_WAITERS:
+            return await self._poll(queue, min(timeout_s, self._poll_s))
+        self._waiting.add(queue)
+        words = ("BLMOVE", keys.queue(queue), keys.inbox(self.ident, queue), "RIGHT", "LEFT")
+        await self._link.wait(queue, (*words, min(timeout_s, WAIT_S)))
+
+    async def _poll(self, queue: str, timeout_s: float) -> None:
+        """For queues beyond the connections we may hold: look again a little later."""
+        wake = self._polls[queue] = asyncio.Event()
+        timer = self._clock.call_later(timeout_s, wake.set)
+        try:
+            await wake.wait()
+        finally:
+            timer.cancel()
+
+    async def unwait(self, queue: str) -> None:
+        if queue in self._polls:
+            self._polls[queue].set()
+        await self._link.unwait(queue)
+        keys = self._keys
+        await self._link.call("unwait", (keys.inbox(self.ident, queue), keys.queue(queue)), ())
+
+    async def fetch(self, queue: str, limit: int, first: int) -> list[bytes]:
+        keys, ident = self._keys, self.ident
+        names = (
+            keys.queue(queue), keys.private(ident, queue), keys.inbox(ident, queue),
+            keys.lease(ident), keys.privs, keys.paused, keys.state(ident),
+        )  # fmt: skip
+        args = (queue, limit, first, f"{ident}|{queue}")
+        return cast("list[bytes]", await self._link.call("fetch", names, args))
+
+    async def recover(self, queue: str, first: int, last: int) -> dict[int, bytes]:
+        names = (self._keys.private(self.ident, queue), self._keys.state(self.ident))
+        found = await self._link.call("recover", names, (queue, first, last))
+        return {first + n: raw for n, raw in enumerate(found) if raw is not None}
+
+    async def settle(self, frame: Frame[Verdict]) -> list[bool]:
+        keys, queue = self._keys, frame.source
+        order = sorted(range(len(frame.items)), key=lambda n: _order(frame.items[n]))
+        verdicts = [frame.items[n] for n in order]
+        plain = [v.delivery for v in verdicts if _is_plain(v)]
+        rest = verdicts[len(plain) :]
+        tokens = [lock.token for v in rest if (lock := getattr(v, "lock", None))]
+        locks = list(dict.fromkeys(tokens))
+        day = datetime.datetime.fromtimestamp(self._clock.now(), datetime.UTC).strftime("%Y-%m-%d")
+        names = [
+            keys.private(self.ident, queue), keys.state(self.ident), keys.queue(queue),
+            keys.retry, keys.schedule, keys.dead, *keys.stats(day), keys.trimmed,
+            *(keys.lock(token) for token in locks),
+        ]  # fmt: skip
+        args: list[Arg] = [queue, frame.sequence, *self._dead, _STATE_TTL_MS, len(plain), *plain]
+        for verdict in rest:
+            args += _verdict(verdict, locks)
+        answer = cast("bytes", await self._link.call("settle", names, args))
+        by_position = dict(zip(order, answer, strict=True))
+        return [by_position[n] == ord("1") for n in range(len(order))]
+
+    async def holding(self, ident: str, queue: str) -> dict[int, bytes]:
+        found = await self._link.command("HGETALL", self._keys.private(ident, queue))
+        pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2])  # noqa: B905
+        return {int(delivery): raw for delivery, raw in pairs}
+
+    # -- upkeep
+
+    async def due(self, place: Place, limit: int) -> Due:
+        now, upcoming, *members = await self._link.call("due", (self._place(place),), (limit,))
+        return Due(float(now), members, None if upcoming is None else float(upcoming))
+
+    async def promote(self, place: Place, moves: Sequence[Move]) -> int:
+        keys = self._keys
+        queues = list(dict.fromkeys(move.queue for move in moves if move.queue is not None))
+        index = {queue: n for n, queue in enumerate(queues, 1)}
+        args: list[Arg] = [len(queues), *queues]
+        for move in moves:
+            args += (index[move.queue] if move.queue else 0, move.member, move.payload)
+        names = [self._place(place), keys.dead, keys.queues, *map(keys.queue, queues)]
+        return int(await self._link.call("promote", names, args))
+
+    async def suspects(self) -> list[Suspect]:
+        await self._find_strays()
+        members = await self._link.command("SMEMBERS", self._keys.privs)
+        found: list[Suspect] = []
+        for member in sorted(members):
+            ident, _, queue = member.decode().partition("|")
+            if ident != self.ident and (suspect := await self._suspect(ident, queue)):
+                found.append(suspect)
+        return found
+
+    async def _suspect(self, ident: str, queue: str) -> Suspect | None:
+        keys = self._keys
+        names = (
+            keys.lease(ident), keys.suspects, keys.private(ident, queue),
+            keys.inbox(ident, queue), keys.privs,
+        )  # fmt: skip
+        proof = is_dead(ident)
+        args = (f"{ident}|{queue}", self._suspicion_ms, self._outlive_ms, int(proof))
+        state = await self._link.call("suspect", names, args)
+        if state in (b"alive", b"empty"):
+            return None
+        return Suspect(ident, queue, confirmed=state == b"confirmed")
+
+    async def _find_strays(self) -> None:
+        """Once an hour: claims whose process is not on the list, whatever may have lost it."""
+        if self._clock.monotonic() - self._last_scan < _SCAN_EVERY_S:
+            return
+        self._last_scan = self._clock.monotonic()
+        for pattern in self._keys.strays():
+            cursor: Arg = 0
+            while True:
+                cursor, names = await self._link.command(
+                    "SCAN", cursor, "MATCH", pattern, "COUNT", 1000
+                )
+                members = [self._keys.member(name.decode()) for name in names]
+                if members:
+                    await self._link.command("SADD", self._keys.privs, *members)
+                if int(cursor) == 0:
+                    break
+
+    async def rescue(self, suspect: Suspect, orphans: Sequence[Orphan]) -> set[int]:
+        keys, (ident, queue, _) = self._keys, suspect
+        names = (
+            keys.private(ident, queue), keys.queue(queue), keys.inbox(ident, queue),
+            keys.lease(ident), keys.suspects, keys.dead,
+        )  # fmt: skip
+        args: list[Arg] = [f"{ident}|{queue}", self._suspicion_ms]
+        for orphan in orphans:
+            args += (orphan.delivery, orphan.payload, int(orphan.poison))
+        return {int(delivery) for delivery in await self._link.call("rescue", names, args)}
+
+    def beat(self, pulse: Pulse) -> Orders:
+        keys, ident, queues = self._keys, self.ident, pulse.queues
+        self._life.hold()
+        names = [keys.lease(ident), keys.process(ident), keys.processes, keys.privs]
+        names += [keys.signals(ident), keys.state(ident), *keys.work(ident)]
+        for queue in queues:
+            names += [keys.private(ident, queue), keys.inbox(ident, queue)]
+        fields: list[Arg] = [
+            "info", pulse.info, "concurrency", pulse.concurrency, "busy", pulse.busy,
+            "quiet", "true" if pulse.quiet else "false", "rss", pulse.rss_kb,
+            "rtt_us", self._rtt_us,
+        ]  # fmt: skip
+        args: list[Arg] = [ident, int(pulse.lease_s * 1000), len(queues), *queues, _STATE_TTL_MS]
+        args += [len(fields), *fields, *(word for pair in pulse.work.items() for word in pair)]
+        sent = self._clock.monotonic()
+        signal, *counts = self._link.call_now("beat", names, args)
+        self._rtt_us = int((self._clock.monotonic() - sent) * 1e6)
+        held = dict(zip(queues, counts[::2], strict=True))
+        inbox = dict(zip(queues, counts[1::2], strict=True))
+        return Orders(signal.decode() if signal else None, held, inbox)
+
+    async def leave(self) -> None:
+        keys, ident = self._keys, self.ident
+        names = (keys.lease(ident), keys.process(ident), keys.processes, *keys.work(ident))
+        await self._link.call("leave", names, (ident,))
+        self._life.drop()
+
+    # -- census
+
+    async def sizes(self, queues: Sequence[str]) -> dict[str, int]:
+        found = {
+            name: int(await self._link.command("LLEN", self._keys.queue(name))) for name in queues
+        }
+        for place in ("schedule", "retry", "dead"):
+            found[place] = int(await self._link.command("ZCARD", self._place(place)))
+        return found
+
+    async def page(self, place: Place, start: int, count: int) -> list[tuple[bytes, float]]:
+        words = ("ZRANGE", self._place(place), start, start + count - 1, "WITHSCORES")
+        found = await self._link.command(*words)
+        pairs = (
+            found if found and isinstance(found[0], (tuple, list)) else zip(found[::2], found[1::2])
+        )
+        return [(raw, float(score)) for raw, score in pairs]
+
+    async def queue_page(self, queue: str, start: int, count: int) -> list[bytes]:
+        words = ("LRANGE", self._keys.queue(queue), -(start + count), -(start + 1))
+        found = cast("list[bytes]", await self._link.command(*words))
+        return found[::-1]
+
+    def _place(self, place: Place) -> str:
+        return cast("str", getattr(self._keys, place))
+
+
+def _due(parcel: Parcel, age_s: float = 0.0) -> tuple[float, str]:
+    """When, and counted from what; a delay has been running since the frame was made."""
+    if parcel.at_s is not None:
+        return parcel.at_s, "at"
+    if parcel.in_s is not None:
+        return parcel.in_s - age_s, "in"
+    return 0.0, ""
+
+
+def _lock(lock: Lock | None, tokens: Sequence[str]) -> tuple[int, int]:
+    return (tokens.index(lock.token) + 1, int(lock.ttl_s * 1000)) if lock else (0, 0)
+
+
+def _results(frame: Frame[Parcel], reply: Sequence[bytes]) -> list[Pushed]:
+    """The reply tells only of parcels that were not simply stored."""
+    results = [Pushed("scheduled" if _due(p)[1] else "queued") for p in frame.items]
+    for position, what in zip(reply[1::2], reply[2::2], strict=True):
+        state = "duplicate" if what.startswith(b"d") else "refused"
+        results[int(position)] = Pushed(state, what[1:].decode(errors="replace"))  # type: ignore[arg-type]
+    return results
+
+
+def _is_plain(verdict: Verdict) -> bool:
+    return isinstance(verdict, Done) and verdict.lock is None and not verdict.failed
+
+
+def _order(verdict: Verdict) -> tuple[int, int]:
+    """Plain acks first; of what goes back to the queue the oldest last, so that it is next."""
+    if _is_plain(verdict):
+        return 0, 0
+    return (2, -verdict.delivery) if isinstance(verdict, Release) else (1, 0)
+
+
+def _verdict(verdict: Verdict, locks: Sequence[str]) -> tuple[Arg, ...]:
+    if isinstance(verdict, Release):
+        return ("release", verdict.delivery, b"", 0, "", 0, 0)
+    kind = "failed" if isinstance(verdict, Done) and verdict.failed else _KINDS[type(verdict)]
+    payload = b"" if isinstance(verdict, Done) else verdict.payload
+    in_s = verdict.in_s if isinstance(verdict, (Retry, Defer)) else 0.0
+    return (kind, verdict.delivery, payload, in_s, verdict.jid, *_lock(verdict.lock, locks))
