@@ -48,7 +48,7 @@ FLOORS: dict[str, tuple[float, str]] = {
     },
 }
 HOMES: dict[str, tuple[str, ...]] = {
-    "redis": ("kiqpy/store/redis.py",),
+    "redis": ("kiqpy/store/_link.py",),
     "croniter": ("kiqpy/periodic.py",),
     "structlog": ("kiqpy/observe/log.py", "kiqpy/cli/"),
     "opentelemetry": ("kiqpy/observe/otel.py",),
@@ -310,7 +310,8 @@ SOUND: Tree = {
     "kiqpy/_flow/backoff.py": "def f():\n    '''one\n    two'''\n" + "    x = 1\n" * 44,
     "kiqpy/client.py": "x = 1\n" * 350,
     "kiqpy/app.py": "import kiqpy.client\nfrom .store import redis",
-    "kiqpy/store/redis.py": "from redis import asyncio",
+    "kiqpy/store/redis.py": "from kiqpy.store import _link",
+    "kiqpy/store/_link.py": "from redis import asyncio",
     "kiqpy/cli/__init__.py": "import click\nfrom kiqpy import App\nfrom kiqpy.cli import demo",
     "kiqpy/cli/demo.py": "",
 }
