@@ -27,12 +27,12 @@ FLOORS: dict[str, tuple[float, str]] = {
         f"kiqpy.{name}": (0, "facts")
         for name in (
             *("errors", "job", "outcome", "policy", "periodic", "event", "config", "options"),
-            *("receipt", "_flow.backoff", "_flow.chain"),
+            "receipt",
         )
     },
     **{
         f"kiqpy.{name}": (1, "world")
-        for name in ("clock", "bus", "worker", "reporter", "middleware", "store")
+        for name in ("clock", "bus", "worker", "registry", "reporter", "middleware", "store")
     },
     "kiqpy._flow": (2, "_flow"),
     "kiqpy.store.": (2, "store"),  # the backends; kiqpy.store itself is the protocol
@@ -244,7 +244,7 @@ PLANTS: list[tuple[Checker, str, Tree]] = [
     (
         not_down,
         "upward: kiqpy._flow.edge",
-        {"kiqpy/_flow/chain.py": "from kiqpy._flow.edge import E"},
+        {"kiqpy/policy.py": "from kiqpy._flow.edge import E"},
     ),
     (not_down, "sideways: kiqpy._loops", {"kiqpy/_stages/perform.py": "import kiqpy._loops"}),
     (not_down, "sideways: kiqpy.store.redis", {"kiqpy/_flow/edge.py": "import kiqpy.store.redis"}),
