@@ -85,7 +85,7 @@ class MemoryBackend:
         if holder != parcel.jid:
             return Pushed("duplicate", holder)
         due_at = parcel.at_s
-        if parcel.in_s is not None:
+        if due_at is None and parcel.in_s is not None:
             due_at = self.server.clock.now() + parcel.in_s - age_s
         if due_at is None:
             self.server.queues[parcel.queue].appendleft(parcel.payload)
