@@ -115,7 +115,7 @@ class RedisBackend:
 
     async def recover(self, queue: str, first: int, last: int) -> dict[int, bytes]:
         names = (self._keys.private(self.ident, queue), self._keys.state(self.ident))
-        found = await self._link.call("recover", names, (queue, first, last))
+        found = await self._link.call("recover", names, (queue, first, last, _STATE_TTL_MS))
         return {first + n: raw for n, raw in enumerate(found) if raw is not None}
 
     async def settle(self, frame: Frame[Verdict]) -> list[bool]:

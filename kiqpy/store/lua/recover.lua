@@ -1,9 +1,14 @@
 -- recover: after a fetch without an answer, learn what it did and keep it from happening later.
 -- KEYS  1 private hash  2 kiq:settle:IDENT
--- ARGV  1 queue's name  2 first id  3 last id
+-- ARGV  1 queue's name  2 first id  3 last id  4 state ttl in ms
 -- returns per id its payload or false
--- atomic because the floor must rise in the same instant in which the ids are read.
-redis.call('HSET', KEYS[2], 'floor|' .. ARGV[1], string.format('%d', ARGV[3] + 1))
+-- atomic because the floor must rise in the same instant in which the ids are read. It never sinks:
+-- a recovery that arrives late must not let in a fetch that a later one has ruled out.
+local floor = tonumber(redis.call('HGET', KEYS[2], 'floor|' .. ARGV[1]) or '1')
+floor = string.format('%d', math.max(floor, ARGV[3] + 1))
+redis.call('HSET', KEYS[2], 'floor|' .. ARGV[1], floor)
+redis.call('PEXPIRE', KEYS[2], ARGV[4])
 local ids = {}
 for id = tonumber(ARGV[2]), tonumber(ARGV[3]) do ids[#ids + 1] = string.format('%d', id) end
+if #ids == 0 then return {} end
 return redis.call('HMGET', KEYS[1], unpack(ids))

@@ -4,10 +4,13 @@
 -- returns the ids that were moved
 -- atomic because a process that came back to life must win, wholly or not at all.
 if redis.call('EXISTS', KEYS[4]) == 1 then return {} end
-local count, first = (redis.call('HGET', KEYS[5], ARGV[1]) or '0 0 0'):match('^(%d+) (%d+)')
+local mark = redis.call('HGET', KEYS[5], ARGV[1]) or '0 0 0'
+local count, first, last = mark:match('^(%d+) (%d+) (%d+)$')
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
-if tonumber(count) < 3 or now * 1000 - tonumber(first) < tonumber(ARGV[2]) then return {} end
+local grace = tonumber(ARGV[2])
+if tonumber(count) < 3 or now * 1000 - tonumber(first) < grace then return {} end
+if now * 1000 - tonumber(last) > grace then return {} end  -- too old to rely on
 local box = redis.call('LRANGE', KEYS[3], 0, -1)
 for i = 1, #box do redis.call('RPUSH', KEYS[2], box[i]) end
 if #box > 0 then redis.call('DEL', KEYS[3]) end

@@ -28,7 +28,7 @@ end
 local ids = {}
 for i = 1, n_plain do ids[i] = ARGV[6 + i] end
 for at = 6 + n_plain, #ARGV - 1, 7 do ids[#ids + 1] = ARGV[at + 2] end
-local held = redis.call('HMGET', KEYS[1], unpack(ids))
+local held = #ids > 0 and redis.call('HMGET', KEYS[1], unpack(ids)) or {}
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local processed, failed, buried = 0, 0, false
