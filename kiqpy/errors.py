@@ -11,7 +11,7 @@ class ConfigError(KiqError, ValueError):
     """A declaration is wrong; the message names the option and the fix. Nothing was started."""
 
 
-class NotRunning(KiqError, RuntimeError):
+class LifecycleError(KiqError, RuntimeError):
     """The app is not started, is started twice, or lives in another event loop or process."""
 
 

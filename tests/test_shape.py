@@ -35,6 +35,7 @@ FLOORS: dict[str, tuple[float, str]] = {
         for name in ("clock", "bus", "worker", "registry", "reporter", "middleware", "store")
     },
     "kiqpy._flow": (2, "_flow"),
+    "kiqpy._buffer": (2, "_buffer"),
     "kiqpy.store.": (2, "store"),  # the backends; kiqpy.store itself is the protocol
     **{
         f"kiqpy.{name}": (3, name)

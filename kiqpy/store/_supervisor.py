@@ -1,8 +1,8 @@
 """Runs one server for as long as anybody uses its directory.
 
-A program of its own (`python -I -S _supervisor.py PROGRAM`, in the server's directory), so it
-imports next to nothing: it stands between a crash and the next server. It is nobody's child: the server
-must not end with the process that happened to start it while others still use it.
+A program of its own (`python -I -S _supervisor.py PROGRAM`, in the server's directory). It imports
+next to nothing, because it stands between a crash and the next server. It is nobody's child: the
+server must not end with the process that happened to start it while others still use it.
 """
 
 from __future__ import annotations
@@ -34,13 +34,17 @@ def supervise(program: str) -> None:
     """
     users = os.open(USERS, os.O_RDWR | os.O_CREAT, 0o600)
     server = os.posix_spawn(program, [program, *OPTIONS], os.environ)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(server, signal.SIGTERM))
+
+    def forward(signum: int, _frame: object) -> None:
+        os.kill(server, signum)
+
+    signal.signal(signal.SIGTERM, forward)
     _thread.start_new_thread(_end_when_unused, (server, users))
     os.waitpid(server, 0)
 
 
 def _end_when_unused(server: int, users: int) -> None:
-    # Granted when the last user is gone, in whatever way it went; newcomers wait until we are gone too.
+    # Granted when the last user is gone, however it went; newcomers then wait for our end too.
     fcntl.flock(users, fcntl.LOCK_EX)
     os.kill(server, signal.SIGTERM)
     time.sleep(PATIENCE_S)

@@ -1,0 +1,69 @@
+"""One queue's stages, joined; if one of them breaks, these stages start anew and no others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple, final
+
+from kiqpy._flow.edge import Edge
+from kiqpy._flow.stage import Stage
+from kiqpy._flow.tree import together
+from kiqpy.clock import Clock
+
+RESTARTS: Final = 3  # so many within WINDOW_S are an accident; one more is a defect
+WINDOW_S: Final = 30.0
+
+
+class Link(NamedTuple):
+    """A stage and the edges on its two sides."""
+
+    stage: Stage
+    inlet: Edge[Any] | None
+    outlet: Edge[Any] | None
+
+
+@final
+class Chain:
+    """Runs the stages that `build` makes until they end by themselves, from left to right.
+
+    `mend` is called between a break and the next start: it returns what the broken stages had in
+    hand. `on_restart(error, n)` hears of it. After three restarts within 30 s `run` raises.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], Sequence[Link]],
+        mend: Callable[[], Awaitable[None]],
+        on_restart: Callable[[BaseException, int], None],
+        clock: Clock,
+    ) -> None:
+        self._build, self._mend, self._on_restart = build, mend, on_restart
+        self._clock = clock
+        self._breaks: deque[float] = deque()
+
+    async def run(self) -> None:
+        while True:
+            links = self._build()
+            try:
+                return await together([partial(link.stage.run, *link[1:]) for link in links])
+            except ExceptionGroup as group:
+                await self._after_break(_first(group))
+
+    async def _after_break(self, error: BaseException) -> None:
+        now = self._clock.monotonic()
+        self._breaks.append(now)
+        while now - self._breaks[0] > WINDOW_S:
+            self._breaks.popleft()
+        if len(self._breaks) > RESTARTS:
+            raise error
+        await self._mend()
+        self._on_restart(error, len(self._breaks))
+        await asyncio.sleep(0)
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,0 +1,54 @@
+"""Starting in order, stopping in reverse, and what happens to those who do not stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from kiqpy.clock import Clock
+
+T = TypeVar("T")
+
+
+async def together(runs: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    """Run all to their end; if one raises, the others are cancelled and it raises a group."""
+    # asyncio's group, not anyio's: there a cancelled stage could not await its own cleaning up.
+    async with asyncio.TaskGroup() as group:
+        for run in runs:
+            group.create_task(run())
+
+
+async def whole(step: Coroutine[Any, Any, T]) -> T:
+    """Await a short step that owns something to its end, and only then let a cancellation in.
+
+    Twice cancelled it still ends first. The step must not wait for a peer.
+    """
+    task = asyncio.ensure_future(step)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise
+            cancelled = True
+        except BaseException:
+            break
+    if cancelled:
+        raise asyncio.CancelledError
+    return task.result()
+
+
+async def ended(tasks: set[asyncio.Task[Any]], within_s: float, clock: Clock) -> bool:
+    """Whether all tasks end within that time; waits for them, cancels nothing, never raises."""
+    late = asyncio.Event()
+    timer = clock.call_later(within_s, late.set)
+    waiting = asyncio.ensure_future(late.wait())
+    try:
+        while (open_ := {task for task in tasks if not task.done()}) and not late.is_set():
+            await asyncio.wait({*open_, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        return not open_
+    finally:
+        timer.cancel()
+        waiting.cancel()

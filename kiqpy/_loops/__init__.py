@@ -1,0 +1,1 @@
+"""What happens by time: due jobs are promoted, dead processes' jobs are rescued."""

@@ -1,0 +1,24 @@
+"""Due jobs leave the schedule and retry sets."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final, final
+
+from kiqpy.store import Upkeep
+
+PAGE: Final = 100
+
+
+@final
+class Promoter:
+    """Moves due jobs into their queues; sleeps until the next one, a second at the most."""
+
+    name: ClassVar[str] = "promote"
+
+    def __init__(self, store: Upkeep, poll_s: float) -> None:
+        self._store, self._poll_s = store, poll_s
+
+    async def tick(self) -> float:
+        promotion = await self._store.promote(PAGE)
+        next_in_s = promotion.next_in_s
+        return self._poll_s if next_in_s is None else min(self._poll_s, next_in_s)

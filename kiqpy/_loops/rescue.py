@@ -1,0 +1,30 @@
+"""Jobs of dead processes go back to the heads of their queues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, final
+
+from kiqpy.event import Event, JobRecovered
+from kiqpy.store import Upkeep
+
+
+@final
+class Rescuer:
+    """Looks for dead processes; more often while there is one that may be dead.
+
+    A suspicion needs three sightings over `suspicion_s` and no gap longer than that, so that an
+    outage of the store, during which nobody could renew a lease, steals nothing.
+    """
+
+    name: ClassVar[str] = "rescue"
+
+    def __init__(self, store: Upkeep, suspicion_s: float, tell: Callable[[Event], None]) -> None:
+        self._store, self._tell = store, tell
+        self._sweep_s, self._suspect_s = suspicion_s * 0.8, suspicion_s * 0.2
+
+    async def tick(self) -> float:
+        sweep = await self._store.rescue()
+        for job in sweep.rescued:
+            self._tell(JobRecovered(job.jid, job.queue, job.recoveries, job.poison))
+        return self._suspect_s if sweep.suspects else self._sweep_s

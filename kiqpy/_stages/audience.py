@@ -1,0 +1,105 @@
+"""Those who hear what became of jobs: each reporter in a task of its own, behind its own edge."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Sequence
+from typing import Final, final
+
+from kiqpy._flow.edge import Edge
+from kiqpy.bus import Bus
+from kiqpy.clock import Clock
+from kiqpy.event import Event, ReporterDetached
+from kiqpy.reporter import Reporter
+
+_ERRORS: Final = 5  # in a row: then it is not the event's fault
+
+
+@final
+class Ear:
+    """One reporter and the events that wait for it."""
+
+    def __init__(self, reporter: Reporter, bus: Bus, clock: Clock) -> None:
+        self.reporter = reporter
+        self.name = type(reporter).__qualname__
+        self.kinds = reporter.hears()
+        self.edge: Edge[Event] = Edge(reporter.limit)
+        self.dropped = 0
+        self.detached = False
+        self._bus, self._clock = bus, clock
+        self._errors = 0
+
+    async def tell(self, events: list[Event]) -> None:
+        """Hand over events as the reporter's overflow rule says."""
+        if self.detached:
+            return
+        if self.reporter.overflow == "block":
+            await self.edge.put(events)
+            return
+        self.dropped += self.edge.shed(len(events) - self.edge.demand())
+        self.dropped += max(0, len(events) - self.edge.demand())
+        self.edge.offer(events[-self.edge.demand() :] if self.edge.demand() > 0 else [])
+
+    async def run(self) -> None:
+        """Handle events until the edge is closed. A reporter that can't is detached."""
+        while (events := await self.edge.get()) is not None:
+            for event in events:
+                if not self.detached:
+                    await self._handle(event)
+                self.edge.done(1)
+
+    async def _handle(self, event: Event) -> None:
+        try:
+            answer = self.reporter.handle(event)
+            if inspect.isawaitable(answer):
+                async with asyncio.timeout(self.reporter.stall_timeout):
+                    await answer
+            self._errors = 0
+        except TimeoutError:
+            self._detach(f"one handler took longer than {self.reporter.stall_timeout} s")
+        except Exception as error:
+            self._errors += 1
+            if self._errors >= _ERRORS:
+                self._detach(f"{_ERRORS} errors in a row, the last: {error!r}")
+
+    def _detach(self, reason: str) -> None:
+        self.detached = True
+        self._bus.emit(ReporterDetached(self.name, reason))
+
+
+@final
+class Audience:
+    """All who listen. `hears` is asked before an event is made: what nobody hears costs nothing."""
+
+    def __init__(self, reporters: Sequence[Reporter], bus: Bus, clock: Clock) -> None:
+        self.bus = bus
+        self.ears = [Ear(reporter, bus, clock) for reporter in reporters]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def hears(self, kind: type[Event]) -> bool:
+        """Whether anybody wants events of this kind."""
+        return bool(self.bus.handlers(kind)) or any(kind in ear.kinds for ear in self.ears)
+
+    async def tell(self, events: list[Event]) -> None:
+        """Tell everybody, in order; waits for reporters that block, for as long as they do."""
+        for event in events:
+            self.bus.emit(event)
+        for ear in self.ears:
+            wanted = [event for event in events if type(event) in ear.kinds]
+            if wanted:
+                await ear.tell(wanted)
+
+    async def start(self) -> None:
+        """Start the reporters, then their tasks."""
+        for ear in self.ears:
+            await ear.reporter.start()
+            self._tasks.append(asyncio.create_task(ear.run(), name=f"kiqpy:reporter:{ear.name}"))
+
+    async def stop(self) -> None:
+        """Let every reporter hear what was told, then stop it."""
+        for ear in self.ears:
+            ear.edge.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for ear in self.ears:
+            await ear.reporter.stop()

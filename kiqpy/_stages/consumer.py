@@ -1,0 +1,146 @@
+"""The second stage: one task for each claim, and one way in which every run ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Literal, final
+
+from kiqpy._flow.edge import Edge
+from kiqpy._flow.tree import ended
+from kiqpy._stages.settlement import Settlement
+from kiqpy.clock import Clock, Timer
+from kiqpy.job import Claim, Job
+from kiqpy.outcome import RELEASED, Failure, Outcome
+from kiqpy.policy import Rules
+
+CANCEL_S: Final = 3.0  # a cancelled job may clean up for so long; then its claim goes back
+_SWALLOWED_S: Final = 5.0
+_NO_RULES: Final = Rules()
+
+Why = Literal["released", "timeout"]
+Perform = Callable[["Run"], Coroutine[Any, Any, Settlement]]
+
+
+@final
+class Run:
+    """One claim under way. `job` is known once it is decoded; `why`, when we cancelled it."""
+
+    __slots__ = ("_clock", "_on_swallowed", "claim", "job", "started", "task", "timer", "why")
+
+    def __init__(self, claim: Claim, clock: Clock, on_swallowed: Callable[[Job, float], None]):
+        self.claim = claim
+        self.started = clock.monotonic()
+        self.job: Job | None = None
+        self.why: Why | None = None
+        self.timer: Timer | None = None
+        self.task: asyncio.Task[Settlement] | None = None
+        self._clock, self._on_swallowed = clock, on_swallowed
+
+    def limit(self, timeout_s: float) -> None:
+        """Cancel the run if it takes longer."""
+        self.timer = self._clock.call_later(timeout_s, self._expire)
+
+    def _expire(self) -> None:
+        self.cancel("timeout")
+        self.timer = self._clock.call_later(_SWALLOWED_S, self._swallowed)
+
+    def _swallowed(self) -> None:
+        if self.job is not None:
+            self._on_swallowed(self.job, _SWALLOWED_S)
+
+    def cancel(self, why: Why) -> None:
+        """Interrupt the run; a second reason changes nothing."""
+        if self.why is None and self.task is not None:
+            self.why = why
+            self.task.cancel()
+
+    def end(self) -> Settlement:
+        """How the task ended, whatever it did: the one finish path of every run."""
+        assert self.task is not None
+        if self.timer is not None:
+            self.timer.cancel()
+        error: BaseException | None
+        if self.task.cancelled():
+            error = asyncio.CancelledError("the job cancelled itself")
+        else:
+            error = self.task.exception()
+        if error is None:
+            return self._interrupted(self.task.result())
+        return self._interrupted(self.settlement(Failure(error)))
+
+    def _interrupted(self, settlement: Settlement) -> Settlement:
+        """A failure that we caused is not the job's: released, or out of time."""
+        if self.why is None or not isinstance(settlement.outcome, Failure):
+            return settlement
+        if self.why == "released":
+            return settlement._replace(outcome=RELEASED)
+        late = TimeoutError(f"the job took longer than its timeout, and was stopped after "
+                            f"{settlement.took_s:.3g} s")  # fmt: skip
+        return settlement._replace(outcome=Failure(late))
+
+    def settlement(self, outcome: Outcome, rules: Rules = _NO_RULES) -> Settlement:
+        """What the reporter must know of this run if it ends now with `outcome`."""
+        took_s = self._clock.monotonic() - self.started
+        return Settlement(self.claim, self.job, outcome, rules, took_s, None)
+
+
+@final
+class Consumer:
+    """Runs claims concurrently. What runs is in `running`; there is no other count of it."""
+
+    def __init__(
+        self, perform: Perform, clock: Clock, on_swallowed: Callable[[Job, float], None]
+    ) -> None:
+        self.running: dict[int, Run] = {}
+        self._perform, self._clock, self._on_swallowed = perform, clock, on_swallowed
+        self._finished: list[Settlement] = []
+        self._changed = asyncio.Event()
+        self._outlet: Edge[Settlement] | None = None
+
+    async def run(self, inlet: Edge[Claim] | None, outlet: Edge[Settlement] | None) -> None:
+        assert inlet is not None and outlet is not None
+        self._outlet = outlet
+        try:
+            while (claims := await inlet.get()) is not None:
+                for claim in claims:
+                    self._start(claim)
+            while self.running:
+                self._changed.clear()
+                await self._changed.wait()
+            self._flush()
+        except BaseException:
+            await self.release(CANCEL_S)
+            raise
+        finally:
+            self._outlet = None
+            outlet.close()
+
+    def _start(self, claim: Claim) -> None:
+        run = Run(claim, self._clock, self._on_swallowed)
+        self.running[claim.delivery] = run
+        run.task = asyncio.create_task(self._perform(run))
+        run.task.add_done_callback(lambda _task: self._conclude(run, run.end()))
+
+    def _conclude(self, run: Run, settlement: Settlement) -> None:
+        if self.running.pop(run.claim.delivery, None) is None:
+            return  # it was given back already; whatever it did since is fenced
+        self._finished.append(settlement)
+        if len(self._finished) == 1:  # one batch a turn of the loop, however many runs end in it
+            asyncio.get_running_loop().call_soon(self._flush)
+        if not self.running:
+            self._changed.set()
+
+    def _flush(self) -> None:
+        if self._finished and self._outlet is not None:
+            batch, self._finished = self._finished, []
+            self._outlet.offer(batch)
+
+    async def release(self, within_s: float) -> None:
+        """Cancel what runs; what has not ended after `within_s` is given back all the same."""
+        runs = list(self.running.values())
+        for run in runs:
+            run.cancel("released")
+        await ended({run.task for run in runs if run.task is not None}, within_s, self._clock)
+        for run in runs:
+            self._conclude(run, run.settlement(RELEASED))

@@ -1,0 +1,261 @@
+"""Every option of an app with its default, in one frozen table, checked when it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple, cast
+
+from kiqpy.errors import ConfigError
+from kiqpy.options import Backoff, duration, queue_name, refuse_unknown, retry_limit
+from kiqpy.policy import check_backoff
+
+Url = str | Callable[[], "str | Awaitable[str]"] | None
+
+_MOST_RUNNING: Final = 10_000
+_LATER: Final = {
+    "periodics": "periodic jobs", "elect_ttl": "periodic jobs", "middleware": "middlewares",
+    "durability": "durability levels", "test_mode": "test modes", "stats_flush_interval": "stats",
+}  # fmt: skip
+_RENAMED: Final = {
+    "url": "redis_url", "redis": "redis_url", "client_opts": "redis_url", "host": "redis_url",
+    "max_retries": "retry", "extra_reporters": "reporters", "node_id": "identity",
+    "node_identifier": "identity", "poll_timeout": "fetch_interval", "prefix": "namespace",
+    "workers_manager_timeout": "fetch_interval", "max_dead_jobs": "dead_limit",
+    "dead_max_jobs": "dead_limit", "dead_timeout_in_seconds": "dead_timeout",
+    "scheduler_poll_timeout": "poll_interval", "heartbeat": "heartbeat_interval",
+    "redis_key_prefix": "namespace", "redis_url_provider": "redis_url",
+}  # fmt: skip
+
+
+class Env(NamedTuple):
+    """A value that is read from the environment when the app starts. Made by `env`."""
+
+    variable: str
+    cast: Callable[[str], Any]
+    default: Any
+
+    def read(self) -> Any:
+        text = os.environ.get(self.variable)
+        if text is None:
+            if self.default is None:
+                raise ConfigError(f"the environment variable {self.variable} is not set")
+            return self.default
+        try:
+            return self.cast(text)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{self.variable}={text!r}: {error}") from None
+
+
+def env(variable: str, cast: Callable[[str], Any] = str, default: Any = None) -> Any:
+    """The option's value will be `cast($variable)`, read when the app starts."""
+    return Env(variable, cast, default)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All options of an app. Durations are seconds."""
+
+    queues: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"default": 25})
+    redis_url: Url = None  # None: KIQPY_REDIS_URL, REDIS_URL, else the embedded server
+    redis_options: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    embedded: bool = True  # False: no URL is an error
+    embedded_dir: str = ".kiqpy"
+    server: bool = True  # False: client only
+    pool_size: int = 5
+    fetch_interval: float = 0.5  # only where blocking is not available
+    flush_interval: float = 0.01
+    buffer_limit: int = 100_000
+    buffer_bytes: int = 64 * 2**20
+    push_timeout: float = 10.0
+    confirm_timeout: float = 5.0
+    on_unflushed: Literal["log", "raise"] = "log"
+    schedulers: tuple[str, ...] = ("retry", "schedule")
+    poll_interval: float = 1.0
+    dead_limit: int = 10_000
+    dead_timeout: float = 180 * 86_400.0
+    shutdown_timeout: float = 25.0  # below the 30 s that Kubernetes and systemd give
+    heartbeat_interval: float = 5.0
+    lease_ttl: float = 30.0
+    suspicion: float = 10.0  # how long a lease must have been gone before jobs are taken over
+    stuck_after: float | None = 900.0
+    identity: str | None = None
+    namespace: str = ""
+    max_payload: int = 2**20
+    max_running: int = _MOST_RUNNING
+    retry: bool | int = True
+    backoff: str | Backoff = "sidekiq"
+    timeout: float | None = None
+    threads: int = 40
+    processes: int = 2
+    reporters: tuple[Any, ...] = ()
+    workers: tuple[Any, ...] = ()
+
+    def replace(self, **changes: Any) -> Config:
+        """A copy with some options changed, checked like the first."""
+        return configure(
+            {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | changes
+        )
+
+
+NAMES: Final = tuple(field.name for field in dataclasses.fields(Config))
+
+
+def refuse(name: str) -> None:
+    """ConfigError for an unknown option, with the nearest known name."""
+    refuse_unknown(name, (*NAMES, "concurrency"), _LATER, _RENAMED, "option")
+
+
+def resembles(name: str) -> bool:
+    """Whether an attribute of an App class is surely meant to be an option."""
+    return name in _LATER or name in _RENAMED
+
+
+def configure(given: Mapping[str, Any]) -> Config:
+    """A Config of what a user wrote; ConfigError names what is wrong and how it is right."""
+    for name in given:
+        refuse(name)
+    values = {k: v.read() if isinstance(v, Env) else v for k, v in given.items()}
+    concurrency = values.pop("concurrency", 25)
+    if "queues" in values:
+        values["queues"] = _queues(values["queues"], concurrency, values.get("max_running"))
+    checked = {k: _CHECKS[k](k, v) if k in _CHECKS else v for k, v in values.items()}
+    return _consistent(Config(**checked))
+
+
+def _consistent(config: Config) -> Config:
+    if config.heartbeat_interval * 2 > config.lease_ttl:
+        raise ConfigError(
+            f"heartbeat_interval={config.heartbeat_interval:g}: at most half of "
+            f"lease_ttl={config.lease_ttl:g}, or one lost heartbeat gives the jobs away"
+        )
+    total = sum(config.queues.values())
+    if total > config.max_running and len(config.queues) > 1:
+        raise ConfigError(
+            f"queues add up to {total:,} jobs at a time, more than max_running="
+            f"{config.max_running:,}"
+        )
+    return config
+
+
+def _queues(value: object, concurrency: object, most: object) -> dict[str, int]:
+    most = _count("max_running", most if most is not None else _MOST_RUNNING)
+    if isinstance(value, Mapping):
+        pairs = dict(cast("Mapping[object, object]", value))
+    elif isinstance(value, Iterable) and not isinstance(value, str):
+        pairs = {name: concurrency for name in cast("Iterable[object]", value)}
+    else:
+        raise ConfigError(f'queues={value!r}: give {{"default": 25}} or ["default", "mail"]')
+    return {
+        queue_name(name): most if limit is None else _count(f"queues[{name!r}]", limit)
+        for name, limit in pairs.items()
+    }
+
+
+def _count(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name}={value!r}: give a whole number, 1 or more")
+    return value
+
+
+def _seconds(least: float, most: float) -> Callable[[str, Any], float]:
+    def check(name: str, value: Any) -> float:
+        seconds = duration(name, value, least=least)
+        if seconds > most:
+            raise ConfigError(
+                f"{name}={value!r}: this is in seconds, at most {most:g}; did you mean "
+                f"{seconds / 1000:g}?"
+            )
+        return seconds
+
+    return check
+
+
+def _optional_seconds(name: str, value: Any) -> float | None:
+    return None if value is None else duration(name, value)
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name}={value!r}: give True or False")
+    return value
+
+
+def _matching(pattern: str, hint: str) -> Callable[[str, Any], Any]:
+    def check(name: str, value: Any) -> Any:
+        if value is not None and not (isinstance(value, str) and re.fullmatch(pattern, value)):
+            raise ConfigError(f"{name}={value!r}: {hint}")
+        return value
+
+    return check
+
+
+def _one_of(*known: str) -> Callable[[str, Any], Any]:
+    def check(name: str, value: Any) -> Any:
+        if value not in known:
+            raise ConfigError(f"{name}={value!r}: give one of {', '.join(map(repr, known))}")
+        return value
+
+    return check
+
+
+def _schedulers(name: str, value: Any) -> tuple[str, ...]:
+    places = (value,) if isinstance(value, str) else tuple(value)
+    if not set(places) <= {"retry", "schedule"}:
+        raise ConfigError(f'{name}={value!r}: any of "retry" and "schedule", or []')
+    return places
+
+
+def _backoff(_name: str, value: Any) -> Any:
+    check_backoff(value)
+    return value
+
+
+def _tuple(name: str, value: Any) -> tuple[Any, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigError(f"{name}={value!r}: give a list")
+    return tuple(cast("Iterable[Any]", value))
+
+
+def _url(name: str, value: Any) -> Any:
+    if value is not None and not isinstance(value, str) and not callable(value):
+        raise ConfigError(f"{name}={value!r}: give a URL such as redis://localhost:6379/0")
+    return value
+
+
+_CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
+    "redis_url": _url,
+    "embedded": _flag,
+    "server": _flag,
+    "pool_size": _count,
+    "fetch_interval": _seconds(0.001, 60),
+    "flush_interval": _seconds(0, 10),
+    "buffer_limit": _count,
+    "buffer_bytes": _count,
+    "push_timeout": _seconds(0, 1000),
+    "confirm_timeout": _seconds(0.01, 1000),
+    "on_unflushed": _one_of("log", "raise"),
+    "schedulers": _schedulers,
+    "poll_interval": _seconds(0.01, 300),
+    "dead_limit": _count,
+    "dead_timeout": lambda name, value: duration(name, value, least=1),
+    "shutdown_timeout": _seconds(0, 1000),
+    "heartbeat_interval": _seconds(0.1, 60),
+    "lease_ttl": _seconds(0.2, 1000),
+    "suspicion": _seconds(0.1, 1000),
+    "stuck_after": _optional_seconds,
+    "identity": _matching(r"[A-Za-z0-9_.-]{1,64}", "use 1 to 64 of A-Z a-z 0-9 _ . -"),
+    "namespace": _matching(r"[A-Za-z0-9_.:{}-]{0,64}", "use up to 64 of A-Z a-z 0-9 _ . : { } -"),
+    "max_payload": _count,
+    "max_running": _count,
+    "retry": retry_limit,
+    "backoff": _backoff,
+    "timeout": _optional_seconds,
+    "threads": _count,
+    "processes": _count,
+    "reporters": _tuple,
+    "workers": _tuple,
+}

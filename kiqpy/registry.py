@@ -1,0 +1,60 @@
+"""The only place where a class name from Redis becomes something to run."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable
+from types import ModuleType
+from typing import cast, final
+
+from kiqpy.errors import ConfigError, UnknownWorker
+from kiqpy.worker import AnyWorker, FunctionWorker, Spec, Worker
+
+
+@final
+class Registry:
+    """The workers of one app, by the names that payloads call them. Nothing is ever imported."""
+
+    def __init__(self, declared: Iterable[AnyWorker | ModuleType]) -> None:
+        self._specs: dict[str, Spec] = {}
+        for item in declared:
+            for spec in _specs(item):
+                for name in (spec.name, *spec.given.aliases):
+                    self._add(name, spec)
+
+    def _add(self, name: str, spec: Spec) -> None:
+        if self._specs.setdefault(name, spec) is not spec:
+            raise ConfigError(f"two workers are called {name!r}; give one of them another name=...")
+
+    def find(self, name: str) -> Spec:
+        """The worker called `name`; UnknownWorker says which name is nearest."""
+        spec = self._specs.get(name)
+        if spec is not None:
+            return spec
+        near = difflib.get_close_matches(name, self._specs, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UnknownWorker(f"no worker is called {name!r}; {hint}Add it to App.workers")
+
+    def specs(self) -> list[Spec]:
+        """Each worker once."""
+        return list(dict.fromkeys(self._specs.values()))
+
+
+def _specs(item: object) -> list[Spec]:
+    if isinstance(item, FunctionWorker):
+        return [cast("FunctionWorker[..., object]", item).spec]
+    if inspect.isclass(item) and issubclass(item, Worker) and item is not Worker:
+        return [item.spec]
+    if inspect.ismodule(item):
+        members = vars(item).values()
+        return [spec for member in members if _is_worker(member) for spec in _specs(member)]
+    raise ConfigError(
+        f"workers={item!r}: give @worker functions, Worker classes, or modules that hold them"
+    )
+
+
+def _is_worker(member: object) -> bool:
+    if isinstance(member, FunctionWorker):
+        return True
+    return inspect.isclass(member) and issubclass(member, Worker) and member is not Worker

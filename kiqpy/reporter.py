@@ -1,0 +1,77 @@
+"""What users extend to hear what becomes of jobs: logging, statistics, an error tracker."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from kiqpy.event import Event, JobAborted, JobFailure, JobStarted, JobStopped, JobSuccess
+from kiqpy.job import Job
+
+
+class Reporter:
+    """Subclass it and override what you want to hear; handlers may be async or not.
+
+    A handler hears of an outcome after it is durable, in the order of one queue's outcomes, and in
+    a task of its own. `limit` events may wait for it; then with `overflow="block"` jobs are fetched
+    at the reporter's pace, with `"drop_oldest"` the oldest event is dropped and counted. After five
+    errors in a row, or `stall_timeout` seconds in one handler, it is detached: no job suffers.
+    """
+
+    limit: ClassVar[int] = 1000
+    overflow: ClassVar[Literal["block", "drop_oldest"]] = "block"
+    stall_timeout: ClassVar[float] = 5.0
+
+    async def start(self) -> None:
+        """Called before the first event."""
+
+    async def stop(self) -> None:
+        """Called after the last event."""
+
+    def handle_started(self, job: Job) -> object:
+        """A run begins."""
+
+    def handle_success(self, job: Job, meta: JobSuccess) -> object:
+        """The job returned; `meta.took_s`, `meta.waited_s`."""
+
+    def handle_aborted(self, job: Job, meta: JobAborted) -> object:
+        """The job ended without having been done; `meta.reason`."""
+
+    def handle_failure(self, job: Job, error: BaseException, meta: JobFailure) -> object:
+        """The job failed; `meta.retry_in_s` is None when it will not be tried again."""
+
+    def handle_stopped(self, job: Job) -> object:
+        """A run is over, whichever way; comes last."""
+
+    def hears(self) -> frozenset[type[Event]]:
+        """The kinds of events it wants: those whose handler is overridden. Asked once."""
+        mine = type(self)
+        return frozenset(
+            kind
+            for name, kind in _HANDLERS.items()
+            if getattr(mine, name) is not getattr(Reporter, name)
+        )
+
+    def handle(self, event: Event) -> object:
+        """Call the handler for `event`; returns what it returns, maybe an awaitable."""
+        match event:
+            case JobStarted():
+                return self.handle_started(event.job)
+            case JobSuccess():
+                return self.handle_success(event.job, event)
+            case JobAborted():
+                return self.handle_aborted(event.job, event)
+            case JobFailure():
+                return self.handle_failure(event.job, event.error, event)
+            case JobStopped():
+                return self.handle_stopped(event.job)
+            case _:
+                return None
+
+
+_HANDLERS: dict[str, type[Event]] = {
+    "handle_started": JobStarted,
+    "handle_success": JobSuccess,
+    "handle_aborted": JobAborted,
+    "handle_failure": JobFailure,
+    "handle_stopped": JobStopped,
+}
