@@ -1,0 +1,67 @@
+"""What every test may ask for: a real server, and a database that must end clean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.server import TestServer
+
+# The keys that may stay for good; all others must go or expire. A hash tag may stand before them.
+_MAY_STAY = re.compile(
+    r"(?:\{[^}]*\}:)?"
+    r"(?:queues|queue:.+|schedule|retry|dead|stat:.+|processes|paused|unique:.+|kiq:.+)"
+)
+_MUST_EXPIRE = re.compile(r"(?:\{[^}]*\}:)?kiq:(?:push|settle|lease):.+")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return "asyncio", {}
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[TestServer]:
+    """One private server for each xdist worker, without persistence; tests may kill or pause it."""
+    with TestServer() as running:
+        yield running
+
+
+@pytest.fixture
+def namespace() -> str:
+    """The prefix of the keys; a module whose tests use one overrides this."""
+    return ""
+
+
+@pytest.fixture
+def clean(server: TestServer, namespace: str) -> Iterator[TestServer]:
+    """An empty database; fails afterwards if an unknown key without a TTL is left."""
+    server.resume()
+    server.start()
+    server.cli("FLUSHALL")
+    yield server
+    server.resume()
+    if server.alive():
+        left = leaked(server, namespace)
+        assert not left, f"keys that nothing documents or that never expire: {left}"
+
+
+def leaked(server: TestServer, namespace: str = "") -> list[str]:
+    """Keys without a TTL that are not documented, or that must have one."""
+    found = server.cli("KEYS", "*")
+    assert isinstance(found, list)
+    names = [str(key) for key in found]
+    return sorted(key for key in names if _bad(key, namespace) and server.cli("PTTL", key) == -1)
+
+
+def _bad(key: str, namespace: str) -> bool:
+    name = key.removeprefix(namespace)
+    return _MUST_EXPIRE.fullmatch(name) is not None or _MAY_STAY.fullmatch(name) is None
+
+
+@pytest.fixture
+def redis_url(clean: TestServer) -> str:
+    """Where a store under test finds its server."""
+    return clean.url
