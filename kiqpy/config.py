@@ -146,7 +146,7 @@ def _queues(value: object, concurrency: object, most: object) -> dict[str, int]:
     if isinstance(value, Mapping):
         pairs = dict(cast("Mapping[object, object]", value))
     elif isinstance(value, Iterable) and not isinstance(value, str):
-        pairs = {name: concurrency for name in cast("Iterable[object]", value)}
+        pairs = dict.fromkeys(cast("Iterable[object]", value), concurrency)
     else:
         raise ConfigError(f'queues={value!r}: give {{"default": 25}} or ["default", "mail"]')
     return {
@@ -217,7 +217,7 @@ def _backoff(_name: str, value: Any) -> Any:
 def _tuple(name: str, value: Any) -> tuple[Any, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ConfigError(f"{name}={value!r}: give a list")
-    return tuple(cast("Iterable[Any]", value))
+    return tuple(value)
 
 
 def _url(name: str, value: Any) -> Any:

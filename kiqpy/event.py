@@ -128,6 +128,15 @@ class FlushRestored(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class FetchFailed(Event):
+    """A queue's jobs can't be claimed; trying goes on. Told once for each cause."""
+
+    name: ClassVar[str] = "fetch.failed"
+    queue: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class QueueRestarted(Event):
     """One of kiqpy's own stages raised; its queue started anew, the others did not notice."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from json.decoder import scanstring
+from json.decoder import scanstring  # type: ignore[attr-defined]  # there, but not in the stubs
 from typing import Any, Final, NamedTuple, NoReturn, final
 
 from kiqpy.errors import ArgumentError, DecodeError
@@ -209,7 +209,7 @@ def _fault(value: object, depth: int) -> str | None:
     if depth > MAX_DEPTH:
         return f"is nested deeper than {MAX_DEPTH} levels: pass a flatter value"
     if isinstance(value, str):
-        return _SURROGATE.search(value) and "holds a lone surrogate: not valid UTF-8" or None
+        return (_SURROGATE.search(value) and "holds a lone surrogate: not valid UTF-8") or None
     if value is None or isinstance(value, bool):
         return None
     if isinstance(value, int):

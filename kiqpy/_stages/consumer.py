@@ -99,7 +99,8 @@ class Consumer:
         self._outlet: Edge[Settlement] | None = None
 
     async def run(self, inlet: Edge[Claim] | None, outlet: Edge[Settlement] | None) -> None:
-        assert inlet is not None and outlet is not None
+        assert inlet is not None
+        assert outlet is not None
         self._outlet = outlet
         try:
             while (claims := await inlet.get()) is not None:

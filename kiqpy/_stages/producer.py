@@ -1,4 +1,4 @@
-"""The first stage: claims jobs for one queue, as many as are wanted, and waits when there are none."""
+"""The first stage: claims as many jobs of one queue as are wanted, and waits if there are none."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class Producer:
         self._found: list[Claim] = []
 
     async def run(self, inlet: Edge[Any] | None, outlet: Edge[Claim] | None) -> None:
-        assert inlet is None and outlet is not None
+        assert inlet is None
+        assert outlet is not None
         self._outlet = outlet
         backoff = Backoff(self._clock)
         try:

@@ -43,7 +43,8 @@ class Settler:
         self._store, self._audience, self._clock = store, audience, clock
 
     async def run(self, inlet: Edge[Settlement] | None, outlet: Edge[Any] | None) -> None:
-        assert inlet is not None and outlet is None
+        assert inlet is not None
+        assert outlet is None
         while (batch := await inlet.get()) is not None:
             for n in range(0, len(batch), _MOST):
                 part = batch[n : n + _MOST]

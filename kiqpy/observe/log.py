@@ -20,7 +20,7 @@ from kiqpy.reporter import Reporter
 
 _WARNINGS: Final[tuple[type[Event], ...]] = (
     event.JobDead, event.JobFenced, event.JobSwallowedCancel, event.JobRecovered,
-    event.FlushFailed, event.ReporterDetached, event.LeaseLapsed,
+    event.FlushFailed, event.FetchFailed, event.ReporterDetached, event.LeaseLapsed,
 )  # fmt: skip
 _NOTES: Final[tuple[type[Event], ...]] = (
     event.FlushRestored, event.ProcessStarted, event.ProcessQuiet, event.ProcessStopped,
@@ -51,7 +51,7 @@ def enabled(log: Any, level: int) -> bool:
 
 @final
 class Log(Reporter):
-    """A line for a start (DEBUG), an end (INFO), a failure (WARNING). Unwanted ones cost nothing."""
+    """A line for a start (DEBUG), an end (INFO), a failure (WARNING); unwanted ones are free."""
 
     limit: ClassVar[int] = 10_000
 

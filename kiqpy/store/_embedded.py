@@ -6,6 +6,7 @@ Two lock files carry the whole agreement, and the kernel gives both back when a 
   server and a new one never write the same append-only file.
 - `users` is shared by everyone who uses the server. The supervisor waits to have it alone, and then
   ends the server: it lives until the last user has left, whoever started it and however they leave.
+  (Should a supervisor alone be killed, the last user's stop() ends the server just as well.)
 
 Each user keeps one idle connection open. Its end means that the server is gone, and whoever notices
 first starts the next one.
@@ -41,6 +42,7 @@ START_S = 10.0
 STOP_S = 5.0
 LOOK_S = 0.01
 LOG_BYTES = 1_000_000
+SUPERVISOR = os.path.abspath(_supervisor.__file__)
 STARTING = "kiqpy: starting "
 
 NO_SERVER = """\
@@ -99,7 +101,7 @@ class EmbeddedServer:
         await asyncio.to_thread(self._close)
 
     def alive(self) -> bool:
-        """Whether the server answers right now (asks it; takes a quarter of a second at most)."""
+        """Whether the server answers right now (asks it; takes half a second at most)."""
         reply = _say(self._socket, b"PING", 0.25)
         return reply is not None and not _loading(reply)
 
@@ -174,7 +176,7 @@ class EmbeddedServer:
             log.write(f"{STARTING}{program}\n")
             log.flush()
             subprocess.run(
-                [python(), "-I", "-S", _supervisor.__file__, program],
+                [python(), "-I", "-S", SUPERVISOR, program],
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -193,8 +195,8 @@ class EmbeddedServer:
     def _watch(self, program: str) -> None:
         halt = self._halt
         while not halt.is_set():
-            self._listen(halt)
             try:
+                self._listen(halt)
                 self._ensure(program)
             except (KiqError, OSError) as error:
                 if not halt.wait(0.5):

@@ -158,7 +158,7 @@ class Link:
             pool = redis.asyncio.ConnectionPool.from_url(
                 self._url, retry=never, **self._settings(WAIT_S + 2)
             )
-            self._waiters[name] = Waiter(self, pool.make_connection())
+            self._waiters[name] = Waiter(self, cast(Any, pool).make_connection())
         return self._waiters[name]
 
     async def wait(self, name: str, words: Sequence[Arg]) -> Any:

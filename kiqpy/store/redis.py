@@ -251,9 +251,7 @@ class RedisBackend:
     async def page(self, place: Place, start: int, count: int) -> list[tuple[bytes, float]]:
         words = ("ZRANGE", self._place(place), start, start + count - 1, "WITHSCORES")
         found = await self._link.command(*words)
-        pairs = (
-            found if found and isinstance(found[0], (tuple, list)) else zip(found[::2], found[1::2])
-        )
+        pairs = zip(found[::2], found[1::2], strict=True)
         return [(raw, float(score)) for raw, score in pairs]
 
     async def queue_page(self, queue: str, start: int, count: int) -> list[bytes]:

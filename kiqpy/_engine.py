@@ -1,0 +1,234 @@
+"""What runs between `start` and `stop`: everything is started in order and stopped in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final, final
+
+from kiqpy import event
+from kiqpy._beat import Heartbeat, rss_kb
+from kiqpy._flow.loop import LoopRunner
+from kiqpy._flow.tree import ended
+from kiqpy._loops.promote import Promoter
+from kiqpy._loops.rescue import Rescuer
+from kiqpy._stages.audience import Audience
+from kiqpy._stages.consumer import CANCEL_S
+from kiqpy._stages.line import Line
+from kiqpy._stages.perform import Performer
+from kiqpy.bus import Bus
+from kiqpy.client import Client, ClientSettings
+from kiqpy.clock import Clock
+from kiqpy.config import Config
+from kiqpy.errors import StoreError
+from kiqpy.job import Job, encode
+from kiqpy.policy import Rules
+from kiqpy.registry import Registry
+from kiqpy.reporter import Reporter
+from kiqpy.store import Orders, Pulse, Store
+
+_SETTLE_S: Final = 5.0  # what the reporters, the client and the last settling get at a stop
+_WORK_SHOWN: Final = 1000  # running jobs shown to Sidekiq's Busy page
+
+
+@final
+class Engine:
+    """One started app: its store, client, lines, loops and heartbeat."""
+
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        reporters: list[Reporter],
+        store: Store,
+        bus: Bus,
+        clock: Clock,
+        on_failure: Callable[[BaseException], None],
+        on_signal: Callable[[str], None],
+    ) -> None:
+        self.config, self.store, self.bus, self.clock = config, store, bus, clock
+        self.client = Client(store, clock, _client_settings(config), bus.emit)
+        self.audience = Audience(reporters, bus, clock)
+        self.lines: dict[str, Line] = {}
+        self.is_quiet = False
+        self._registry, self._on_failure, self._on_signal = registry, on_failure, on_signal
+        self._loops: list[LoopRunner] = []
+        self._loop_tasks: set[asyncio.Task[None]] = set()
+        self._line_tasks: set[asyncio.Task[None]] = set()
+        self._chores: set[asyncio.Task[None]] = set()
+        self._trouble: set[tuple[str, str]] = set()
+        self._started_at = clock.now()
+        self._heartbeat = Heartbeat(
+            store, clock, config.heartbeat_interval, config.stuck_after,
+            self._pulse, self._on_orders, self._on_lapse,
+        )  # fmt: skip
+
+    async def start(self) -> None:
+        """Start in order; if one thing fails, stop what has started and raise."""
+        try:
+            await self.store.open()
+            if self.config.server:
+                await self._heartbeat.start()
+            await self.client.start()
+            await self.audience.start()
+            if self.config.server:
+                self._start_lines()
+                self._start_loops()
+        except BaseException:
+            await self.stop(0.0)
+            raise
+        self.bus.emit(event.ProcessStarted(self.store.ident))
+
+    def _start_lines(self) -> None:
+        perform = self._performer()
+        for queue, limit in self.config.queues.items():
+            line = Line(
+                queue, limit, self.store, perform, self.audience, self.clock, self._on_trouble
+            )
+            self.lines[queue] = line
+            task = self._spawn(self._line_tasks, line.run(), f"queue:{queue}")
+            task.add_done_callback(self._line_ended)
+
+    def _performer(self) -> Performer:
+        config = self.config
+        started = self._tell_started if self.audience.hears(event.JobStarted) else None
+        rules = Rules(config.retry, dead=True, backoff=config.backoff)
+        return Performer(
+            self._registry, rules, config.timeout, self.clock,
+            config.threads, config.processes, started,
+        )  # fmt: skip
+
+    async def _tell_started(self, job: Job) -> None:
+        await self.audience.tell([event.JobStarted(job)])
+
+    def _start_loops(self) -> None:
+        rescuer = Rescuer(self.store, self.config.suspicion, self.bus.emit)
+        promoter = Promoter(self.store, self.config.poll_interval)
+        for loop in (rescuer, promoter) if self.config.schedulers else (rescuer,):
+            runner = LoopRunner(loop, self.clock, self._on_defect)
+            self._loops.append(runner)
+            self._spawn(self._loop_tasks, runner.run(), f"loop:{loop.name}")
+
+    def _spawn(
+        self, where: set[asyncio.Task[None]], run: Coroutine[Any, Any, None], name: str
+    ) -> asyncio.Task[None]:
+        task = asyncio.create_task(run, name=f"kiqpy:{name}")
+        where.add(task)
+        return task
+
+    # -- what is heard while it runs
+
+    def _line_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_failure(error)
+
+    def _on_defect(self, loop: str, error: Exception) -> None:
+        self.bus.emit(event.QueueRestarted(f"loop {loop}", repr(error), 0))
+
+    def _on_trouble(self, queue: str, error: StoreError) -> None:
+        """Say once what keeps a queue from being fetched, until the process stops."""
+        if (queue, str(error)) not in self._trouble:
+            self._trouble.add((queue, str(error)))
+            self.bus.emit(event.FetchFailed(queue, str(error)))
+
+    def _on_lapse(self) -> None:
+        self.bus.emit(event.LeaseLapsed(self.store.ident))
+
+    def _on_orders(self, orders: Orders) -> None:
+        for line in self.lines.values():
+            task = self._spawn(self._chores, self._reconcile(line, orders), "reconcile")
+            task.add_done_callback(self._chores.discard)
+        if orders.signal:
+            self._on_signal(orders.signal)
+
+    async def _reconcile(self, line: Line, orders: Orders) -> None:
+        try:
+            await line.reconcile(orders)
+        except StoreError as error:  # the next heartbeat brings another chance
+            self._on_trouble(line.queue, error)
+
+    def _pulse(self) -> Pulse:
+        config, queues = self.config, tuple(self.config.queues)
+        runs = [run for line in self.lines.values() for run in line.runs()]
+        info: dict[str, Any] = {
+            "hostname": socket.gethostname(), "started_at": self._started_at, "pid": os.getpid(),
+            "tag": Path.cwd().name, "concurrency": sum(config.queues.values()),
+            "queues": list(queues), "labels": [], "identity": self.store.ident, "embedded": True,
+            "weights": [dict.fromkeys(queues, 0)], "version": "kiqpy",
+        }  # fmt: skip
+        began = self.clock.now() - self.clock.monotonic()
+        work = {
+            f"{run.claim.queue}-{run.claim.delivery}": encode({
+                "queue": run.claim.queue,
+                "payload": run.claim.raw.decode(errors="replace"),
+                "run_at": int(began + run.started),
+            }).decode()
+            for run in runs[:_WORK_SHOWN]
+        }  # fmt: skip
+        return Pulse(
+            encode(info).decode(), sum(config.queues.values()), self.is_quiet, len(runs), work,
+            rss_kb(), queues, config.lease_ttl,
+        )  # fmt: skip
+
+    # -- the way out
+
+    async def quiet(self) -> None:
+        """Claim nothing more; what runs ends in its own time."""
+        if not self.is_quiet:
+            self.is_quiet = True
+            await asyncio.gather(*(line.quiet() for line in self.lines.values()))
+            self.bus.emit(event.ProcessQuiet(self.store.ident))
+
+    async def stop(self, grace_s: float) -> int:
+        """Let jobs end for `grace_s`, push the rest back, flush the client, leave.
+
+        Returns how many jobs the client could not make durable. Bounded at every step: it ends
+        within `grace_s` and some 25 s, whatever jobs, reporters and the store do.
+        """
+        for runner in self._loops:
+            runner.stop()
+        quieting = asyncio.ensure_future(self.quiet())
+        await ended({quieting}, _SETTLE_S, self.clock)
+        await self._finish(self._loop_tasks, 1.0)
+        released = await self._end_lines(grace_s)
+        await self._finish({asyncio.ensure_future(self.audience.stop())}, _SETTLE_S)
+        unflushed = await self.client.stop(_SETTLE_S)
+        await self._finish({quieting, *self._chores}, 0.0)
+        if self.config.server:
+            await self._heartbeat.stop()
+            await self._finish({asyncio.ensure_future(self._leave())}, _SETTLE_S)
+        await self.store.close()
+        self.bus.emit(event.ProcessStopped(self.store.ident, released))
+        return unflushed
+
+    async def _end_lines(self, grace_s: float) -> int:
+        """Dry the lines out; what outlasts the grace goes back to the heads of its queues."""
+        if await ended(self._line_tasks, grace_s, self.clock):
+            return 0
+        released = sum(len(line.runs()) for line in self.lines.values())
+        await asyncio.gather(*(line.release(CANCEL_S) for line in self.lines.values()))
+        await self._finish(self._line_tasks, _SETTLE_S)
+        return released
+
+    async def _leave(self) -> None:
+        try:
+            await self.store.leave()
+        except StoreError as error:  # the lease then runs out by itself
+            self._on_trouble("(leaving)", error)
+
+    async def _finish(self, tasks: set[asyncio.Task[Any]], within_s: float) -> None:
+        """Wait a while, then cancel; raises nothing."""
+        await ended(tasks, within_s, self.clock)
+        for task in tasks:
+            task.cancel()
+        await ended(tasks, 1.0, self.clock)
+
+
+def _client_settings(config: Config) -> ClientSettings:
+    return ClientSettings(
+        config.retry, config.flush_interval, config.confirm_timeout, config.push_timeout,
+        config.buffer_limit, config.buffer_bytes, config.max_payload,
+    )  # fmt: skip
