@@ -460,6 +460,22 @@ async def test_kill_9_loses_no_acknowledged_write(
         owner.do("stop")  # the last clean stop ends the server, also one without a supervisor
 
 
+async def test_a_server_told_to_end_while_in_use_is_replaced(
+    cast: Cast, directory: pathlib.Path
+) -> None:
+    server = cast.server()
+    await server.start()
+    wire = cast.wire(server)
+    wire.cli("SET", "told", "yes")
+    (old,) = servers(directory)
+    for pid in running(directory).keys() - {old}:
+        os.kill(pid, signal.SIGTERM)  # systemd sends one to every process of a service
+    until(lambda: old not in running(directory) and server.alive(), "the next server")
+    wire.close()
+    assert wire.cli("GET", "told") == "yes"
+    await server.stop()
+
+
 def test_a_fork_neither_ends_nor_keeps_the_server(directory: pathlib.Path, cast: Cast) -> None:
     forker = cast.member(FORKER)
     forker.hears("child left")
