@@ -21,6 +21,7 @@ PACKAGE: Tree = {
     for path in sorted((ROOT / "kiqpy").rglob("*.py"))
 }
 
+DOORS = ("client", "_buffer", "app", "admin", "_engine", "_address", "_lifecycle")
 # The longest prefix wins. (floor, group): down is free, on one floor only inside the group.
 FLOORS: dict[str, tuple[float, str]] = {
     **{
@@ -41,7 +42,7 @@ FLOORS: dict[str, tuple[float, str]] = {
         f"kiqpy.{name}": (3, name)
         for name in ("_stages", "_loops", "_beat", "reporters", "observe")
     },
-    **{f"kiqpy.{name}": (4, "doors") for name in ("client", "_buffer", "app", "admin")},
+    **{f"kiqpy.{name}": (4, "doors") for name in DOORS},
     "kiqpy": (4.5, "the promise"),
     **{
         f"kiqpy.{name}": (5, name)

@@ -1,0 +1,230 @@
+"""An app's beginning and end: options gathered, the engine built, started and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, ClassVar, Self, cast
+
+from kiqpy._address import new_ident, resolve
+from kiqpy._engine import Engine
+from kiqpy.bus import Bus, Handler
+from kiqpy.client import Client
+from kiqpy.clock import Clock, SystemClock
+from kiqpy.config import NAMES, Config, configure, refuse, resembles
+from kiqpy.errors import ConfigError, LifecycleError, StoreUnavailable
+from kiqpy.observe.log import Log
+from kiqpy.options import duration
+from kiqpy.registry import Registry
+from kiqpy.reporter import Reporter
+from kiqpy.store import Place, Store
+from kiqpy.store._embedded import EmbeddedServer
+from kiqpy.store._session import Session
+from kiqpy.store.redis import RedisBackend
+
+When = float | timedelta | None
+
+
+class Lifecycle:
+    """What an app is, and how it starts and stops. See `App`."""
+
+    queues: ClassVar[Mapping[str, int | None] | Sequence[str]] = {"default": 25}
+    workers: ClassVar[Sequence[Any]] = ()
+    reporters: ClassVar[Sequence[type[Reporter] | Reporter]] = ()
+
+    def __init__(self, *, clock: Clock | None = None, **overrides: Any) -> None:
+        self.name = f"{type(self).__module__}.{type(self).__qualname__}"
+        self.config: Config = configure(_declared(type(self)) | overrides)
+        self.registry = Registry(self.config.workers)
+        for spec in self.registry.specs():
+            spec.apps.add(self)
+        if self.config.server and not self.config.queues:
+            raise ConfigError(f'{self.name} has no queues: set queues = {{"default": 25}}')
+        self._clock: Clock = clock or SystemClock()
+        self._bus = Bus()
+        self._engine: Engine | None = None
+        self._embedded: EmbeddedServer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._starting = False
+        self._failure: BaseException | None = None
+        self._ended: asyncio.Event | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def init(self, config: Config) -> Any:
+        """Override it to read values at run time: return `config.replace(...)`, or False.
+
+        May be async. False: do not start. None: go on with `config` as it is.
+        """
+
+    # -- lifecycle
+
+    async def start(self) -> None:
+        """Return when jobs are taken and claimed; raises, with everything stopped, when not.
+
+        ConfigError, StoreUnavailable and StoreRefused say what to do. LifecycleError: started.
+        """
+        await self._start(server=None)
+
+    async def _start(self, server: bool | None) -> None:
+        if self._engine is not None or self._starting:
+            raise LifecycleError(f"{self.name} is started already; stop it first, or make another")
+        self._starting, self._failure = True, None
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        self._ended = asyncio.Event()
+        try:
+            config = await self._configured()
+            if server is not None:
+                config = config.replace(server=server)
+            engine = await self._build(config)
+            await engine.start()
+            self._engine = engine
+        except BaseException:
+            await self._stop_embedded()
+            raise
+        finally:
+            self._starting = False
+
+    async def _configured(self) -> Config:
+        answer = self.init(self.config)
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if answer is False:
+            raise LifecycleError(f"{self.name}.init returned False: it does not want to start")
+        return self.config if answer is None else cast("Config", answer)
+
+    async def _build(self, config: Config) -> Engine:
+        url, self._embedded = await resolve(config)
+        reporters = [r() if isinstance(r, type) else r for r in config.reporters]
+        log = Log()
+        log.attach(self._bus)
+        return Engine(
+            config, self.registry, [log, *reporters], self._store(url, config), self._bus,
+            self._clock, self._on_failure, self._on_signal,
+        )  # fmt: skip
+
+    def _store(self, url: str, config: Config) -> Store:
+        backend = RedisBackend(
+            url, new_ident(config, self._clock), namespace=config.namespace,
+            dead_limit=config.dead_limit, dead_timeout_s=config.dead_timeout,
+            pool_size=config.pool_size, suspicion_s=config.suspicion, poll_s=config.fetch_interval,
+            options=config.redis_options, clock=self._clock,
+        )  # fmt: skip
+        places = cast("tuple[Place, ...]", config.schedulers)
+        return Session(backend, self._clock, places)
+
+    def _on_failure(self, error: BaseException) -> None:
+        """One of kiqpy's own stages broke again and again: stop, and say so to who waits."""
+        self._failure = self._failure or error
+        if self._ended is not None:
+            self._ended.set()
+
+    def _on_signal(self, name: str) -> None:
+        if name == "TSTP" and self._engine is not None:
+            self._engine_task(self._engine.quiet())
+        elif name == "TERM" and self._ended is not None:
+            self._ended.set()
+
+    def _engine_task(self, run: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(run)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self, grace: When = None) -> None:
+        """Stop in order: quiet, let jobs end, push the rest back, flush, leave. Idempotent.
+
+        `grace` (default `shutdown_timeout`) is what running jobs get. Raises StoreUnavailable if
+        `on_unflushed="raise"` and buffered jobs could not be made durable.
+        """
+        engine, self._engine = self._engine, None
+        if engine is None:
+            return
+        grace_s = self.config.shutdown_timeout if grace is None else duration("grace", grace)
+        unflushed = await engine.stop(grace_s)
+        await self._stop_embedded()
+        if self._ended is not None:
+            self._ended.set()
+        if unflushed and self.config.on_unflushed == "raise":
+            raise StoreUnavailable(f"{unflushed} accepted jobs could not be made durable")
+
+    async def _stop_embedded(self) -> None:
+        server, self._embedded = self._embedded, None
+        if server is not None:
+            await server.stop()
+
+    async def wait_stopped(self) -> None:
+        """Return when the app was told to stop from afar; raise what broke it, if anything did."""
+        self._running()
+        assert self._ended is not None
+        await self._ended.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def quiet(self) -> None:
+        """Claim no more jobs; what runs ends in its own time, enqueueing goes on."""
+        await self._running().quiet()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.stop()
+        if self._failure is not None:
+            raise self._failure
+
+    @asynccontextmanager
+    async def client_only(self) -> AsyncIterator[Self]:
+        """For a process that enqueues and runs nothing: no lease, no loops, no workers."""
+        await self._start(server=False)
+        try:
+            yield self
+        finally:
+            await self.stop()
+
+    def _running(self) -> Engine:
+        if self._engine is None:
+            raise LifecycleError(
+                f"{self.name} is not started: use `async with app:`, or enqueue_sync in a script"
+            )
+        return self._engine
+
+    @property
+    def client(self) -> Client:
+        """The buffered client; `client.snapshot()` says how far behind it is."""
+        return self._running().client
+
+    @property
+    def store(self) -> Store:
+        """The store, for looking at what there is."""
+        return self._running().store
+
+    # -- hearing
+
+    def attach(self, pattern: str, handler: Handler) -> None:
+        """Call `handler(event)` for events whose name matches, such as `job.success`, `job.*`.
+
+        Handlers are called in the event loop and must be quick; attach before the start, so that
+        every event is made. What they raise is logged.
+        """
+        self._bus.attach(pattern, handler)
+
+    def detach(self, handler: Handler) -> None:
+        """Stop calling `handler`."""
+        self._bus.detach(handler)
+
+
+def _declared(cls: type) -> dict[str, Any]:
+    """The options among the class attributes, nearest class first."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        for name, value in vars(base).items():
+            if name in NAMES or name == "concurrency":
+                found[name] = value
+            elif resembles(name) and not (value is None or value == () or value == []):
+                refuse(name)
+    return found
