@@ -59,7 +59,7 @@ class Producer:
         if self._found:
             outlet.offer(self._found[:wanted])
             self._found = self._found[wanted:]
-        elif not await whole(self._claim(outlet, min(wanted, PAGE))):
+        elif not await whole(self._claim(outlet, min(wanted, PAGE))) and not self._quiet:
             await self._store.wait(self.queue, _WAIT_S)
 
     async def _claim(self, outlet: Edge[Claim], limit: int) -> int:
