@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from urllib.parse import unquote
@@ -57,6 +58,10 @@ from kiqpy.store._embedded import EmbeddedServer
 server = EmbeddedServer(pathlib.Path(sys.argv[1]))
 asyncio.run(server.start())
 ask, told = os.pipe()
+if os.fork() == 0:                   # one that only holds copies of our descriptors
+    os.close(told)
+    os.read(ask, 1)
+    os._exit(0)
 if os.fork() == 0:
     os.close(told)
     asyncio.run(server.stop())       # only forgets the parent's share
@@ -71,7 +76,7 @@ os.close(ask)
 sys.stdin.readline()
 asyncio.run(server.stop())
 assert not server.alive()
-asyncio.run(server.start())          # the child's copies of descriptors hold no lock
+asyncio.run(server.start())          # the children's copies hold no lock
 asyncio.run(server.stop())
 print("parent left", flush=True)
 """
@@ -257,6 +262,27 @@ async def test_a_cancelled_start_leaves_nothing(
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
+
+
+async def test_a_start_cancelled_at_its_very_end_leaves_nothing(
+    cast: Cast, directory: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = cast.server()
+    opened, go, open_ = threading.Event(), threading.Event(), server._open
+
+    def open_and_linger(halt: threading.Event) -> None:
+        open_(halt)
+        opened.set()
+        go.wait(10)
+
+    monkeypatch.setattr(server, "_open", open_and_linger)
+    starting = asyncio.create_task(server.start())
+    assert await asyncio.to_thread(opened.wait, 10)
+    starting.cancel()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert not running(directory)
 
 
 async def test_a_stale_socket_is_replaced(cast: Cast, directory: pathlib.Path) -> None:
