@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -97,7 +99,11 @@ class StoreMachine(RuleBasedStateMachine):
 
     # ---- steps
 
-    @rule(jobs=st.lists(st.tuples(queues, dues, locks), max_size=5), how=hows)
+    @initialize(queue=queues)
+    def fill(self, queue: str) -> None:
+        self.push([(queue, None, None)] * 12, None)
+
+    @rule(jobs=st.lists(st.tuples(queues, dues, locks), min_size=1, max_size=6), how=hows)
     def push(self, jobs: list[tuple[str, float | None, str | None]], how: Any) -> None:
         parcels = [self.parcel(*job) for job in jobs]
         frame: Frame[Parcel] = self.world.frame(*parcels)
@@ -125,9 +131,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.sets["schedule"][one.jid] = Rank(one.at_s, one.payload)
         return Pushed("scheduled")
 
-    @rule(who=whos, queue=queues, limit=st.integers(0, 4), how=hows)
+    @rule(who=whos, queue=queues, limit=st.integers(0, 6), how=hows)
     def fetch(self, who: int, queue: str, limit: int, how: Any) -> None:
         one = self.processes[who]
+        queue = queue if self.queue[queue] else max(QUEUES, key=lambda name: len(self.queue[name]))
+        if (
+            how == "late" and limit == 0
+        ):  # it gives the inbox back whenever it comes, as unwait does
+            how = None
         if how:
             one.faults.fail("fetch", how)
         if not one.leased and how != "late":
@@ -147,6 +158,15 @@ class StoreMachine(RuleBasedStateMachine):
         one.claims += claims
         one.held[queue].update({claim.delivery: job_of(claim).jid for claim in claims})
 
+    @rule(limit=st.integers(1, 6), fetched=hows, kinds=st.lists(verdicts, min_size=1), how=hows)
+    def work(self, limit: int, fetched: Any, kinds: list[str], how: Any) -> None:
+        """What most of life is: jobs are fetched, and soon settled."""
+        who = next(n for n, one in enumerate(self.processes) if one.leased)
+        self.fetch(who, QUEUES[0], limit, fetched)
+        if self.processes[who].claims:
+            claims = self.processes[who].claims
+            self.settle(who, claims[-1].queue, kinds, how, random.Random(limit))
+
     @rule(who=whos, queue=queues)
     def receive(self, who: int, queue: str) -> None:
         """A wait ends with a job, or a forgotten one does."""
@@ -163,15 +183,19 @@ class StoreMachine(RuleBasedStateMachine):
         inbox, one.inbox[queue] = one.inbox[queue], []
         self.queue[queue][:0] = inbox
 
+    @precondition(lambda self: any(one.claims for one in self.processes))
     @rule(
         who=whos,
         queue=queues,
-        kinds=st.lists(verdicts, max_size=5),
+        kinds=st.lists(verdicts, min_size=1, max_size=5),
         how=hows,
         order=st.randoms(use_true_random=False),
     )
     def settle(self, who: int, queue: str, kinds: list[str], how: Any, order: Any) -> None:
         one = self.processes[who]
+        if all(claim.queue != queue for claim in one.claims):  # rather settle what there is
+            one = next(one for one in self.processes if one.claims)
+            queue = one.claims[0].queue
         mine = [claim for claim in one.claims if claim.queue == queue][: len(kinds)]
         order.shuffle(mine)
         pairs = list(zip(mine, kinds, strict=False))
