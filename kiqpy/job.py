@@ -8,17 +8,23 @@ Ruby's 30-digit integers and another client's spacing come out as they went in.
 from __future__ import annotations
 
 import json
+import json.decoder
 import re
-from collections.abc import Mapping, Sequence
-from json.decoder import scanstring  # type: ignore[attr-defined]  # there, but not in the stubs
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn, final
 
 from kiqpy.errors import ArgumentError, DecodeError
 
 MAX_DEPTH: Final = 64  # Ruby stops at 100, cjson at 1,000, Python's own stack at about 1,000
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
+# There, but not in the stubs.
+_scan_string: Callable[[str, int], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+# To narrow with them leaves checkers no unknown type.
+_Object: Final[type[dict[Any, Any]]] = dict
+_Array: Final[type[list[Any]]] = list
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -134,18 +140,20 @@ def _whole(value: object, otherwise: int) -> int:
 
 def seconds(stamp: object) -> float | None:
     """A payload's time as epoch seconds: Sidekiq 8 writes integer ms, 6 and 7 float seconds."""
-    if isinstance(stamp, bool) or not isinstance(stamp, int | float):
-        return None
-    return stamp / 1000 if isinstance(stamp, int) and stamp > 1e11 else float(stamp)
+    if type(stamp) is float:
+        return stamp
+    if type(stamp) is int:
+        return stamp / 1000 if stamp > 1e11 else float(stamp)
+    return None
 
 
 def decode(raw: bytes) -> Job:
     """The job in `raw`, or DecodeError with the reason; never anything else."""
     try:
-        payload = _decoder.decode(raw.decode())
+        payload: Any = _decoder.decode(raw.decode())
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"not JSON: {error}", raw) from None
-    if not isinstance(payload, dict):
+    if not isinstance(payload, _Object):
         raise DecodeError("not a JSON object", raw)
     name, args = payload.get("class"), payload.get("args")
     if not isinstance(name, str) or not name:
@@ -179,7 +187,7 @@ def split(text: str) -> dict[str, str]:
     fields: dict[str, str] = {}
     at = _skip(text, _skip(text, 0) + 1)
     while text[at] == '"':
-        name, at = scanstring(text, at + 1)
+        name, at = _scan_string(text, at + 1)
         start = _skip(text, _skip(text, at) + 1)
         _, end = _decoder.raw_decode(text, start)
         fields[name] = text[start:end]
@@ -220,9 +228,9 @@ def _fault(value: object, depth: int) -> str | None:
 
 
 def _nested(value: object, depth: int) -> str | None:
-    if type(value) is list:
+    if type(value) is _Array:
         return next(filter(None, (_fault(item, depth + 1) for item in value)), None)
-    if type(value) is dict:
+    if type(value) is _Object:
         if not all(isinstance(key, str) for key in value):
             return "has a key that is not a string: JSON objects have string keys"
         return _nested([*value.keys(), *value.values()], depth)

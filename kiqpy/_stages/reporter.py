@@ -56,10 +56,7 @@ class Settler:
         verdicts = [decide(s.claim, s.job, s.outcome, s.rules, now, rand) for s in batch]
         kept = await self._until_settled(self._store.frame(self.queue, verdicts))
         self._mine.difference_update([verdict.delivery for verdict in verdicts])
-        events: list[Event] = []
-        for settlement, verdict, owned in zip(batch, verdicts, kept, strict=True):
-            events += self._events(settlement, verdict) if owned else self._fenced(settlement)
-        if events:
+        if events := self._events(batch, verdicts, kept):
             await self._audience.tell(events)
 
     async def _until_settled(self, frame: Frame[Verdict]) -> list[bool]:
@@ -70,18 +67,24 @@ class Settler:
             except StoreUnavailable:
                 await backoff.pause()
 
-    def _fenced(self, settlement: Settlement) -> list[Event]:
-        return [JobFenced(settlement.job, self.queue)]
-
-    def _events(self, settlement: Settlement, verdict: Verdict) -> list[Event]:
-        job, hears = settlement.job, self._audience.hears
+    def _events(
+        self, batch: list[Settlement], verdicts: list[Verdict], kept: list[bool]
+    ) -> list[Event]:
+        """What there is to tell; what nobody hears is not even made."""
+        heard = {of: kind for of, kind in _KINDS.items() if self._audience.hears(kind)}
+        stopped = self._audience.hears(JobStopped)
         events: list[Event] = []
-        if job is not None and (kind := _KINDS.get(type(settlement.outcome))) and hears(kind):
-            events.append(_told(settlement, job, verdict))
-        if isinstance(verdict, Bury) and isinstance(settlement.outcome, Failure):
-            events.append(JobDead(job, settlement.outcome.error, verdict.payload))
-        if job is not None and hears(JobStopped):
-            events.append(JobStopped(job))
+        for settlement, verdict, owned in zip(batch, verdicts, kept, strict=True):
+            job = settlement.job
+            if not owned:
+                events.append(JobFenced(job, self.queue))
+                continue
+            if job is not None and type(settlement.outcome) in heard:
+                events.append(_told(settlement, job, verdict))
+            if isinstance(verdict, Bury) and isinstance(settlement.outcome, Failure):
+                events.append(JobDead(job, settlement.outcome.error, verdict.payload))
+            if stopped and job is not None:
+                events.append(JobStopped(job))
         return events
 
 
