@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, ClassVar, Self, cast
@@ -143,12 +143,12 @@ class Lifecycle:
         engine, self._engine = self._engine, None
         if engine is None:
             return
-        grace_s = self.config.shutdown_timeout if grace is None else duration("grace", grace)
+        grace_s = engine.config.shutdown_timeout if grace is None else duration("grace", grace)
         unflushed = await engine.stop(grace_s)
         await self._stop_embedded()
         if self._ended is not None:
             self._ended.set()
-        if unflushed and self.config.on_unflushed == "raise":
+        if unflushed and engine.config.on_unflushed == "raise":
             raise StoreUnavailable(f"{unflushed} accepted jobs could not be made durable")
 
     async def _stop_embedded(self) -> None:
@@ -178,7 +178,7 @@ class Lifecycle:
             raise self._failure
 
     @asynccontextmanager
-    async def client_only(self) -> AsyncIterator[Self]:
+    async def client_only(self) -> AsyncGenerator[Self]:
         """For a process that enqueues and runs nothing: no lease, no loops, no workers."""
         await self._start(server=False)
         try:

@@ -47,7 +47,9 @@ class SystemClock:
     now = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
     random = staticmethod(random.random)
-    sleep = staticmethod(asyncio.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
     def call_later(self, seconds: float, what: Callable[[], object]) -> Timer:
         return asyncio.get_running_loop().call_later(seconds, what)

@@ -214,10 +214,10 @@ def _backoff(_name: str, value: Any) -> Any:
     return value
 
 
-def _tuple(name: str, value: Any) -> tuple[Any, ...]:
+def _tuple(name: str, value: object) -> tuple[Any, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ConfigError(f"{name}={value!r}: give a list")
-    return tuple(value)
+    return tuple(cast("Iterable[object]", value))
 
 
 def _url(name: str, value: Any) -> Any:

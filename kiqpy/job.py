@@ -153,7 +153,7 @@ def decode(raw: bytes) -> Job:
         payload: Any = _decoder.decode(raw.decode())
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"not JSON: {error}", raw) from None
-    if not isinstance(payload, _Object):
+    if type(payload) is not _Object:
         raise DecodeError("not a JSON object", raw)
     name, args = payload.get("class"), payload.get("args")
     if not isinstance(name, str) or not name:

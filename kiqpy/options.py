@@ -49,7 +49,9 @@ def options(given: Mapping[str, Any], base: Options | None = None) -> Options:
     known = [field.name for field in fields(Options)]
     for name in given:
         refuse_unknown(name, known, _LATER, _RENAMED, "worker option")
-    values = {name: _CHECKS.get(name, _as_is)(name, value) for name, value in given.items()}
+    values: dict[str, Any] = {
+        name: _CHECKS.get(name, _as_is)(name, value) for name, value in given.items()
+    }
     inherited = {name: getattr(base, name) for name in known} if base else {}
     return Options(**{**inherited, **values})
 

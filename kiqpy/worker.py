@@ -101,8 +101,9 @@ class Spec:
         """How to call `perform` with what a payload holds."""
         if not wire or not (self.keywords or self.any_keyword) or type(wire[-1]) is not dict:
             return wire, {}
-        if self.any_keyword or wire[-1].keys() <= self.keywords:
-            return wire[:-1], wire[-1]
+        last = cast("dict[str, Any]", wire[-1])
+        if self.any_keyword or last.keys() <= self.keywords:
+            return wire[:-1], last
         return wire, {}
 
     def target(self, job: Job) -> Callable[..., Any]:
@@ -193,7 +194,11 @@ def worker(call: Callable[..., Any] | None = None, /, **given: Any) -> Any:
     checked = options(given)
     if call is not None:
         return FunctionWorker(call, checked)
-    return lambda function: FunctionWorker(function, checked)
+
+    def make(function: Callable[..., Any]) -> FunctionWorker[..., Any]:
+        return FunctionWorker(function, checked)
+
+    return make
 
 
 class _Performs(Protocol[P_co]):

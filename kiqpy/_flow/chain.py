@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, cast, final
 
 from kiqpy._flow.edge import Edge
 from kiqpy._flow.stage import Stage
@@ -65,5 +65,6 @@ class Chain:
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    error: BaseException = group.exceptions[0]
+    nested = isinstance(error, BaseExceptionGroup)
+    return _first(cast("BaseExceptionGroup[Any]", error)) if nested else error

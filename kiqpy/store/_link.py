@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final, cast, final
 
 import redis.asyncio
@@ -29,6 +29,7 @@ from kiqpy.errors import (
 )
 from kiqpy.store._scripts import script
 
+_redis: Final[Any] = redis  # its `from_url` is not typed
 Arg = str | bytes | int | float
 
 TIMEOUT_S: Final = 5.0  # for a command; every script is done within 5 ms
@@ -47,7 +48,7 @@ def check_url(url: str) -> None:
             f"redis_url={redacted(url)!r}: it must begin with " + " or ".join(_SCHEMES)
         )
     try:
-        redis.asyncio.ConnectionPool.from_url(url)
+        _redis.asyncio.ConnectionPool.from_url(url)
     except ValueError as error:
         raise ConfigError(f"redis_url={redacted(url)!r}: {error}") from None
 
@@ -59,10 +60,14 @@ def redacted(url: str) -> str:
     return f"{scheme}{sep}{user.split(':')[0]}:***{at}{tail}" if at else url
 
 
-def translate(error: BaseException, where: str) -> StoreError:
-    """redis-py's error as one of ours. AuthenticationError is a ConnectionError there, not here."""
+def translate(error: BaseException, where: str, *, known: bool = False) -> StoreError:
+    """redis-py's error as one of ours; `known`: this server has answered us before.
+
+    AuthenticationError is a ConnectionError there. Here it is final, but for a server that knew us:
+    a password that is being changed must not cost the jobs that are under way.
+    """
     text = str(error)
-    if isinstance(error, redis.exceptions.AuthenticationError):
+    if isinstance(error, redis.exceptions.AuthenticationError) and not known:
         return StoreRefused(f"{where} refused the password or user ({text}): check the URL")
     if isinstance(error, redis.exceptions.NoPermissionError):
         return StoreRefused(f"{where} does not permit this user to do that: {text}")
@@ -70,13 +75,13 @@ def translate(error: BaseException, where: str) -> StoreError:
         return LeaseLost("this process's lease has run out; it claims jobs again after a heartbeat")
     if text.startswith("PAUSED"):
         return QueuePaused(text)
-    known = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
+    silent = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
     passing = (
         redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError,
         redis.exceptions.ClusterDownError, redis.exceptions.TryAgainError,
         redis.exceptions.MasterDownError,
     )  # fmt: skip
-    if isinstance(error, (*known, *passing)) or any(word in text for word in _NOT_NOW):
+    if isinstance(error, (*silent, *passing)) or any(word in text for word in _NOT_NOW):
         return StoreUnavailable(f"{where} gave no answer: {text or type(error).__name__}")
     return StoreRefused(f"{where}: {text}")
 
@@ -94,6 +99,7 @@ class Link:
         self._waiters: dict[str, Waiter] = {}
         self._commands = self._client(pool_size)
         self._sync: Any = None
+        self._known = False
 
     def _settings(self, timeout_s: float) -> dict[str, Any]:
         return {
@@ -107,23 +113,25 @@ class Link:
 
     def _client(self, size: int) -> Any:
         never = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
+        pool = _redis.asyncio.BlockingConnectionPool.from_url(
             self._url, max_connections=size, timeout=TIMEOUT_S, retry=never,
             **self._settings(TIMEOUT_S),
         )  # fmt: skip
         return redis.asyncio.Redis(connection_pool=pool)
 
     @contextlib.contextmanager
-    def _answers(self) -> Iterator[None]:
+    def _answers(self) -> Generator[None]:
         try:
             yield
         except (TimeoutError, redis.exceptions.RedisError, OSError) as error:
-            raise translate(error, self.where) from error
+            raise translate(error, self.where, known=self._known) from error
 
     async def command(self, *words: Arg) -> Any:
         """One command, sent once."""
         with self._answers():
-            return await self._commands.execute_command(*words)
+            answer = await self._commands.execute_command(*words)
+        self._known = True
+        return answer
 
     async def call(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """One script, sent once; a server that does not know it yet is told the whole text."""
@@ -143,7 +151,7 @@ class Link:
         if self._sync is None:
             never = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
             settings = self._settings(TIMEOUT_S)
-            self._sync = redis.Redis.from_url(self._url, retry=never, **settings)
+            self._sync = _redis.Redis.from_url(self._url, retry=never, **settings)
         known = script(name)
         with self._answers():
             try:
@@ -155,10 +163,10 @@ class Link:
         """The connection on which `name` is waited for."""
         if name not in self._waiters:
             never = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
-            pool = redis.asyncio.ConnectionPool.from_url(
+            pool = _redis.asyncio.ConnectionPool.from_url(
                 self._url, retry=never, **self._settings(WAIT_S + 2)
             )
-            self._waiters[name] = Waiter(self, cast(Any, pool).make_connection())
+            self._waiters[name] = Waiter(self, pool.make_connection())
         return self._waiters[name]
 
     async def wait(self, name: str, words: Sequence[Arg]) -> Any:

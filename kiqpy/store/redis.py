@@ -140,9 +140,12 @@ class RedisBackend:
         return [by_position[n] == ord("1") for n in range(len(order))]
 
     async def holding(self, ident: str, queue: str) -> dict[int, bytes]:
-        found = await self._link.command("HGETALL", self._keys.private(ident, queue))
-        pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2])  # noqa: B905
-        return {int(delivery): raw for delivery, raw in pairs}
+        found: Any = await self._link.command("HGETALL", self._keys.private(ident, queue))
+        if isinstance(found, dict):
+            held = cast("dict[bytes, bytes]", found)
+        else:
+            held = dict(zip(found[::2], found[1::2], strict=True))
+        return {int(delivery): raw for delivery, raw in held.items()}
 
     # -- upkeep
 
