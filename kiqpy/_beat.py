@@ -64,7 +64,7 @@ class Heartbeat:
         while not self._halt.wait(pause_s):
             self._ask_loop()
             if self._is_stuck():
-                return self._give_up()
+                continue
             try:
                 orders = self._store.beat(self._latest)
             except StoreError:
@@ -88,11 +88,15 @@ class Heartbeat:
             self._halt.set()
 
     def _is_stuck(self) -> bool:
+        """Whether the loop has not turned for too long; if it ever turns again, beating goes on."""
         still_s = self._clock.monotonic() - self._turned
-        return self._stuck_after_s is not None and still_s > self._stuck_after_s
+        stuck = self._stuck_after_s is not None and still_s > self._stuck_after_s
+        if stuck and not self.stuck:
+            self._give_up()
+        self.stuck = stuck
+        return stuck
 
     def _give_up(self) -> None:
-        self.stuck = True
         print(  # noqa: T201  # the loop can't log, it is stuck
             "kiqpy: the event loop has not turned for "
             f"{self._stuck_after_s:g} s; this process gives up its jobs. All stacks:",
@@ -100,12 +104,14 @@ class Heartbeat:
         )
         faulthandler.dump_traceback(sys.stderr, all_threads=True)
 
-    async def stop(self) -> None:
-        """End the thread; the lease is left as it is. Idempotent."""
+    async def stop(self) -> bool:
+        """End the thread; the lease is left as it is. False: it was not beating. Idempotent."""
         self._halt.set()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
-            self._thread = None
+        if self._thread is None:
+            return False
+        await asyncio.to_thread(self._thread.join)
+        self._thread = None
+        return True
 
 
 def rss_kb() -> int:

@@ -31,7 +31,7 @@ from kiqpy.reporter import Reporter
 from kiqpy.store import Orders, Pulse, Store
 
 _SETTLE_S: Final = 5.0  # what the reporters, the client and the last settling get at a stop
-_WORK_SHOWN: Final = 1000  # running jobs shown to Sidekiq's Busy page
+_WORK_SHOWN: Final = 250  # running jobs shown to Sidekiq's Busy page
 
 
 @final
@@ -50,7 +50,7 @@ class Engine:
         on_signal: Callable[[str], None],
     ) -> None:
         self.config, self.store, self.bus, self.clock = config, store, bus, clock
-        self.client = Client(store, clock, _client_settings(config), bus.emit)
+        self.client = Client(store, clock, _client_settings(config), bus.emit, on_failure)
         self.audience = Audience(reporters, bus, clock)
         self.lines: dict[str, Line] = {}
         self.is_quiet = False
@@ -197,8 +197,7 @@ class Engine:
         await self._finish({asyncio.ensure_future(self.audience.stop())}, _SETTLE_S)
         unflushed = await self.client.stop(_SETTLE_S)
         await self._finish({quieting, *self._chores}, 0.0)
-        if self.config.server:
-            await self._heartbeat.stop()
+        if await self._heartbeat.stop():
             await self._finish({asyncio.ensure_future(self._leave())}, _SETTLE_S)
         await self.store.close()
         self.bus.emit(event.ProcessStopped(self.store.ident, released))

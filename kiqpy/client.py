@@ -26,7 +26,7 @@ from kiqpy.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from kiqpy.event import Event, FlushFailed, FlushRestored
+from kiqpy.event import Event, FlushFailed, FlushRestored, JobRefused
 from kiqpy.job import Job, encode
 from kiqpy.options import queue_name
 from kiqpy.receipt import Receipt
@@ -69,8 +69,10 @@ class Client:
         clock: Clock,
         settings: ClientSettings,
         tell: Callable[[Event], None] = lambda _event: None,
+        on_failure: Callable[[BaseException], None] = lambda _error: None,
     ) -> None:
         self._store, self._clock, self._settings, self._tell = store, clock, settings, tell
+        self._on_failure = on_failure
         self._buffer = Buffer()
         self._pid = os.getpid()
         self._nonce = clock.token(16)
@@ -189,6 +191,11 @@ class Client:
         self._nonce, self._sequence = self._clock.token(16), 0
         self._stopping = False
         self._task = asyncio.create_task(self._flush_forever(), name="kiqpy:client")
+        self._task.add_done_callback(self._broken)
+
+    def _broken(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_failure(error)
 
     async def _flush_forever(self) -> None:
         while True:
@@ -221,7 +228,19 @@ class Client:
             self._idle.set()
         given = iter(results)
         for pending in sent:
-            _answer(pending, [next(given) for _ in pending.parcels])
+            self._answer(pending, [next(given) for _ in pending.parcels])
+
+    def _answer(self, pending: Pending, results: list[Pushed]) -> None:
+        refused = next((result for result in results if result.state == "refused"), None)
+        if refused is None:
+            pending.tell([_receipt(p, r) for p, r in zip(pending.parcels, results, strict=True)])
+        elif pending.waiting is not None and not pending.waiting.done():
+            pending.waiting.set_exception(StoreRefused(f"not enqueued: {refused.detail}"))
+        else:  # nobody waits, but somebody must hear of it
+            for parcel, result in zip(pending.parcels, results, strict=True):
+                if result.state == "refused":
+                    queue, jid, payload = parcel[:3]
+                    self._tell(JobRefused(jid, queue, payload, result.detail))
 
     async def _deliver(self, frame: Frame[Parcel]) -> list[Pushed]:
         """Send one frame until there is an answer."""
@@ -279,6 +298,7 @@ class Client:
             task.cancel()
         await asyncio.wait({self._task})
         self._task = None
+        self._give_up_waiting()
         return self._buffer.jobs
 
     def snapshot(self) -> ClientSnapshot:
@@ -299,11 +319,3 @@ def _receipt(parcel: Parcel, result: Pushed) -> Receipt:
     if result.state == "duplicate":
         return Receipt(result.detail, "duplicate")
     return Receipt(parcel.jid, "scheduled" if result.state == "scheduled" else "queued")
-
-
-def _answer(pending: Pending, results: Sequence[Pushed]) -> None:
-    refused = next((result for result in results if result.state == "refused"), None)
-    if refused is None:
-        pending.tell([_receipt(p, r) for p, r in zip(pending.parcels, results, strict=True)])
-    elif pending.waiting is not None and not pending.waiting.done():
-        pending.waiting.set_exception(StoreRefused(f"not enqueued: {refused.detail}"))

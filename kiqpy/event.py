@@ -120,6 +120,17 @@ class FlushFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class JobRefused(Event):
+    """The store said no to a job that nobody waits for (`enqueue_nowait`): it is not enqueued."""
+
+    name: ClassVar[str] = "job.refused"
+    jid: str
+    queue: str
+    payload: bytes
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class FlushRestored(Event):
     """The client reaches the store again."""
 

@@ -19,6 +19,8 @@ MAX_DEPTH: Final = 64  # Ruby stops at 100, cjson at 1,000, Python's own stack a
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 # There, but not in the stubs.
 _scan_string: Callable[[str, int], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+_NEVER: Final = 1e14
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -139,12 +141,13 @@ def _whole(value: object, otherwise: int) -> int:
 
 
 def seconds(stamp: object) -> float | None:
-    """A payload's time as epoch seconds: Sidekiq 8 writes integer ms, 6 and 7 float seconds."""
-    if type(stamp) is float:
-        return stamp
-    if type(stamp) is int:
-        return stamp / 1000 if stamp > 1e11 else float(stamp)
-    return None
+    """A payload's time as epoch seconds: Sidekiq 8 writes integer ms, 6 and 7 float seconds.
+
+    None for what is no time: another type, infinite, or beyond all calendars.
+    """
+    if type(stamp) not in (int, float) or not -_NEVER < stamp < _NEVER:  # type: ignore[operator]
+        return None
+    return stamp / 1000 if type(stamp) is int and stamp > 1e11 else float(stamp)  # type: ignore[arg-type]
 
 
 def decode(raw: bytes) -> Job:
@@ -189,11 +192,27 @@ def split(text: str) -> dict[str, str]:
     while text[at] == '"':
         name, at = _scan_string(text, at + 1)
         start = _skip(text, _skip(text, at) + 1)
-        _, end = _decoder.raw_decode(text, start)
+        end = _end(text, start)
         fields[name] = text[start:end]
         at = _skip(text, end)
         at = _skip(text, at + 1) if text[at] == "," else at
     return fields
+
+
+def _end(text: str, start: int) -> int:
+    """Where a value ends; brackets are counted if it is nested too deep for the decoder.
+
+    How deep that is depends on who calls, so that what `decode` has read can be too deep here.
+    """
+    try:
+        return _decoder.raw_decode(text, start)[1]
+    except RecursionError:
+        depth = 0
+        for token in _TOKEN.finditer(text, start):
+            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+            if depth == 0:
+                return token.end()
+        raise
 
 
 def _skip(text: str, at: int) -> int:

@@ -30,6 +30,7 @@ Rand = Callable[[], float]
 DEFAULT_RETRIES: Final = 25
 POISON_STARTS: Final = 3  # more crashes than this within POISON_WINDOW_S: dead
 POISON_WINDOW_S: Final = 72 * 3600.0
+_LONGEST_S: Final = 100 * 365 * 86_400.0  # a delay of infinity would be refused by the server
 _MESSAGE_CHARS: Final = 10_000  # Sidekiq's own limit
 
 
@@ -51,7 +52,7 @@ _BACKOFFS: Final[Mapping[str, Callable[[int, Rand], float]]] = {
     "kiq": lambda n, rand: n**4 + 15 + 1 + int(rand() * 30) + n + 1,
     "exq": lambda n, rand: (n + 1) ** 4 + 15 + int(rand() * 31) * (n + 2),
     "toniq": lambda n, _rand: 0.25 * (n + 1) ** 4,
-    "queuetopia": lambda n, _rand: min(2.0**n + 1, 86_400.0),
+    "queuetopia": lambda n, _rand: min(2.0 ** min(n, 20) + 1, 86_400.0),
     "constant": lambda _n, _rand: 15.0,
     "immediate": lambda _n, _rand: 0.0,
 }
@@ -80,7 +81,7 @@ def decide(
             return Release(claim.delivery)
         case Snoozed(in_s):
             payload = amend(claim.raw, {}, drop=("enqueued_at",)) if job else claim.raw
-            return Defer(claim.delivery, payload, in_s, job.jid if job else "")
+            return Defer(claim.delivery, payload, min(in_s, _LONGEST_S), job.jid if job else "")
         case Failure():
             if job is None:
                 return Bury(claim.delivery, claim.raw)
@@ -101,7 +102,7 @@ def _failed(
     if isinstance(in_s, Discard):
         return Done(claim.delivery, failed=True, jid=job.jid)
     if in_s is not None:
-        return Retry(claim.delivery, payload, in_s, job.jid)
+        return Retry(claim.delivery, payload, min(in_s, _LONGEST_S), job.jid)
     if not rules.dead or job.payload.get("dead") is False:
         return Done(claim.delivery, failed=True, jid=job.jid)
     return Bury(claim.delivery, payload, job.jid)

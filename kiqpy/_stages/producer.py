@@ -59,7 +59,10 @@ class Producer:
         if self._found:
             outlet.offer(self._found[:wanted])
             self._found = self._found[wanted:]
-        elif not await whole(self._claim(outlet, min(wanted, PAGE))) and not self._quiet:
+            return
+        asked = min(wanted, PAGE)
+        # Fewer than asked for: the queue is empty, and a wait ends as soon as it no longer is.
+        if await whole(self._claim(outlet, asked)) < asked and not self._quiet:
             await self._store.wait(self.queue, _WAIT_S)
 
     async def _claim(self, outlet: Edge[Claim], limit: int) -> int:

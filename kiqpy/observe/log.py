@@ -64,7 +64,8 @@ class Log(Reporter):
             bus.attach(kind.name, self._warn)
         for kind in _NOTES:
             bus.attach(kind.name, self._note)
-        bus.attach(event.QueueRestarted.name, self._alarm)
+        for kind in (event.QueueRestarted, event.JobRefused):
+            bus.attach(kind.name, self._alarm)
 
     def hears(self) -> frozenset[type[Event]]:
         kinds = {
@@ -117,7 +118,7 @@ def _fields(happened: Event) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name in happened.__dataclass_fields__:
         value = getattr(happened, name, None)
-        if name in ("raw", "name"):
+        if name in ("raw", "name", "payload"):
             continue
         if isinstance(value, Job):
             fields |= _of(value)
