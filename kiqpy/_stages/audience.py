@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections import deque
 from collections.abc import Sequence
 from typing import Final, final
 
@@ -29,6 +30,7 @@ class Ear:
         self.detached = False
         self._bus, self._clock = bus, clock
         self._errors = 0
+        self._in_hand: deque[Event] = deque()
 
     async def tell(self, events: list[Event]) -> None:
         """Hand over events as the reporter's overflow rule says."""
@@ -37,30 +39,44 @@ class Ear:
         if self.reporter.overflow == "block":
             await self.edge.put(events)
             return
-        self.dropped += self.edge.shed(len(events) - self.edge.demand())
-        self.dropped += max(0, len(events) - self.edge.demand())
-        self.edge.offer(events[-self.edge.demand() :] if self.edge.demand() > 0 else [])
+        self._make_room(len(events))
+        newest = events[-self.edge.limit :]
+        self.dropped += len(events) - len(newest)
+        self.edge.offer(newest)
+
+    def _make_room(self, n: int) -> None:
+        """Drop the oldest events: those in hand that were not begun, then those that wait."""
+        over = min(n, self.edge.limit) - self.edge.demand()
+        if over > 0:
+            skipped = min(over, len(self._in_hand))
+            for _ in range(skipped):
+                self._in_hand.popleft()
+            self.edge.done(skipped)
+            self.dropped += skipped + self.edge.shed(over - skipped)
 
     async def run(self) -> None:
         """Handle events until the edge is closed. A reporter that can't is detached."""
         while (events := await self.edge.get()) is not None:
-            for event in events:
+            self._in_hand.extend(events)
+            while self._in_hand:
+                event = self._in_hand.popleft()
                 if not self.detached:
                     await self._handle(event)
                 self.edge.done(1)
 
     async def _handle(self, event: Event) -> None:
+        patience = asyncio.timeout(self.reporter.stall_timeout)
         try:
             answer = self.reporter.handle(event)
             if inspect.isawaitable(answer):
-                async with asyncio.timeout(self.reporter.stall_timeout):
+                async with patience:
                     await answer
             self._errors = 0
-        except TimeoutError:
-            self._detach(f"one handler took longer than {self.reporter.stall_timeout} s")
         except Exception as error:
             self._errors += 1
-            if self._errors >= _ERRORS:
+            if isinstance(error, TimeoutError) and patience.expired():
+                self._detach(f"one handler took longer than {self.reporter.stall_timeout} s")
+            elif self._errors >= _ERRORS:
                 self._detach(f"{_ERRORS} errors in a row, the last: {error!r}")
 
     def _detach(self, reason: str) -> None:
