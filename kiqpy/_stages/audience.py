@@ -40,7 +40,8 @@ class Ear:
             await self.edge.put(events)
             return
         self._make_room(len(events))
-        newest = events[-self.edge.limit :]
+        room = self.edge.demand()  # all of it, but for the event that is being handled
+        newest = events[-room:] if room > 0 else []
         self.dropped += len(events) - len(newest)
         self.edge.offer(newest)
 
