@@ -34,6 +34,7 @@ Arg = str | bytes | int | float
 
 TIMEOUT_S: Final = 5.0  # for a command; every script is done within 5 ms
 WAIT_S: Final = 4.0  # a wait is renewed this often: 0.25 commands a second for an idle queue
+_SLACK_S: Final = 2.0  # beyond that, a wait without an answer has lost its connection
 _NOT_NOW: Final = (
     "LOADING", "BUSY", "OOM", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN",
     "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "out of memory", "maxmemory", "read only replica",
@@ -101,26 +102,31 @@ class Link:
         self._sync: Any = None
         self._known = False
 
-    def _settings(self, timeout_s: float) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         return {
             "protocol": 2,
             "socket_connect_timeout": TIMEOUT_S,
-            "socket_timeout": timeout_s,
+            "socket_timeout": TIMEOUT_S,
             "retry_on_error": [],
             "health_check_interval": 0,
             **self._options,
         }
 
+    def _patience_s(self) -> float | None:
+        """For a connection that is waited on: whatever a command may take comes on top."""
+        given = self._options.get("socket_timeout", _SLACK_S)
+        return None if given is None else WAIT_S + given
+
     def _client(self, size: int) -> Any:
         never = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
         pool = _redis.asyncio.BlockingConnectionPool.from_url(
             self._url, max_connections=size, timeout=TIMEOUT_S, retry=never,
-            **self._settings(TIMEOUT_S),
+            **self._settings(),
         )  # fmt: skip
         return redis.asyncio.Redis(connection_pool=pool)
 
     @contextlib.contextmanager
-    def _answers(self) -> Generator[None]:
+    def answers(self) -> Generator[None]:
         try:
             yield
         except (TimeoutError, redis.exceptions.RedisError, OSError) as error:
@@ -128,7 +134,7 @@ class Link:
 
     async def command(self, *words: Arg) -> Any:
         """One command, sent once."""
-        with self._answers():
+        with self.answers():
             answer = await self._commands.execute_command(*words)
         self._known = True
         return answer
@@ -136,7 +142,7 @@ class Link:
     async def call(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """One script, sent once; a server that does not know it yet is told the whole text."""
         known = script(name)
-        with self._answers():
+        with self.answers():
             try:
                 return await self._commands.execute_command(
                     "EVALSHA", known.sha, len(keys), *keys, *args
@@ -150,28 +156,30 @@ class Link:
         """`call` for a thread: blocks."""
         if self._sync is None:
             never = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-            settings = self._settings(TIMEOUT_S)
-            self._sync = _redis.Redis.from_url(self._url, retry=never, **settings)
+            self._sync = _redis.Redis.from_url(self._url, retry=never, **self._settings())
         known = script(name)
-        with self._answers():
+        with self.answers():
             try:
                 return self._sync.execute_command("EVALSHA", known.sha, len(keys), *keys, *args)
             except redis.exceptions.NoScriptError:
                 return self._sync.execute_command("EVAL", known.text, len(keys), *keys, *args)
 
+    def connection(self, timeout_s: float | None = None) -> Any:
+        """A connection of its own, not yet connected; no limit to how long it waits by default."""
+        never = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
+        settings = self._settings() | {"socket_timeout": timeout_s}
+        pool = _redis.asyncio.ConnectionPool.from_url(self._url, retry=never, **settings)
+        return pool.make_connection()
+
     def waiter(self, name: str) -> Waiter:
         """The connection on which `name` is waited for."""
         if name not in self._waiters:
-            never = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
-            pool = _redis.asyncio.ConnectionPool.from_url(
-                self._url, retry=never, **self._settings(WAIT_S + 2)
-            )
-            self._waiters[name] = Waiter(self, pool.make_connection())
+            self._waiters[name] = Waiter(self, self.connection(self._patience_s()))
         return self._waiters[name]
 
     async def wait(self, name: str, words: Sequence[Arg]) -> Any:
         """A blocking command on the connection of `name`."""
-        with self._answers():
+        with self.answers():
             return await self.waiter(name).block(words)
 
     async def unwait(self, name: str) -> None:

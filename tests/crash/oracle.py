@@ -1,0 +1,101 @@
+"""What really happened, kept outside of Redis, and how a test looks at a server from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pathlib
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from typing import cast
+
+from tests.server import TestServer
+
+
+class Oracle:
+    """Lines that processes append, each in one write, so that a kill leaves whole lines only."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        path.touch()
+
+    def lines(self, word: str) -> list[list[str]]:
+        """The words after `word` of each line that begins with it."""
+        found = (line.split() for line in self.path.read_text().splitlines())
+        return [words[1:] for words in found if words and words[0] == word]
+
+    def count(self, word: str) -> Counter[str]:
+        """How often each first word came after `word`."""
+        return Counter(words[0] for words in self.lines(word))
+
+
+async def until(condition: Callable[[], object], what: str, within: float = 20.0) -> None:
+    """Return as soon as the condition holds, the event loop running on; fail if it never does."""
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {within:g} s in vain: {what}")
+        await asyncio.sleep(0.01)
+
+
+async def until_async(
+    condition: Callable[[], Awaitable[object]], what: str, within: float = 20.0
+) -> None:
+    """`until` for a condition that must be awaited."""
+    deadline = time.monotonic() + within
+    while not await condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {within:g} s in vain: {what}")
+        await asyncio.sleep(0.01)
+
+
+def words(reply: object) -> list[str]:
+    assert isinstance(reply, list)
+    return [str(word) for word in reply]
+
+
+def number(reply: object) -> int:
+    assert isinstance(reply, int)
+    return reply
+
+
+def queued(server: TestServer, queue: str) -> list[str]:
+    """The payloads of a queue, newest first."""
+    return words(server.cli("LRANGE", f"queue:{queue}", 0, -1))
+
+
+def held(server: TestServer, ident: str = "*") -> dict[str, int]:
+    """Every private hash and inbox that holds anything, with how much."""
+    found: dict[str, int] = {}
+    for key in words(server.cli("KEYS", f"kiq:private|{ident}|*")):
+        found[key] = number(server.cli("HLEN", key))
+    for key in words(server.cli("KEYS", f"kiq:inbox|{ident}|*")):
+        found[key] = number(server.cli("LLEN", key))
+    return {key: n for key, n in found.items() if n}
+
+
+def jids(payloads: Iterable[str]) -> Counter[str]:
+    return Counter(cast("str", json.loads(payload)["jid"]) for payload in payloads)
+
+
+def everywhere(server: TestServer, queues: Iterable[str]) -> Counter[str]:
+    """How often each jid is in Redis, wherever."""
+    found: Counter[str] = Counter()
+    for queue in queues:
+        found += jids(queued(server, queue))
+    for place in ("schedule", "retry", "dead"):
+        found += jids(words(server.cli("ZRANGE", place, 0, -1)))
+    for key in words(server.cli("KEYS", "kiq:private|*")):
+        found += jids(words(server.cli("HVALS", key)))
+    for key in words(server.cli("KEYS", "kiq:inbox|*")):
+        found += jids(words(server.cli("LRANGE", key, 0, -1)))
+    return found
+
+
+def environment(**more: str) -> dict[str, str]:
+    """For a child process: this repository on its path, and nothing that names a server."""
+    root = str(pathlib.Path(__file__).parents[2])
+    kept = {k: v for k, v in os.environ.items() if k not in ("REDIS_URL", "KIQPY_REDIS_URL")}
+    return {**kept, "PYTHONPATH": root, **more}
