@@ -137,7 +137,8 @@ class Job:
 
 
 def _whole(value: object, otherwise: int) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
+    """A count, unless it is none: another type, or too large to have been counted."""
+    return value if type(value) is int and -_NEVER < value < _NEVER else otherwise
 
 
 def seconds(stamp: object) -> float | None:

@@ -340,6 +340,30 @@ class TestWait:
         assert jids(world.queue("q")) == names[1:]
         assert world.inbox(session) == []
 
+    @pytest.mark.parametrize("how", ["unwait", "fetch", "pause", "rescue"])
+    async def test_hole_08_both_go_back_in_their_order(self, world: World, how: str) -> None:
+        names = await world.fill(4)
+        session, other = await world.process(), await world.process()
+        world.late_wait(session.ident, "q")
+        world.late_wait(session.ident, "q")
+        if how == "unwait":
+            await session.unwait("q")
+        elif how == "fetch":
+            await session.fetch("q", 0)
+        elif how == "pause":
+            world.pause("q")
+            with pytest.raises(QueuePaused):
+                await session.fetch("q", 1)
+        else:
+            await world.die(session)
+
+            async def swept() -> bool:
+                await other.rescue()
+                return not world.inbox(session)
+
+            await world.eventually(swept, world.suspicion_s / 4)
+        assert jids(world.queue("q")) == names
+
     async def test_hole_08_a_fetch_of_none_returns_the_inbox(self, world: World) -> None:
         names = await world.fill(2)
         session = await world.process()

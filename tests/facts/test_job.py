@@ -1,0 +1,285 @@
+"""Payloads: read strictly, changed sparingly, refused by name."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kiqpy.errors import ArgumentError, DecodeError
+from kiqpy.job import MAX_DEPTH, Job, amend, check_args, decode, encode, seconds, split
+
+quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+texts = st.text('ab"\\{}[],: \n\x00é\u2028\U0001f600', max_size=6)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+names = texts.filter(lambda name: name not in ("class", "args"))
+bodies = st.dictionaries(names, values, max_size=4)
+spaces = st.text(" \t\r\n", max_size=3)
+
+
+@st.composite
+def written(draw: st.DrawFn) -> bytes:
+    """A job as another client might write it: any spacing, any escapes, any order."""
+    fields = [("class", json.dumps("Work")), ("args", draw(st.lists(values, max_size=4)))]
+    fields += list(draw(bodies).items())
+    ascii_only = draw(st.booleans())
+    parts = [
+        f"{draw(spaces)}{json.dumps(name, ensure_ascii=ascii_only)}{draw(spaces)}:{draw(spaces)}"
+        f"{value if name == 'class' else json.dumps(value, ensure_ascii=ascii_only)}{draw(spaces)}"
+        for name, value in draw(st.permutations(fields))
+    ]
+    return f"{draw(spaces)}{{{','.join(parts)}}}{draw(spaces)}".encode()
+
+
+class TestDecode:
+    @quick
+    @given(written())
+    def test_reads_what_json_reads(self, raw: bytes) -> None:
+        assert decode(raw).payload == json.loads(raw)
+
+    @pytest.mark.parametrize(
+        ("raw", "reason"),
+        [
+            (b"", "not JSON"),
+            (b"nonsense", "not JSON"),
+            (b"\xff\xfe", "not JSON"),
+            (b'\xef\xbb\xbf{"class":"A","args":[]}', "not JSON"),
+            (b'{"class":"A","args":[NaN]}', "NaN is not JSON"),
+            (b'{"class":"A","args":[-Infinity]}', "-Infinity is not JSON"),
+            (b'{"class":"A","args":[]} {}', "not JSON"),
+            (b"{" * 100_000, "not JSON"),
+            (b'{"class":"A","args":' + b"[" * 100_000, "not JSON"),
+            (b'{"class":"A","args":[' + b"9" * 5000 + b"]}", "not JSON"),
+            (b"[]", "not a JSON object"),
+            (b'"x"', "not a JSON object"),
+            (b"null", "not a JSON object"),
+            (b"{}", "no class name"),
+            (b'{"class":"","args":[]}', "no class name"),
+            (b'{"class":7,"args":[]}', "no class name"),
+            (b'{"class":"A"}', "args is not an array"),
+            (b'{"class":"A","args":{}}', "args is not an array"),
+            (b'{"class":"A","args":"[]"}', "args is not an array"),
+        ],
+    )
+    def test_says_what_is_wrong(self, raw: bytes, reason: str) -> None:
+        with pytest.raises(DecodeError, match=reason) as caught:
+            decode(raw)
+        assert caught.value.raw == raw
+
+    @quick
+    @given(st.binary(max_size=100) | st.binary(max_size=60).map(lambda b: b'{"class":"A",' + b))
+    def test_raises_nothing_else(self, raw: bytes) -> None:
+        try:
+            decode(raw)
+        except DecodeError:
+            pass
+
+    def test_hole_16_large_integers_stay_integers(self) -> None:
+        digits = [12345678901234567890, 123456789012345678901234567890, -(10**30)]
+        assert decode(encode({"class": "A", "args": digits})).args == digits
+
+    def test_the_last_of_two_fields_counts(self) -> None:
+        raw = b'{"class":"A","args":[1],"jid":"x","args":[2],"jid":"y"}'
+        assert (decode(raw).args, decode(raw).jid) == ([2], "y")
+        changed = amend(raw, {"n": 1})
+        assert (decode(changed).args, decode(changed).jid) == ([2], "y")
+
+
+class TestEncode:
+    @quick
+    @given(st.dictionaries(texts, values, max_size=4))
+    def test_comes_back_as_it_went(self, payload: dict[str, Any]) -> None:
+        raw = encode(payload)
+        assert json.loads(raw) == payload
+        assert b"\n" not in raw
+
+    @pytest.mark.parametrize(
+        "bad", [float("nan"), float("inf"), object(), b"x", {1}, {(1, 2): 3}, "\ud800"]
+    )
+    def test_refuses_what_is_not_json(self, bad: object) -> None:
+        with pytest.raises(ArgumentError, match="JSON"):
+            encode({"args": [bad]})
+
+    def test_refuses_what_holds_itself(self) -> None:
+        ring: list[object] = []
+        ring.append(ring)
+        with pytest.raises(ArgumentError):
+            encode({"args": ring})
+
+
+class TestSplitAndAmend:
+    @quick
+    @given(written())
+    def test_each_field_with_its_text(self, raw: bytes) -> None:
+        fields = split(raw.decode())
+        assert {name: json.loads(text) for name, text in fields.items()} == json.loads(raw)
+        assert all(text == text.strip() for text in fields.values())
+
+    @quick
+    @given(written(), bodies, st.lists(names, max_size=3))
+    def test_only_what_was_asked_for_changes(
+        self, raw: bytes, changes: dict[str, Any], drop: list[str]
+    ) -> None:
+        before, after = split(raw.decode()), split(amend(raw, changes, drop).decode())
+        for name in before.keys() - changes.keys() - set(drop):
+            assert after[name] == before[name]
+        for name in changes.keys() - set(drop):
+            assert json.loads(after[name]) == changes[name]
+        assert after.keys() == (before.keys() | changes.keys()) - set(drop)
+
+    @pytest.mark.parametrize(
+        "args",
+        [
+            "[ 1 ,2.50,  1e3, 1E+2 , -0.0]",
+            "[12345678901234567890, 123456789012345678901234567890]",
+            '["\\u00e9\\/\\ud83d\\ude00", "é", "\\"}],{\\\\"]',
+            '[{"jid": "x", "queue" : "y", "args": [ ], "a":1, "a":2}]',
+            '["\\ud800"]',
+            "[ ]",
+        ],
+    )
+    def test_the_text_of_arguments_is_kept(self, args: str) -> None:
+        raw = f' {{ "class" : "A", "args" : {args} , "jid": "j"}} '.encode()
+        changed = amend(raw, {"jid": "k", "new": [1]}, drop=("nothing",))
+        assert split(changed.decode())["args"] == args
+        assert decode(changed).args == decode(raw).args
+        assert amend(changed, {}) == changed
+
+    def test_what_was_read_can_be_changed_from_anywhere(self) -> None:
+        """The decoder's limit is the stack's, and who settles may stand deeper than who read."""
+
+        def deeper(frames: int, call: Callable[[], bytes]) -> bytes:
+            return call() if frames == 0 else deeper(frames - 1, call)
+
+        read = 0
+        for depth in range(10, sys.getrecursionlimit() + 100, 30):
+            args = '["]}", ' + "[" * depth + '"[\\"{"' + "]" * depth + "]"
+            raw = f'{{"class":"A","args":{args},"jid":"j"}}'.encode()
+            try:
+                decode(raw)
+            except DecodeError:
+                continue
+            read += 1
+            changed = deeper(100, lambda raw=raw: amend(raw, {"jid": "k"}))
+            assert split(changed.decode())["args"] == args
+        assert read > 3
+
+    def test_an_empty_object(self) -> None:
+        assert split(" { } ") == {}
+        assert amend(b"{}", {"a": 1}) == b'{"a":1}'
+
+
+class TestCheckArgs:
+    @quick
+    @given(st.lists(values, max_size=4))
+    def test_json_is_fine(self, args: list[Any]) -> None:
+        check_args(args)
+
+    @pytest.mark.parametrize(
+        ("value", "reason"),
+        [
+            (float("nan"), "is nan"),
+            (float("inf"), "is inf"),
+            (2**64, "does not fit 64 bits"),
+            (-(2**63) - 1, "does not fit 64 bits"),
+            ("\ud800", "lone surrogate"),
+            ((1, 2), "is a tuple"),
+            ({1, 2}, "is a set"),
+            (b"bytes", "is a bytes"),
+            (object(), "is a object"),
+            ({1: 2}, "key that is not a string"),
+            ({"\ud800": 2}, "lone surrogate"),
+            (json.JSONDecodeError, "is a type"),
+        ],
+    )
+    def test_names_the_argument(self, value: object, reason: str) -> None:
+        for wrapped in (value, [value], {"k": [value]}):
+            with pytest.raises(ArgumentError, match=f"argument number 2 .*{reason}"):
+                check_args(["fine", wrapped])
+            with pytest.raises(ArgumentError, match=f"argument 'second' .*{reason}"):
+                check_args(["fine", wrapped], ["first", "second"])
+
+    def test_depth(self) -> None:
+        nested: Any = 1
+        for _ in range(MAX_DEPTH - 1):
+            nested = [nested]
+        check_args([nested])
+        with pytest.raises(ArgumentError, match="nested deeper than 64"):
+            check_args([[nested]])
+
+    def test_a_ring_is_too_deep(self) -> None:
+        ring: dict[str, object] = {}
+        ring["self"] = ring
+        with pytest.raises(ArgumentError, match="nested"):
+            check_args([ring])
+
+    @quick
+    @given(st.lists(values, max_size=4))
+    def test_what_passes_arrives_as_it_left(self, args: list[Any]) -> None:
+        job = Job("A", args)
+        assert decode(encode(job.payload)).args == args
+
+
+class TestJob:
+    def test_needs_no_worker(self) -> None:
+        job = Job("Ruby::Worker", (1, "x"), queue="ruby", retry=5, in_s=3.0, custom={"a": 1})
+        assert job.payload == {
+            "class": "Ruby::Worker", "args": [1, "x"], "queue": "ruby", "retry": 5,
+            "custom": {"a": 1},
+        }  # fmt: skip
+        assert (job.in_s, job.at_s, job.jid) == (3.0, None, "")
+
+    def test_views_of_a_bare_payload(self) -> None:
+        job = decode(b'{"class":"A","args":[]}')
+        assert (job.class_, job.queue, job.jid) == ("A", "default", "")
+        assert (job.attempt, job.retry_count, job.recovered) == (1, -1, 0)
+        assert (job.enqueued_at, job.expires_at) == (None, None)
+
+    @pytest.mark.parametrize(
+        ("count", "attempt"),
+        [(0, 2), (4, 6), (None, 1), ("3", 1), (True, 1), (2.0, 1), (10**99, 1)],
+    )
+    def test_attempts_follow_sidekiqs_count(self, count: object, attempt: int) -> None:
+        assert Job.from_payload({"class": "A", "retry_count": count}).attempt == attempt
+
+    def test_a_copy_is_its_own(self) -> None:
+        job = Job("A", [1], at_s=5.0)
+        twin = job.copy()
+        twin.payload["jid"] = "x"
+        assert job.jid == ""
+        assert (twin.at_s, twin.args) == (5.0, [1])
+
+    @pytest.mark.parametrize(
+        ("stamp", "epoch"),
+        [
+            (1_700_000_000, 1_700_000_000.0),
+            (1_700_000_000.25, 1_700_000_000.25),
+            (1_700_000_000_250, 1_700_000_000.25),
+            (0, 0.0),
+            (None, None),
+            (True, None),
+            ("1700000000", None),
+            (float("inf"), None),
+            (float("nan"), None),
+            (10**400, None),
+            (-(10**400), None),
+        ],
+    )
+    def test_times_in_either_unit(self, stamp: object, epoch: float | None) -> None:
+        assert seconds(stamp) == epoch
