@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast, final
@@ -14,6 +13,7 @@ from kiqpy.store._keys import Keys
 from kiqpy.store._link import WAIT_S, Arg, Link
 from kiqpy.store._proof import LifeSign, is_dead
 from kiqpy.store._session import Due, Move, Orphan, Suspect
+from kiqpy.store._tracker import Tracker
 
 _STATE_TTL_MS: Final = 86_400_000  # a process's notes outlive its last sign of life by a day
 _SCAN_EVERY_S: Final = 3600.0
@@ -46,10 +46,9 @@ class RedisBackend:
         self._keys = Keys(namespace)
         self._link = Link(url, pool_size, options or {})
         self._clock = clock or SystemClock()
+        self._tracker = Tracker(self._link, self._keys.queue(""), poll_s, self._clock)
         self._dead: tuple[Arg, Arg] = (dead_limit, dead_timeout_s)
         self._suspicion_ms, self._outlive_ms = int(suspicion_s * 1000), int(outlive_s * 1000)
-        self._poll_s = poll_s
-        self._polls: dict[str, asyncio.Event] = {}
         self._waiting: set[str] = set()
         self._life = LifeSign(ident)
         self._rtt_us = 0
@@ -60,6 +59,7 @@ class RedisBackend:
 
     async def close(self) -> None:
         self._life.drop()
+        await self._tracker.close()
         await self._link.close()
 
     # -- intake
@@ -83,23 +83,13 @@ class RedisBackend:
     async def wait(self, queue: str, timeout_s: float) -> None:
         keys = self._keys
         if queue not in self._waiting and len(self._waiting) >= _MAX_WAITERS:
-            return await self._poll(queue, min(timeout_s, self._poll_s))
+            return await self._tracker.wait(keys.queue(queue), min(timeout_s, WAIT_S))
         self._waiting.add(queue)
         words = ("BLMOVE", keys.queue(queue), keys.inbox(self.ident, queue), "RIGHT", "LEFT")
         await self._link.wait(queue, (*words, min(timeout_s, WAIT_S)))
 
-    async def _poll(self, queue: str, timeout_s: float) -> None:
-        """For queues beyond the connections we may hold: look again a little later."""
-        wake = self._polls[queue] = asyncio.Event()
-        timer = self._clock.call_later(timeout_s, wake.set)
-        try:
-            await wake.wait()
-        finally:
-            timer.cancel()
-
     async def unwait(self, queue: str) -> None:
-        if queue in self._polls:
-            self._polls[queue].set()
+        self._tracker.wake(self._keys.queue(queue))
         await self._link.unwait(queue)
         keys = self._keys
         await self._link.call("unwait", (keys.inbox(self.ident, queue), keys.queue(queue)), ())
