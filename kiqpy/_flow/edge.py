@@ -37,7 +37,6 @@ class Edge(Generic[T]):
         self._waiting = 0
         self._closed = self._ended = False
         self._room = asyncio.Event()
-        self._head: list[T] = []  # what `shed` left of a batch; comes before all others
 
     def demand(self) -> int:
         """How many items may be put now."""
@@ -58,6 +57,8 @@ class Edge(Generic[T]):
         """Put a batch that the demand covers; more than that is a defect in the stage."""
         if self._closed:
             raise RuntimeError("put on a closed edge")
+        if not batch:
+            return
         if len(batch) > self.limit - self._owed:
             raise RuntimeError(f"{len(batch)} items put where {self.demand()} were asked for")
         self._owed += len(batch)
@@ -75,8 +76,7 @@ class Edge(Generic[T]):
         """Everything that waits, as one batch; None at the end. Cancel: safe, nothing is taken."""
         if self._ended:
             return None
-        first: list[T] | None = self._head or await self._batches.get()
-        self._head = []
+        first = await self._batches.get()
         batch = list(first or ())
         while first is not None and not self._batches.empty():
             first = self._batches.get_nowait()
@@ -87,14 +87,16 @@ class Edge(Generic[T]):
 
     def shed(self, n: int) -> int:
         """Drop the `n` oldest items that wait; how many there were to drop."""
-        dropped = 0
-        while dropped < n and (self._head or not self._batches.empty()):
-            batch = self._head or self._batches.get_nowait()
-            if batch is None:  # the end: it must stay
-                self._batches.put_nowait(None)
-                break
-            self._head = batch[n - dropped :]
-            dropped += len(batch) - len(self._head)
+        dropped = max(0, min(n, self._waiting))
+        if dropped == 0:
+            return 0
+        waiting: list[T] = []
+        while not self._batches.empty():
+            waiting += self._batches.get_nowait() or ()
+        if left := waiting[dropped:]:
+            self._batches.put_nowait(left)
+        if self._closed:
+            self._batches.put_nowait(None)
         self._waiting -= dropped
         self.done(dropped)
         return dropped

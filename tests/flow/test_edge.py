@@ -1,0 +1,300 @@
+"""An edge: demand goes left, batches go right, credit comes back when items are done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kiqpy._flow.edge import Edge, EdgeStatistics
+from kiqpy.testing import rest
+
+pytestmark = pytest.mark.anyio
+
+
+def test_demand_is_what_is_neither_waiting_nor_under_way() -> None:
+    edge: Edge[int] = Edge(3)
+    assert edge.demand() == 3
+    edge.offer([1, 2])
+    assert edge.demand() == 1
+    assert edge.statistics() == EdgeStatistics(limit=3, owed=2, waiting=2, closed=False)
+
+
+async def test_credit_comes_back_when_done_and_not_when_taken() -> None:
+    edge: Edge[int] = Edge(2)
+    edge.offer([1, 2])
+    assert await edge.get() == [1, 2]
+    assert edge.demand() == 0
+    assert edge.statistics().waiting == 0
+    edge.done(1)
+    assert edge.demand() == 1
+
+
+def test_more_than_the_demand_is_a_defect() -> None:
+    edge: Edge[int] = Edge(2)
+    with pytest.raises(RuntimeError, match="3 items put where 2 were asked for"):
+        edge.offer([1, 2, 3])
+    assert edge.demand() == 2
+
+
+async def test_an_edge_with_a_source_gives_its_credit_to_the_source() -> None:
+    left: Edge[str] = Edge(2)
+    right: Edge[str] = Edge(2, source=left)
+    left.offer(["a", "b"])
+    right.offer(list(await left.get() or []))
+    assert (left.demand(), right.demand()) == (0, 0)
+    right.done(2)
+    assert (left.demand(), right.demand()) == (2, 2)
+
+
+async def test_who_wants_to_put_waits_for_credit() -> None:
+    edge: Edge[int] = Edge(1)
+    assert await edge.wanted() == 1
+    edge.offer([1])
+    wanted = asyncio.create_task(edge.wanted())
+    await rest()
+    assert not wanted.done()
+    edge.done(1)
+    assert await wanted == 1
+
+
+async def test_a_nudge_makes_who_waits_for_demand_look_again() -> None:
+    edge: Edge[int] = Edge(1)
+    edge.offer([1])
+    wanted = asyncio.create_task(edge.wanted())
+    await rest()
+    edge.nudge()
+    assert await wanted == 0
+
+
+async def test_put_goes_in_as_room_comes_up() -> None:
+    edge: Edge[int] = Edge(2)
+    putting = asyncio.create_task(edge.put([1, 2, 3, 4, 5]))
+    seen: list[int] = []
+    while len(seen) < 5:
+        batch = await edge.get()
+        assert batch is not None
+        assert len(batch) <= 2
+        seen += batch
+        edge.done(len(batch))
+        await rest()
+    await putting
+    assert seen == [1, 2, 3, 4, 5]
+
+
+async def test_two_who_put_share_the_room() -> None:
+    edge: Edge[int] = Edge(1)
+    putting = [asyncio.create_task(edge.put([n] * 3)) for n in (1, 2)]
+    seen: list[int] = []
+    for _ in range(6):
+        seen += await edge.get() or []
+        assert edge.statistics().owed == 1
+        edge.done(1)
+    await asyncio.gather(*putting)
+    assert sorted(seen) == [1, 1, 1, 2, 2, 2]
+
+
+async def test_a_nudge_does_not_make_put_exceed_the_limit() -> None:
+    edge: Edge[int] = Edge(1)
+    edge.offer([1])
+    putting = asyncio.create_task(edge.put([2]))
+    await rest()
+    edge.nudge()
+    await rest()
+    assert edge.statistics().owed == 1
+    assert not putting.done()
+    edge.done(1)
+    await putting
+
+
+async def test_get_merges_what_waits() -> None:
+    edge: Edge[int] = Edge(9)
+    for batch in ([1, 2], [3], [4, 5]):
+        edge.offer(batch)
+    assert await edge.get() == [1, 2, 3, 4, 5]
+
+
+async def test_the_end_is_seen_after_the_last_batch_and_again() -> None:
+    edge: Edge[int] = Edge(9)
+    edge.offer([1])
+    edge.close()
+    edge.close()
+    assert await edge.get() == [1]
+    assert await edge.get() is None
+    assert await edge.get() is None
+    assert edge.statistics().closed
+
+
+async def test_nothing_is_put_on_a_closed_edge() -> None:
+    edge: Edge[int] = Edge(9)
+    edge.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        edge.offer([1])
+    with pytest.raises(RuntimeError, match="closed"):
+        await edge.put([1])
+
+
+async def test_a_cancelled_get_has_taken_nothing() -> None:
+    edge: Edge[int] = Edge(9)
+    getting = asyncio.create_task(edge.get())
+    await rest()
+    edge.offer([1])
+    getting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await getting
+    assert await edge.get() == [1]
+
+
+async def test_shed_drops_the_oldest_and_gives_their_credit_back() -> None:
+    edge: Edge[int] = Edge(5)
+    edge.offer([1, 2])
+    edge.offer([3, 4, 5])
+    assert edge.shed(3) == 3
+    assert edge.statistics() == EdgeStatistics(limit=5, owed=2, waiting=2, closed=False)
+    edge.offer([6])
+    assert await edge.get() == [4, 5, 6]
+
+
+async def test_shed_drops_no_more_than_waits_and_leaves_the_end() -> None:
+    edge: Edge[int] = Edge(5)
+    edge.offer([1])
+    assert await edge.get() == [1]
+    edge.offer([2])
+    edge.close()
+    assert edge.shed(-1) == 0
+    assert edge.shed(9) == 1
+    assert await edge.get() is None
+    assert edge.statistics().owed == 1
+
+
+async def test_shed_while_a_reader_waits_loses_nothing_else() -> None:
+    """The reader was woken for a batch that `shed` then shortened: it lost what was left."""
+    edge: Edge[int] = Edge(2)
+    getting = asyncio.create_task(edge.get())
+    await rest()
+    edge.offer([1, 2])
+    assert edge.shed(1) == 1
+    edge.offer([3])
+    assert await getting == [2, 3]
+    assert edge.statistics() == EdgeStatistics(limit=2, owed=2, waiting=0, closed=False)
+
+
+async def test_a_reader_wakes_for_what_shed_has_left() -> None:
+    edge: Edge[int] = Edge(2)
+    getting = asyncio.create_task(edge.get())
+    await rest()
+    edge.offer([1, 2])
+    edge.shed(1)
+    assert await asyncio.wait_for(getting, 5) == [2]
+
+
+async def test_an_empty_batch_is_not_the_end() -> None:
+    edge: Edge[int] = Edge(2)
+    edge.offer([])
+    getting = asyncio.create_task(edge.get())
+    await rest()
+    assert not getting.done()
+    edge.offer([1])
+    assert await getting == [1]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("offer"), st.integers(0, 4)),
+        st.tuples(st.just("put"), st.integers(1, 9)),
+        st.tuples(st.just("get"), st.just(0)),
+        st.tuples(st.just("done"), st.integers(1, 4)),
+        st.tuples(st.just("shed"), st.integers(0, 5)),
+        st.tuples(st.just("nudge"), st.just(0)),
+        st.tuples(st.just("turn"), st.integers(1, 3)),
+    ),
+    max_size=40,
+)
+
+
+class Walk:
+    """One edge under a list of steps: what went in, what came out, what was dropped."""
+
+    def __init__(self, limit: int) -> None:
+        self.edge: Edge[int] = Edge(limit)
+        self.number = 0
+        self.put: list[int] = []
+        self.got: list[int] = []
+        self.undone = self.dropped = 0
+        self.putting: list[asyncio.Task[None]] = []
+        self.getting: asyncio.Task[list[int] | None] | None = None
+
+    def fresh(self, n: int) -> list[int]:
+        items = list(range(self.number, self.number + n))
+        self.number += n
+        self.put += items
+        return items
+
+    async def step(self, what: str, n: int) -> None:
+        match what:
+            case "offer" if self.edge.demand() > 0:
+                self.edge.offer(self.fresh(min(n, self.edge.demand())))
+            case "put":
+                self.putting.append(asyncio.create_task(self.edge.put(self.fresh(n))))
+            case "get" if self.getting is None:
+                self.getting = asyncio.create_task(self.edge.get())
+            case "done" if self.undone:
+                self.finish(min(n, self.undone))
+            case "shed":
+                self.dropped += self.edge.shed(n)
+            case "nudge":
+                self.edge.nudge()
+            case _:
+                for _ in range(n):
+                    await asyncio.sleep(0)
+        self.collect()
+        owed = self.edge.statistics().owed
+        assert 0 <= owed <= self.edge.limit
+        assert self.edge.demand() == self.edge.limit - owed
+
+    def finish(self, n: int) -> None:
+        self.undone -= n
+        self.edge.done(n)
+
+    def collect(self) -> None:
+        if self.getting is not None and self.getting.done():
+            batch, self.getting = self.getting.result() or [], None
+            self.got += batch
+            self.undone += len(batch)
+
+    async def end(self) -> None:
+        """Read until everything that was put is out."""
+        while any(not task.done() for task in self.putting) or self.edge.statistics().waiting:
+            await self.step("get", 0)
+            await self.step("turn", 3)
+            self.finish(self.undone)
+        self.edge.close()
+        while (batch := await (self.getting or self.edge.get())) is not None:
+            self.getting = None
+            self.got += batch
+            self.undone += len(batch)
+        self.finish(self.undone)
+
+
+async def walked(limit: int, steps: Iterable[tuple[str, int]]) -> Walk:
+    walk = Walk(limit)
+    for what, n in steps:
+        await walk.step(what, n)
+    await walk.end()
+    return walk
+
+
+@settings(max_examples=150, deadline=None)
+@given(limit=st.integers(1, 6), steps=STEPS)
+def test_in_any_order_of_steps_nothing_is_lost_and_never_is_more_owed_than_the_limit(
+    limit: int, steps: list[tuple[str, int]]
+) -> None:
+    walk = asyncio.run(walked(limit, steps))
+    assert len(walk.got) == len(set(walk.got))
+    assert len(walk.got) + walk.dropped == len(walk.put)
+    assert walk.edge.statistics() == EdgeStatistics(limit, owed=0, waiting=0, closed=True)
+    if not any(what == "put" for what, _ in steps):  # several who put take turns
+        assert walk.got == sorted(walk.got)

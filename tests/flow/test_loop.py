@@ -1,0 +1,158 @@
+"""What runs by time: jitter, back-off, defects, waking and stopping."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import ClassVar
+
+import pytest
+
+from kiqpy._flow.loop import LoopRunner
+from kiqpy.errors import StoreRefused, StoreUnavailable
+from kiqpy.testing import FakeClock, rest
+
+pytestmark = pytest.mark.anyio
+
+
+class Ticker:
+    """A loop whose ticks do what a list says: return a delay or raise."""
+
+    name: ClassVar[str] = "ticker"
+
+    def __init__(self, clock: FakeClock, *answers: float | Exception) -> None:
+        self.clock = clock
+        self.answers = list(answers)
+        self.ticks: list[float] = []
+        self.gate: asyncio.Event | None = None
+
+    async def tick(self) -> float:
+        self.ticks.append(self.clock.monotonic())
+        if self.gate is not None:
+            await self.gate.wait()
+        answer = self.answers.pop(0) if self.answers else 3600.0
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def unheard(name: str, error: Exception) -> None:
+    raise AssertionError(f"{name}: {error!r}")
+
+
+def started(
+    loop: Ticker, clock: FakeClock, on_defect: Callable[[str, Exception], None] = unheard
+) -> tuple[LoopRunner, asyncio.Task[None]]:
+    runner = LoopRunner(loop, clock, on_defect)
+    return runner, asyncio.create_task(runner.run())
+
+
+async def stopped(runner: LoopRunner, task: asyncio.Task[None]) -> None:
+    runner.stop()
+    await rest()
+    assert task.done()
+
+
+async def test_the_next_tick_comes_a_little_early_and_never_late() -> None:
+    clock = FakeClock()
+    loop = Ticker(clock, *[10.0] * 20)
+    runner, task = started(loop, clock)
+    await clock.advance(150)
+    gaps = {round(b - a, 6) for a, b in zip(loop.ticks, loop.ticks[1:], strict=False)}
+    assert len(gaps) > 5  # jitter
+    assert all(9.0 <= gap <= 10.0 for gap in gaps)
+    await stopped(runner, task)
+
+
+async def test_zero_means_there_is_more_and_others_run_in_between() -> None:
+    clock = FakeClock()
+    loop = Ticker(clock, 0, 0, 0)
+    turns: list[int] = []
+    runner, task = started(loop, clock)
+    for _ in range(3):
+        await asyncio.sleep(0)
+        turns.append(len(loop.ticks))
+    assert turns == [1, 2, 3]
+    await stopped(runner, task)
+
+
+async def test_a_silent_store_is_asked_less_and_less_often() -> None:
+    clock = FakeClock()
+    loop = Ticker(clock, *[StoreUnavailable("away")] * 5, StoreRefused("no"), 1000.0)
+    runner, task = started(loop, clock)
+    await clock.advance(100)
+    gaps = [b - a for a, b in zip(loop.ticks, loop.ticks[1:], strict=False)]
+    assert len(gaps) == 6
+    assert gaps[0] <= 0.5
+    assert all(gap <= 5.0 for gap in gaps)
+    assert gaps[-1] > 4 * gaps[0]
+    await stopped(runner, task)
+
+
+async def test_a_defect_is_told_and_the_loop_goes_on() -> None:
+    clock = FakeClock()
+    told: list[tuple[str, str]] = []
+    loop = Ticker(clock, ZeroDivisionError("x"), 1.0)
+    runner, task = started(loop, clock, lambda name, error: told.append((name, repr(error))))
+    await clock.advance(2)
+    assert told == [("ticker", "ZeroDivisionError('x')")]
+    assert len(loop.ticks) == 3
+    await stopped(runner, task)
+
+
+async def test_wake_ticks_now() -> None:
+    clock = FakeClock()
+    loop = Ticker(clock)
+    runner, task = started(loop, clock)
+    await rest()
+    runner.wake()
+    await rest()
+    assert loop.ticks == [0.0, 0.0]
+    await stopped(runner, task)
+
+
+async def test_a_wake_during_a_tick_is_not_lost() -> None:
+    clock = FakeClock()
+    loop = Ticker(clock)
+    loop.gate = asyncio.Event()
+    runner, task = started(loop, clock)
+    await rest()
+    runner.wake()
+    loop.gate.set()
+    await rest()
+    assert len(loop.ticks) == 2
+    await stopped(runner, task)
+
+
+async def test_stop_lets_a_tick_come_to_its_end_and_begins_no_other() -> None:
+    clock = FakeClock()
+    loop = Ticker(clock, 0, 0)
+    loop.gate = asyncio.Event()
+    runner, task = started(loop, clock)
+    await rest()
+    runner.stop()
+    await rest()
+    assert not task.done()
+    loop.gate.set()
+    await rest()
+    assert task.done()
+    assert len(loop.ticks) == 1
+
+
+async def test_stop_before_the_start_runs_nothing() -> None:
+    clock = FakeClock()
+    loop = Ticker(clock)
+    runner = LoopRunner(loop, clock, unheard)
+    runner.stop()
+    await runner.run()
+    assert loop.ticks == []
+
+
+async def test_a_stopped_loop_leaves_no_timer_that_does_anything() -> None:
+    clock = FakeClock()
+    loop = Ticker(clock, 1.0)
+    runner, task = started(loop, clock)
+    await rest()
+    await stopped(runner, task)
+    await clock.advance(100)
+    assert len(loop.ticks) == 1
