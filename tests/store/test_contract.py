@@ -42,19 +42,18 @@ HARD_ARGS = (
     "[12345678901234567890, 123456789012345678901234567890,  1.0, 1e3, "
     '"jid", "queue", {"jid": "x",  "queue": "y", "args": [ ]}, "\\u00e9\\"}"]'
 )
+REDIS_SERVER = shutil.which("redis-server")
 HOWS: list[How] = ["before", "after", "late"]
 
 
 @pytest.fixture(scope="session")
 def server_on_path() -> Iterator[TestServer]:
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("no redis-server on PATH")
-    with TestServer(program) as running:
+    assert REDIS_SERVER is not None
+    with TestServer(REDIS_SERVER) as running:
         yield running
 
 
-@pytest.fixture(params=["memory", "valkey", "redis-server"])
+@pytest.fixture(params=["memory", "valkey", *(["redis-server"] if REDIS_SERVER else [])])
 async def world(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[World]:
     made: World
     if request.param == "memory":
@@ -78,6 +77,11 @@ def redis_world(world: World) -> RedisWorld:
 
 async def settle(session: Session, *verdicts: Verdict, queue: str = "q") -> list[bool]:
     return await session.settle(session.frame(queue, verdicts))
+
+
+@pytest.mark.skipif(REDIS_SERVER is not None, reason="redis-server is on PATH: it is tested")
+def test_on_redis_too() -> None:
+    pytest.skip("no redis-server on PATH: the suite runs in memory and on Valkey only")
 
 
 class TestPush:
