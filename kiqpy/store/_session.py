@@ -36,6 +36,7 @@ from kiqpy.store import (
 )
 
 _PAGE = 100  # items a mover takes in one atomic step: well under 5 ms of the server's time
+_APART_S = 1.0  # between jobs of which one may have killed its process
 _MARGIN_S = 2.0  # trust ends this long before the lease does
 
 
@@ -56,11 +57,12 @@ class Move(NamedTuple):
 
 
 class Orphan(NamedTuple):
-    """What a dead process held under one delivery id, as it goes back."""
+    """What a dead process held under one delivery id, as it goes back; `in_s`: not at once."""
 
     delivery: int
     payload: bytes
     poison: bool
+    in_s: float = 0.0
 
 
 class Suspect(NamedTuple):
@@ -191,15 +193,13 @@ class Session:
 
     async def _rescue(self, suspect: Suspect) -> list[Rescued]:
         held = await self._backend.holding(suspect.ident, suspect.queue)
+        orphans = {n: _orphan(n, raw, self._clock.now()) for n, raw in held.items()}
+        if "schedule" in self._places:
+            _keep_apart(orphans, suspect.queue)
         rescued: list[Rescued] = []
         for ids in _chunks(sorted(held, reverse=True)):  # highest first, so that order holds
-            orphans = [_orphan(n, held[n], self._clock.now()) for n in ids]
-            moved = await self._backend.rescue(suspect, [orphan for orphan, _ in orphans])
-            rescued += [
-                Rescued(job.jid if job else "", suspect.queue, _count(orphan), orphan.poison)
-                for orphan, job in orphans
-                if orphan.delivery in moved
-            ]
+            moved = await self._backend.rescue(suspect, [orphans[n] for n in ids])
+            rescued += [_rescued(orphans[n], suspect.queue) for n in ids if n in moved]
         return rescued
 
     async def leave(self) -> None:
@@ -241,10 +241,29 @@ def _promoted(member: bytes, now: float) -> Move:
     return Move(member, job.queue, amend(member, {"enqueued_at": now}, drop=("at",)))
 
 
-def _orphan(delivery: int, raw: bytes, now: float) -> tuple[Orphan, Job | None]:
-    job = _readable(raw)
-    payload, poison = recover(raw, job, now)
-    return Orphan(delivery, payload, poison), job
+def _orphan(delivery: int, raw: bytes, now: float) -> Orphan:
+    payload, poison = recover(raw, _readable(raw), now)
+    return Orphan(delivery, payload, poison)
+
+
+def _keep_apart(orphans: dict[int, Orphan], queue: str) -> None:
+    """Let jobs whose process has died more than once run one after the other.
+
+    One of them may be what it dies of, and the others must not be there each time. The second
+    time they go oldest first, the third time newest first: who was before the culprit is behind.
+    """
+    for count in (2, 3):
+        ids = [n for n, orphan in orphans.items() if _count(orphan) == count and not orphan.poison]
+        for place, n in enumerate(sorted(ids, reverse=count == 3)):
+            if place > 0:
+                payload = amend(orphans[n].payload, {"queue": queue})
+                orphans[n] = Orphan(n, payload, False, place * _APART_S)
+
+
+def _rescued(orphan: Orphan, queue: str) -> Rescued:
+    job = _readable(orphan.payload)
+    jid, count = (job.jid, job.recovered) if job else ("", 0)
+    return Rescued(jid, queue, count, orphan.poison)
 
 
 def _count(orphan: Orphan) -> int:

@@ -292,10 +292,16 @@ class MemoryBackend:
         self.server.empty_inbox(owner)
         held = self.server.privates[owner]
         found = [orphan for orphan in orphans if held.pop(orphan.delivery, None) is not None]
+        at_once: list[bytes] = []
         for orphan in found:
             if orphan.poison:
                 self._bury(orphan.payload)
-        self._append(suspect.queue, [orphan.payload for orphan in found if not orphan.poison])
+            elif orphan.in_s > 0:
+                due_at = self.server.clock.now() + orphan.in_s
+                self.server.places["schedule"].add(orphan.payload, due_at)
+            else:
+                at_once.append(orphan.payload)
+        self._append(suspect.queue, at_once)
         return {orphan.delivery for orphan in found}
 
     def beat(self, pulse: Pulse) -> Orders:

@@ -197,11 +197,11 @@ class RedisBackend:
         keys, (ident, queue, _) = self._keys, suspect
         names = (
             keys.private(ident, queue), keys.queue(queue), keys.inbox(ident, queue),
-            keys.lease(ident), keys.suspects, keys.dead,
+            keys.lease(ident), keys.suspects, keys.dead, keys.schedule,
         )  # fmt: skip
         args: list[Arg] = [f"{ident}|{queue}", self._suspicion_ms]
         for orphan in orphans:
-            args += (orphan.delivery, orphan.payload, int(orphan.poison))
+            args += (orphan.delivery, orphan.payload, int(orphan.poison), orphan.in_s)
         return {int(delivery) for delivery in await self._link.call("rescue", names, args)}
 
     def beat(self, pulse: Pulse) -> Orders:

@@ -8,7 +8,6 @@ reported; what a process does after its jobs were taken over changes nothing.
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -17,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -32,7 +32,7 @@ QUEUE = "kill"
 class Process:
     """One worker process and its ident."""
 
-    def __init__(self, server: TestServer, oracle: Oracle, tmp: pathlib.Path, **options: float):
+    def __init__(self, server: TestServer, oracle: Oracle, tmp: pathlib.Path, **options: Any):
         tmp.mkdir(exist_ok=True)
         command = [sys.executable, SCRIPT, server.url, oracle.path]
         command += [f"{name}={json.dumps(value)}" for name, value in options.items()]
@@ -106,7 +106,7 @@ class Yard:
         self.server, self.oracle = server, Oracle(tmp / "oracle")
         self._tmp, self._processes, self._pushed = tmp, list[Process](), 0
 
-    def hire(self, *, proof: bool, **options: float) -> Process:
+    def hire(self, *, proof: bool, **options: Any) -> Process:
         """Start a process. Without proof each has a lock folder of its own, as on other hosts."""
         folder = "t" if proof else f"t{len(self._processes)}"
         process = Process(self.server, self.oracle, self._tmp / folder, **options)
@@ -231,26 +231,29 @@ def test_stopped_past_its_lease(yard: Yard) -> None:
     assert not everywhere(yard.server, [QUEUE])
 
 
-def test_a_job_that_kills_its_process_ends_dead(yard: Yard) -> None:
-    """More than three recoveries: the dead set, with the reason. The others are all done."""
-    options = {"lease_ttl": 30.0, "suspicion": 0.5}
+def test_a_job_that_kills_its_process_ends_dead_and_takes_nobody_with_it(yard: Yard) -> None:
+    """More than three recoveries: the dead set, with the reason. The others are all done,
+
+    although as many as there are slots began together with it, and died together with it.
+    """
+    options = {"lease_ttl": 30.0, "suspicion": 0.5, "queues": {QUEUE: 6}}
+    yard.push(3, 0.3)
     [bad] = yard.push(1, 0, "poison")
-    good = yard.push(60, 0.05)
-    process, starts = yard.hire(proof=True, **options), 1
-    deadline = time.monotonic() + 40
-    while yard.lost() != {bad} or not yard.quiet():
-        assert time.monotonic() < deadline, (yard.lost(), held(yard.server))
-        if process.dead():
-            process, starts = yard.hire(proof=True, **options), starts + 1
-        os.sched_yield()
-    assert starts == 5, "four deaths, and the one who lives"
+    yard.push(20, 0.3)
+    processes = [yard.hire(proof=True, **options)]
+
+    def done() -> bool:
+        if processes[-1].dead():
+            processes.append(yard.hire(proof=True, **options))
+        return yard.lost() == {bad} and yard.quiet()
+
+    until(done, "all but the bad one to be done", 40)
+    assert len(processes) == 5, "four deaths, and the one who lives"
     [buried] = words(yard.server.cli("ZRANGE", "dead", 0, -1))
     job = json.loads(buried)
-    assert job["jid"] == f"j{bad}"
-    assert job["recovered"] == 4
-    assert job["error_class"] == "kiqpy.Poison"
+    assert (job["jid"], job["recovered"], job["error_class"]) == (f"j{bad}", 4, "kiqpy.Poison")
     assert "died 4 times" in job["error_message"]
     assert yard.oracle.count("start")[str(bad)] == 4
-    assert {n for n in good if not yard.oracle.count("end")[str(n)]} == set()
-    assert ["j" + str(bad), "4", "1"] in yard.oracle.lines("recovered")
-    process.finish()
+    assert [f"j{bad}", "4", "1"] in yard.oracle.lines("recovered")
+    processes[-1].finish()
+    assert set(everywhere(yard.server, [QUEUE])) == {f"j{bad}"}

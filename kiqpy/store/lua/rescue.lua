@@ -1,6 +1,7 @@
 -- rescue: return what a dead process held to the head of its queue.
--- KEYS  1 private hash  2 queue  3 inbox  4 lease  5 kiq:suspects  6 dead
--- ARGV  1 IDENT|QUEUE  2 suspicion in ms  3.. per job: id, new bytes, poison 0|1; highest id first
+-- KEYS  1 private hash  2 queue  3 inbox  4 lease  5 kiq:suspects  6 dead  7 schedule
+-- ARGV  1 IDENT|QUEUE  2 suspicion in ms
+--       3.. per job: id, new bytes, poison 0|1, delay in s (0: none); highest id first
 -- returns the ids that were moved
 -- atomic because a process that came back to life must win, wholly or not at all.
 if redis.call('EXISTS', KEYS[4]) == 1 then return {} end
@@ -11,15 +12,24 @@ local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local grace = tonumber(ARGV[2])
 if tonumber(count) < 3 or now * 1000 - tonumber(first) < grace then return {} end
 if now * 1000 - tonumber(last) > grace then return {} end  -- too old to rely on
+-- check before the first write: nothing here is rolled back, and it would be done again
+for key, kind in pairs({[2] = 'list', [6] = 'zset', [7] = 'zset'}) do
+  local is = redis.call('TYPE', KEYS[key]).ok
+  if is ~= 'none' and is ~= kind then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[key] .. ' holds a ' .. is)
+  end
+end
 local box = redis.call('LRANGE', KEYS[3], 0, -1)
 for i = 1, #box do redis.call('RPUSH', KEYS[2], box[i]) end
 if #box > 0 then redis.call('DEL', KEYS[3]) end
 local moved = {}
-for at = 2, #ARGV - 1, 3 do
+for at = 2, #ARGV - 1, 4 do
   local id = ARGV[at + 1]
   if redis.call('HEXISTS', KEYS[1], id) == 1 then
     if ARGV[at + 3] == '1' then
       redis.call('ZADD', KEYS[6], string.format('%.6f', now), ARGV[at + 2])
+    elseif tonumber(ARGV[at + 4]) > 0 then
+      redis.call('ZADD', KEYS[7], string.format('%.6f', now + ARGV[at + 4]), ARGV[at + 2])
     else
       redis.call('RPUSH', KEYS[2], ARGV[at + 2])
     end
