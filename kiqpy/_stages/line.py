@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, final
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from math import inf
+from typing import Final, NamedTuple, TypeVar, final
 
 from kiqpy._flow.backoff import Backoff
 from kiqpy._flow.chain import Chain, Link
@@ -14,11 +16,14 @@ from kiqpy._stages.producer import Producer
 from kiqpy._stages.reporter import Settler
 from kiqpy._stages.settlement import Settlement
 from kiqpy.clock import Clock
-from kiqpy.errors import StoreError, StoreUnavailable
+from kiqpy.errors import LeaseLost, QueuePaused, StoreError, StoreUnavailable
 from kiqpy.event import Event, JobSwallowedCancel, QueueRestarted
 from kiqpy.job import Claim, Job
 from kiqpy.outcome import Release
 from kiqpy.store import Orders, Store
+
+T = TypeVar("T")
+_LEAVE_S: Final = 2.0  # a store that is away must not keep a process from ending
 
 
 class LineStatistics(NamedTuple):
@@ -60,6 +65,8 @@ class Line:
         self._claims: Edge[Claim] = Edge(self.limit)
         settlements: Edge[Settlement] = Edge(self.limit, source=self._claims)
         self._producer = Producer(self.queue, self._store, self._clock, self._trouble)
+        if self._stopping:
+            self._producer.hush()
         self._consumer = Consumer(self._perform, self._clock, self._swallowed)
         mine = self._producer.mine
         settler = Settler(self.queue, self._store, self._audience, self._clock, mine)
@@ -71,7 +78,12 @@ class Line:
 
     async def run(self) -> None:
         """Until the producer is quiet and all is settled. Raises if it breaks again and again."""
-        await self._chain.run()
+        try:
+            await self._chain.run()
+        except Exception:
+            await self._give_back(_LEAVE_S)
+            raise
+        await self._give_back(_LEAVE_S)
 
     async def quiet(self) -> None:
         """Claim nothing more; `run` ends when what runs has ended."""
@@ -111,21 +123,35 @@ class Line:
         self._boxed = boxed
 
     async def _mend(self) -> None:
-        """After a break: what the store has on record for us goes back, but for what still runs."""
+        """After a break: what the broken stages had in hand goes back, however long it takes."""
+        await self._give_back(inf)
+
+    async def _give_back(self, within_s: float) -> None:
+        """Whatever the store has on record for us, known to us or not, goes back to the queue."""
+        late = self._clock.monotonic() + within_s
+        try:
+            await self._persist(self._clear, late)
+            claims = await self._persist(lambda: self._store.holding(self.queue), late)
+            if claims:
+                frame = self._store.frame(self.queue, [Release(c.delivery) for c in claims])
+                await self._persist(lambda: self._store.settle(frame), late)
+        except StoreUnavailable as error:  # then it is rescued when the lease has run out
+            self._trouble(error)
+
+    async def _clear(self) -> None:
+        """No fetch in doubt and nothing in the inbox any more."""
+        with suppress(LeaseLost, QueuePaused):
+            await self._store.fetch(self.queue, 0)
+
+    async def _persist(self, step: Callable[[], Awaitable[T]], late: float) -> T:
         backoff = Backoff(self._clock)
         while True:
             try:
-                claims = await self._store.holding(self.queue)
-                frame = self._store.frame(self.queue, [Release(c.delivery) for c in claims])
-                break
+                return await step()
             except StoreUnavailable:
-                await backoff.pause()
-        while claims:
-            try:
-                await self._store.settle(frame)
-                break
-            except StoreUnavailable:
-                await backoff.pause()
+                if self._clock.monotonic() >= late:
+                    raise
+            await backoff.pause()
 
     def _restarted(self, error: BaseException, restarts: int) -> None:
         self._audience.bus.emit(QueueRestarted(self.queue, repr(error), restarts))

@@ -70,7 +70,9 @@ class Producer:
         claims = await self._store.fetch(self.queue, limit)
         if claims:
             self.mine.update([claim.delivery for claim in claims])
-            outlet.offer(claims)
+            room = outlet.demand()  # what a lost fetch has left may be more than is wanted now
+            outlet.offer(claims[:room])
+            self._found += claims[room:]
         return len(claims)
 
     async def adopt(self, claims: list[Claim]) -> None:
@@ -89,12 +91,16 @@ class Producer:
         finally:
             timer.cancel()
 
-    async def quiet(self) -> None:
-        """Claim nothing more; what a wait has just received goes back. The rest follows."""
+    def hush(self) -> None:
+        """Claim nothing more."""
         self._quiet = True
         self._awake.set()
         if self._outlet is not None:
             self._outlet.nudge()
+
+    async def quiet(self) -> None:
+        """Claim nothing more; what a wait has just received goes back. The rest follows."""
+        self.hush()
         try:
             await self._store.unwait(self.queue)
         except StoreError as error:  # the wait then ends by its own timeout

@@ -144,7 +144,10 @@ class Source(Protocol):
         ...
 
     async def holding(self, queue: str) -> list[Claim]:
-        """All claims that the store has on record for this process and queue."""
+        """All claims that the store has on record for this process and queue.
+
+        But for those of a fetch that is under way or was lost: fetches tell of them.
+        """
         ...
 
 

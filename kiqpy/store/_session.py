@@ -36,7 +36,8 @@ from kiqpy.store import (
 )
 
 _PAGE = 100  # items a mover takes in one atomic step: well under 5 ms of the server's time
-_APART_S = 1.0  # between jobs of which one may have killed its process
+_APART_S = 1.0  # between jobs of which one may have killed its process,
+_SPREAD_S = 20.0  # but all of them within this time: most are innocent
 _MARGIN_S = 2.0  # trust ends this long before the lease does
 
 
@@ -158,7 +159,9 @@ class Session:
         return await self._backend.settle(frame)
 
     async def holding(self, queue: str) -> list[Claim]:
-        return _claims(queue, await self._backend.holding(self.ident, queue))
+        held = await self._backend.holding(self.ident, queue)
+        first, last = self._doubt.get(queue, (1, 0))
+        return _claims(queue, {n: raw for n, raw in held.items() if not first <= n <= last})
 
     async def promote(self, limit: int) -> Promotion:
         moved = buried = 0
@@ -254,10 +257,11 @@ def _keep_apart(orphans: dict[int, Orphan], queue: str) -> None:
     """
     for count in (2, 3):
         ids = [n for n, orphan in orphans.items() if _count(orphan) == count and not orphan.poison]
+        apart_s = min(_APART_S, _SPREAD_S / max(1, len(ids)))
         for place, n in enumerate(sorted(ids, reverse=count == 3)):
             if place > 0:
                 payload = amend(orphans[n].payload, {"queue": queue})
-                orphans[n] = Orphan(n, payload, False, place * _APART_S)
+                orphans[n] = Orphan(n, payload, False, place * apart_s)
 
 
 def _rescued(orphan: Orphan, queue: str) -> Rescued:
