@@ -15,9 +15,9 @@ from collections import Counter
 import pytest
 
 from kiqpy import App, Job, Receipt, current_job, worker
+from kiqpy.store.redis import RedisBackend
 from tests.crash.oracle import Oracle, environment, everywhere, held, jids, queued, until
 from tests.crash.proxy import Messages, Proxy
-from kiqpy.store.redis import RedisBackend
 from tests.server import TestServer
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +48,8 @@ STORM = (0.05, 0.02, 1.2 * TIMEOUT_S)
 
 
 def test_the_proxy_tells_messages_apart() -> None:
-    wire = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n+OK\r\n$-1\r\n*-1\r\n:5\r\n*0\r\n$4\r\n\r\n\r\n\r\n*1\r\n*1\r\n:1\r\n"
+    wire = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n+OK\r\n$-1\r\n*-1\r\n:5\r\n*0\r\n"
+    wire += b"$4\r\n\r\n\r\n\r\n*1\r\n*1\r\n:1\r\n"
     messages = Messages()
     cut = [m for n in range(len(wire)) for m in messages.feed(wire[n : n + 1])]
     assert b"".join(cut) == wire
@@ -150,9 +151,10 @@ async def test_a_short_socket_timeout_does_not_cut_waits_short(clean: TestServer
 async def test_a_network_that_goes_dark_and_comes_back(clean: TestServer) -> None:
     """Black hole, then refusal, then light: what was enqueued meanwhile is run once."""
     ran.clear()
-    async with Proxy(clean.url, seed=3) as proxy, Shop(
-        redis_url=proxy.url, confirm_timeout=0.3
-    ) as shop:
+    async with (
+        Proxy(clean.url, seed=3) as proxy,
+        Shop(redis_url=proxy.url, confirm_timeout=0.3) as shop,
+    ):
         states = []
         for phase in (lambda: None, proxy.black_hole, proxy.refuse, proxy.heal):
             phase()
