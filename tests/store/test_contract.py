@@ -1113,6 +1113,20 @@ class TestRescue:
         assert HARD_ARGS in raw.decode()
         world.check(["a"])
 
+    async def test_who_has_died_twice_runs_apart(self, world: World) -> None:
+        """One of them may be what kills: the others must not be with it each time."""
+        names = ["a", "b", "c", "d"]
+        await world.push(*(parcel(name) for name in names))
+        rescuer = await world.process()
+        for crash in (1, 2):
+            victim = await world.process()
+            assert len(await victim.fetch("q", 4)) == 4, crash
+            await world.die(victim)
+            await world.rescued(rescuer)
+        assert jids(world.queue("q")) == ["a"]
+        assert jids(world.members("schedule")) == ["b", "c", "d"]
+        world.check(names)
+
     async def test_crashes_are_forgotten_after_three_days(self, world: World) -> None:
         if world.real:
             pytest.skip("takes three days")

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from kiqpy.errors import LeaseLost, StoreUnavailable
 from kiqpy.job import Claim
 from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
-from kiqpy.store import Frame, Parcel, Pushed
+from kiqpy.store import Frame, Parcel, Pushed, _session
 from kiqpy.store._session import Session
 from tests.faults import Faults
 from tests.server import TestServer
@@ -364,6 +364,12 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 QUICK = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+
+
+@pytest.fixture(autouse=True)
+def together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model has no clock: what is rescued is back at once. `test_contract` has it apart."""
+    monkeypatch.setattr(_session, "_APART_S", 0.0)
 
 
 def test_in_memory() -> None:
