@@ -73,7 +73,9 @@ class Ear:
                 async with patience:
                     await answer
             self._errors = 0
-        except Exception as error:
+        except (Exception, asyncio.CancelledError, SystemExit) as error:
+            if _is_cancelled():
+                raise
             self._errors += 1
             if isinstance(error, TimeoutError) and patience.expired():
                 self._detach(f"one handler took longer than {self.reporter.stall_timeout} s")
@@ -83,6 +85,19 @@ class Ear:
     def _detach(self, reason: str) -> None:
         self.detached = True
         self._bus.emit(ReporterDetached(self.name, reason))
+
+    async def stop(self) -> None:
+        """Stop the reporter; if that fails, the others are stopped all the same."""
+        try:
+            await self.reporter.stop()
+        except Exception as error:
+            self._detach(f"its stop raised {error!r}")
+
+
+def _is_cancelled() -> bool:
+    """Whether we are being cancelled; a handler may raise CancelledError by itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 @final
@@ -118,5 +133,5 @@ class Audience:
         for ear in self.ears:
             ear.edge.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for ear in self.ears:
-            await ear.reporter.stop()
+        for ear in self.ears[: len(self._tasks)]:  # those that were started
+            await ear.stop()

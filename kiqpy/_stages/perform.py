@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, final
@@ -95,10 +96,12 @@ class Performer:
         if spec.executor == "process":
             call = partial(_in_child, *_address(spec), job.payload, args, kwargs)
             # Cancelled, it kills its child: of no other job, for a child has one job at a time.
-            return await anyio.to_process.run_sync(call, cancellable=True, limiter=self._processes)
+            process = anyio.to_process.run_sync(call, cancellable=True, limiter=self._processes)
+            return _returned(await process)
         # A thread can't be stopped. The run ends when the thread does, so its slot stays taken.
         call = partial(spec.target(job), *args, **kwargs)
-        return await whole(anyio.to_thread.run_sync(call, limiter=self._threads))
+        run = anyio.to_thread.run_sync(_contained, call, limiter=self._threads)
+        return _returned(await whole(run))
 
     def _rules_of(self, spec: Spec) -> Rules:
         rules = self._rules.get(spec)
@@ -136,6 +139,21 @@ def _signalled(error: BaseException) -> Outcome:
             return Failure(error)
 
 
+def _contained(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """Runs in the thread or the child, neither of which a job may end, nor the event loop."""
+    try:
+        return call(), None
+    except (SystemExit, KeyboardInterrupt) as error:
+        return None, error
+
+
+def _returned(contained: tuple[Any, BaseException | None]) -> Any:
+    result, error = contained
+    if error is not None:
+        raise error
+    return result
+
+
 def _address(spec: Spec) -> tuple[str, str]:
     """Where a child process finds the worker; from the declaration, never from Redis."""
     call = spec.owner or spec.call
@@ -144,11 +162,15 @@ def _address(spec: Spec) -> tuple[str, str]:
 
 def _in_child(
     module: str, name: str, payload: dict[str, Any], args: list[Any], kwargs: dict[str, Any]
-) -> Any:
-    """Runs in the child: the same worker, found where it was declared."""
+) -> tuple[Any, BaseException | None]:
+    """Runs in the child: the same worker, found where it was declared.
+
+    Ctrl-C reaches the whole foreground group; what it means for a job, the parent decides.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     found: Any = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part)
     job = Job.from_payload(payload)
     enter_job(job)
-    return found.spec.target(job)(*args, **kwargs)
+    return _contained(partial(found.spec.target(job), *args, **kwargs))

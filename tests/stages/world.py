@@ -1,0 +1,114 @@
+"""What a stage needs around it in a test: a clock, a store in memory that may fail, who listens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from kiqpy._stages.audience import Audience
+from kiqpy._stages.consumer import Run
+from kiqpy._stages.line import Line
+from kiqpy._stages.perform import Performer
+from kiqpy._stages.settlement import Settlement
+from kiqpy.bus import Bus
+from kiqpy.errors import StoreError
+from kiqpy.event import Event
+from kiqpy.job import Claim
+from kiqpy.outcome import Outcome
+from kiqpy.policy import Rules
+from kiqpy.registry import Registry
+from kiqpy.reporter import Reporter
+from kiqpy.store import Pulse
+from kiqpy.store._session import Session
+from kiqpy.store.memory import MemoryBackend, MemoryServer
+from kiqpy.testing import FakeClock
+from tests.faults import Faults, Faulty
+
+QUEUE = "default"
+ME = "me:1:a"
+
+
+def payload(name: str = "noop", *args: object, jid: str = "j", **fields: object) -> bytes:
+    """A job as Redis holds it."""
+    job = {"class": name, "args": list(args), "queue": QUEUE, "jid": jid, "retry": True, **fields}
+    return json.dumps(job).encode()
+
+
+def claim(raw: bytes, delivery: int = 1) -> Claim:
+    return Claim(QUEUE, delivery, raw)
+
+
+class World:
+    """One process on a store in memory, and everything it says."""
+
+    def __init__(self, *reporters: Reporter) -> None:
+        self.clock = FakeClock()
+        self.server = MemoryServer(self.clock)
+        self.faults = Faults()
+        self.backend = MemoryBackend(self.server, ME)
+        self.store = Session(Faulty(self.backend, self.faults), self.clock, ("retry", "schedule"))
+        self.bus = Bus()
+        self.events: list[Event] = []
+        self.bus.attach("*", self.events.append)
+        self.audience = Audience(reporters, self.bus, self.clock)
+        self.troubles: list[StoreError] = []
+        self.take_lease()
+
+    def take_lease(self, lease_s: float = 1e9) -> None:
+        self.store.beat(Pulse("", 0, False, 0, {}, 0, (QUEUE,), lease_s))
+
+    def put(self, *raws: bytes) -> None:
+        """Into the queue, first one first."""
+        self.server.queues[QUEUE].extendleft(raws)
+        self.server.wake([QUEUE])
+
+    def held(self) -> dict[int, bytes]:
+        """This process's private hash."""
+        return self.server.privates[ME, QUEUE]
+
+    def line(self, performer: Performer, limit: int = 3) -> Line:
+        return Line(
+            QUEUE, limit, self.store, performer, self.audience, self.clock,
+            lambda _queue, error: self.troubles.append(error),
+        )  # fmt: skip
+
+    def told(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.events if type(event) is kind]
+
+    def everywhere(self) -> Iterator[str]:
+        """The jid of each job that is in the store, wherever it is."""
+        server = self.server
+        places = [
+            *server.queues.values(), *(held.values() for held in server.privates.values()),
+            *server.inboxes.values(),
+            *([raw for _, raw in place.slice(0, len(place))] for place in server.places.values()),
+        ]  # fmt: skip
+        for place in places:
+            for raw in place:
+                yield json.loads(raw)["jid"]
+
+
+def performer(world: World, *workers: Any, **changes: Any) -> Performer:
+    rules = changes.pop("rules", Rules())
+    timeout = changes.pop("timeout", None)
+    return Performer(
+        Registry(workers), rules, timeout, world.clock,
+        changes.pop("threads", 4), changes.pop("processes", 2), **changes,
+    )  # fmt: skip
+
+
+async def outcome_of(world: World, perform: Performer, raw: bytes) -> Outcome:
+    """How one job ends when nobody interrupts it."""
+    return (await settlement_of(world, perform, raw)).outcome
+
+
+async def settlement_of(world: World, perform: Performer, raw: bytes) -> Settlement:
+    return await start(world, perform, raw)[1]
+
+
+def start(world: World, perform: Performer, raw: bytes) -> tuple[Run, asyncio.Task[Settlement]]:
+    run = Run(claim(raw), world.clock, lambda _job, _after: None)
+    run.task = asyncio.create_task(perform(run))
+    return run, run.task
