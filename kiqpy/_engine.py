@@ -60,6 +60,7 @@ class Engine:
         self._line_tasks: set[asyncio.Task[None]] = set()
         self._chores: set[asyncio.Task[None]] = set()
         self._trouble: set[tuple[str, str]] = set()
+        self._late = asyncio.Event()
         self._started_at = clock.now()
         self._heartbeat = Heartbeat(
             store, clock, config.heartbeat_interval, config.stuck_after,
@@ -203,9 +204,13 @@ class Engine:
         self.bus.emit(event.ProcessStopped(self.store.ident, released))
         return unflushed
 
+    def hurry(self) -> None:
+        """Let a `stop` that is under way wait for jobs no longer."""
+        self._late.set()
+
     async def _end_lines(self, grace_s: float) -> int:
         """Dry the lines out; what outlasts the grace goes back to the heads of its queues."""
-        if await ended(self._line_tasks, grace_s, self.clock):
+        if await ended(self._line_tasks, grace_s, self.clock, self._late):
             return 0
         released = sum(len(line.runs()) for line in self.lines.values())
         await asyncio.gather(*(line.release(CANCEL_S) for line in self.lines.values()))

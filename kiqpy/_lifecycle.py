@@ -47,6 +47,7 @@ class Lifecycle:
         self._clock: Clock = clock or SystemClock()
         self._bus = Bus()
         self._engine: Engine | None = None
+        self._stopping: Engine | None = None
         self._embedded: EmbeddedServer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -137,19 +138,28 @@ class Lifecycle:
     async def stop(self, grace: When = None) -> None:
         """Stop in order: quiet, let jobs end, push the rest back, flush, leave. Idempotent.
 
-        `grace` (default `shutdown_timeout`) is what running jobs get. Raises StoreUnavailable if
-        `on_unflushed="raise"` and buffered jobs could not be made durable.
+        `grace` (default `shutdown_timeout`) is what running jobs get; called again meanwhile, it
+        may shorten the grace. Raises StoreUnavailable if `on_unflushed="raise"` and buffered jobs
+        could not be made durable.
         """
         engine, self._engine = self._engine, None
         if engine is None:
-            return
+            return self._hurry(grace)
         grace_s = engine.config.shutdown_timeout if grace is None else duration("grace", grace)
-        unflushed = await engine.stop(grace_s)
+        self._stopping = engine
+        try:
+            unflushed = await engine.stop(grace_s)
+        finally:
+            self._stopping = None
         await self._stop_embedded()
         if self._ended is not None:
             self._ended.set()
         if unflushed and engine.config.on_unflushed == "raise":
             raise StoreUnavailable(f"{unflushed} accepted jobs could not be made durable")
+
+    def _hurry(self, grace: When) -> None:
+        if self._stopping is not None and grace is not None:
+            self._clock.call_later(duration("grace", grace), self._stopping.hurry)
 
     async def _stop_embedded(self) -> None:
         server, self._embedded = self._embedded, None

@@ -40,9 +40,17 @@ async def whole(step: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-async def ended(tasks: set[asyncio.Task[Any]], within_s: float, clock: Clock) -> bool:
-    """Whether all tasks end within that time; waits for them, cancels nothing, never raises."""
-    late = asyncio.Event()
+async def ended(
+    tasks: set[asyncio.Task[Any]],
+    within_s: float,
+    clock: Clock,
+    late: asyncio.Event | None = None,
+) -> bool:
+    """Whether all tasks end within that time; waits for them, cancels nothing, never raises.
+
+    Setting `late` ends the wait sooner.
+    """
+    late = late or asyncio.Event()
     timer = clock.call_later(within_s, late.set)
     waiting = asyncio.ensure_future(late.wait())
     try:
