@@ -33,7 +33,7 @@ async def drain(
     )  # fmt: skip
     settle_keys = (
         keys.private(IDENT, queue), keys.state(IDENT), keys.queue(queue), keys.retry,
-        keys.schedule, keys.dead, *keys.stats("2026-01-01"), keys.trimmed,
+        keys.schedule, keys.dead, *keys.stats("2026-01-01"),
     )  # fmt: skip
     fetch, settle = script("fetch"), script("settle")
     for one in (fetch, settle):
@@ -50,7 +50,7 @@ async def drain(
         ids, ended[:] = list(ended), []
         state["sequence"] += 1
         state["done"] += len(ids)
-        args = (queue, state["sequence"], 10_000, 15_552_000, 86_400_000, len(ids), *ids)
+        args = (queue, state["sequence"], 86_400_000, len(ids), *ids)
         await client.execute_command("EVALSHA", settle.sha, len(settle_keys), *settle_keys, *args)
 
     loop = asyncio.get_running_loop()

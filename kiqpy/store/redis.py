@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast, final
 
 from kiqpy.clock import Clock, SystemClock
+from kiqpy.errors import StoreError
 from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
 from kiqpy.store import Frame, Orders, Parcel, Place, Pulse, Pushed
 from kiqpy.store._keys import Keys
@@ -119,13 +121,15 @@ class RedisBackend:
         day = datetime.datetime.fromtimestamp(self._clock.now(), datetime.UTC).strftime("%Y-%m-%d")
         names = [
             keys.private(self.ident, queue), keys.state(self.ident), keys.queue(queue),
-            keys.retry, keys.schedule, keys.dead, *keys.stats(day), keys.trimmed,
+            keys.retry, keys.schedule, keys.dead, *keys.stats(day),
             *(keys.lock(token) for token in locks),
         ]  # fmt: skip
-        args: list[Arg] = [queue, frame.sequence, *self._dead, _STATE_TTL_MS, len(plain), *plain]
+        args: list[Arg] = [queue, frame.sequence, _STATE_TTL_MS, len(plain), *plain]
         for verdict in rest:
             args += _verdict(verdict, locks)
         answer = cast("bytes", await self._link.call("settle", names, args))
+        if any(isinstance(verdict, Bury) for verdict in rest):
+            await self._trim()
         by_position = dict(zip(order, answer, strict=True))
         return [by_position[n] == ord("1") for n in range(len(order))]
 
@@ -151,7 +155,10 @@ class RedisBackend:
         for move in moves:
             args += (index[move.queue] if move.queue else 0, move.member, move.payload)
         names = [self._place(place), keys.dead, keys.queues, *map(keys.queue, queues)]
-        return int(await self._link.call("promote", names, args))
+        moved = int(await self._link.call("promote", names, args))
+        if any(move.queue is None for move in moves):
+            await self._trim()
+        return moved
 
     async def suspects(self) -> list[Suspect]:
         await self._find_strays()
@@ -202,7 +209,15 @@ class RedisBackend:
         args: list[Arg] = [f"{ident}|{queue}", self._suspicion_ms]
         for orphan in orphans:
             args += (orphan.delivery, orphan.payload, int(orphan.poison), orphan.in_s)
-        return {int(delivery) for delivery in await self._link.call("rescue", names, args)}
+        moved = {int(delivery) for delivery in await self._link.call("rescue", names, args)}
+        if any(orphan.poison for orphan in orphans):
+            await self._trim()
+        return moved
+
+    async def _trim(self) -> None:
+        """What was buried is done; if this gets no answer, the next burial trims."""
+        with contextlib.suppress(StoreError):
+            await self._link.call("trim", (self._keys.dead, self._keys.trimmed), self._dead)
 
     def beat(self, pulse: Pulse) -> Orders:
         keys, ident, queues = self._keys, self.ident, pulse.queues

@@ -1,21 +1,21 @@
 -- settle: carry out verdicts on claims that this process still owns; the ack.
 -- KEYS  1 private hash  2 kiq:settle:IDENT  3 queue  4 retry  5 schedule  6 dead
---       7 stat:processed  8 stat:failed  9 and 10 the same of the day  11 kiq:trimmed  12.. locks
--- ARGV  1 queue's name  2 sequence  3 dead limit  4 dead timeout in s  5 state ttl in ms
---       6 number of plain acks, then their ids,
+--       7 stat:processed  8 stat:failed  9 and 10 the same of the day  11.. locks
+-- ARGV  1 queue's name  2 sequence  3 state ttl in ms
+--       4 number of plain acks, then their ids,
 --       then per verdict: kind, id, payload, delay in s, jid, lock index (0 none), lock ttl in ms
 --       kinds: "done" "failed" "retry" "defer" "bury" "release"
 -- returns one character per verdict, plain acks first: "1" carried out, "0" fenced
 -- atomic because ownership is checked and used in one step, and because a lost reply is answered
 -- from the note of the same step.
-local queue, sequence, n_plain = ARGV[1], ARGV[2], tonumber(ARGV[6])
+local queue, sequence, n_plain = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local noted = redis.call('HMGET', KEYS[2], 'seq|' .. queue, 'reply|' .. queue)
 if noted[1] == sequence then return noted[2] end
 if noted[1] and tonumber(noted[1]) > tonumber(sequence) then
   return redis.error_reply('SEQUENCE ' .. sequence .. ' came after ' .. noted[1])
 end
 
-if #ARGV > 6 + n_plain then  -- check before the first write: nothing here is rolled back
+if #ARGV > 4 + n_plain then  -- check before the first write: nothing here is rolled back
   local fits = {[3] = 'list', [4] = 'zset', [5] = 'zset', [6] = 'zset'}
   for key, kind in pairs(fits) do
     local is = redis.call('TYPE', KEYS[key]).ok
@@ -26,12 +26,12 @@ if #ARGV > 6 + n_plain then  -- check before the first write: nothing here is ro
 end
 
 local ids = {}
-for i = 1, n_plain do ids[i] = ARGV[6 + i] end
-for at = 6 + n_plain, #ARGV - 1, 7 do ids[#ids + 1] = ARGV[at + 2] end
+for i = 1, n_plain do ids[i] = ARGV[4 + i] end
+for at = 4 + n_plain, #ARGV - 1, 7 do ids[#ids + 1] = ARGV[at + 2] end
 local held = #ids > 0 and redis.call('HMGET', KEYS[1], unpack(ids)) or {}
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
-local processed, failed, buried = 0, 0, false
+local processed, failed = 0, 0
 local gone, answer = {}, {}
 
 for i = 1, n_plain do
@@ -43,16 +43,16 @@ for i = 1, n_plain do
 end
 
 local function free(lock, jid)
-  if lock > 0 and redis.call('GET', KEYS[11 + lock]) == jid then redis.call('DEL', KEYS[11 + lock]) end
+  if lock > 0 and redis.call('GET', KEYS[10 + lock]) == jid then redis.call('DEL', KEYS[10 + lock]) end
 end
 local function extend(lock, jid, ms)
-  if lock > 0 and redis.call('GET', KEYS[11 + lock]) == jid then
-    redis.call('PEXPIRE', KEYS[11 + lock], string.format('%d', ms))
+  if lock > 0 and redis.call('GET', KEYS[10 + lock]) == jid then
+    redis.call('PEXPIRE', KEYS[10 + lock], string.format('%d', ms))
   end
 end
 
 local i = n_plain
-for at = 6 + n_plain, #ARGV - 1, 7 do
+for at = 4 + n_plain, #ARGV - 1, 7 do
   i = i + 1
   local kind, payload, delay = ARGV[at + 1], ARGV[at + 3], tonumber(ARGV[at + 4])
   local jid, lock, ttl = ARGV[at + 5], tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
@@ -75,7 +75,6 @@ for at = 6 + n_plain, #ARGV - 1, 7 do
       else
         if kind == 'bury' then
           redis.call('ZADD', KEYS[6], string.format('%.6f', now), payload)
-          buried = true
         end
         free(lock, jid)
       end
@@ -85,18 +84,10 @@ end
 
 local reply = table.concat(answer)
 redis.call('HSET', KEYS[2], 'seq|' .. queue, sequence, 'reply|' .. queue, reply)
-redis.call('PEXPIRE', KEYS[2], ARGV[5])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
 if #gone > 0 then redis.call('HDEL', KEYS[1], unpack(gone)) end
 
 -- What follows is bookkeeping: it must not fail what has been done.
-if buried then
-  local old = redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', now - tonumber(ARGV[4]), 'LIMIT', 0, 100)
-  if #old > 0 then redis.call('ZREM', KEYS[6], unpack(old)) end
-  local over = math.min(redis.call('ZCARD', KEYS[6]) - tonumber(ARGV[3]), #ids + 100)
-  if over > 0 then redis.call('ZREMRANGEBYRANK', KEYS[6], 0, over - 1) end
-  local trimmed = #old + math.max(over, 0)
-  if trimmed > 0 then redis.pcall('INCRBY', KEYS[11], trimmed) end
-end
 if processed > 0 then
   redis.pcall('INCRBY', KEYS[7], processed)
   redis.pcall('INCRBY', KEYS[9], processed)
