@@ -73,8 +73,9 @@ class Buffer:
 
     def __init__(self) -> None:
         self.jobs = self.raw_bytes = self.held_bytes = 0
-        self._fresh: deque[Pending] = deque()
+        self._opened: deque[Pending] = deque()  # the oldest: what a chunk held
         self._chunks: deque[Chunk] = deque()
+        self._fresh: deque[Pending] = deque()  # the youngest
 
     def add(self, pending: Pending) -> None:
         size = pending.size()
@@ -91,19 +92,23 @@ class Buffer:
 
     def take(self) -> list[Pending]:
         """The oldest jobs, up to a frame's measure; what is atomic is a frame of its own."""
-        if self._chunks:
-            chunk = self._chunks.popleft()
-            self._count(0, 0, chunk.raw_bytes - len(chunk.packed))
-            self._fresh.extendleft(reversed(chunk.open()))
         taken: list[Pending] = []
         jobs = size = 0
-        while self._fresh and jobs < FRAME_JOBS and size < FRAME_BYTES:
-            if taken and (self._fresh[0].atomic or taken[0].atomic):
+        while jobs < FRAME_JOBS and size < FRAME_BYTES and (source := self._oldest()):
+            if taken and (source[0].atomic or taken[0].atomic):
                 break
-            taken.append(self._fresh.popleft())
+            taken.append(source.popleft())
             jobs += len(taken[-1].parcels)
             size += taken[-1].size()
         return taken
+
+    def _oldest(self) -> deque[Pending]:
+        """Where the next job comes from, unpacked; empty if there is none."""
+        if not self._opened and self._chunks:
+            chunk = self._chunks.popleft()
+            self._count(0, 0, chunk.raw_bytes - len(chunk.packed))
+            self._opened.extend(chunk.open())
+        return self._opened or self._fresh
 
     def forget(self, taken: Sequence[Pending]) -> None:
         """These are durable now."""
@@ -112,13 +117,12 @@ class Buffer:
 
     def waiting(self) -> list[Pending]:
         """What was not taken yet and may have somebody who waits."""
-        return list(self._fresh)
+        return [*self._opened, *self._fresh]
 
     def oldest(self) -> float | None:
         """When the oldest of what was not taken yet was accepted."""
-        if self._chunks:
-            return self._chunks[0].accepted_at
-        return self._fresh[0].accepted_at if self._fresh else None
+        oldest = self._opened or self._chunks or self._fresh
+        return oldest[0].accepted_at if oldest else None
 
     def _count(self, jobs: int, raw: int, held: int) -> None:
         self.jobs += jobs

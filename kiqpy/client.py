@@ -144,13 +144,19 @@ class Client:
         return await waiting
 
     def _check_process(self) -> None:
-        if os.getpid() != self._pid:
-            self._buffer = Buffer()
+        if self._forked():
             raise LifecycleError(
                 "this process was forked from one that runs the app: start an app here"
             )
         if self._stopping:
             raise LifecycleError("the app has stopped and takes no more jobs")
+
+    def _forked(self) -> bool:
+        """Whether this is a forked child; then the parent sends what was accepted, not we."""
+        forked = os.getpid() != self._pid
+        if forked and self._buffer.jobs:
+            self._buffer, self._sending = Buffer(), []
+        return forked
 
     def _admit(self, jobs: int, size: int) -> None:
         self._check_process()
@@ -189,7 +195,7 @@ class Client:
     async def start(self) -> None:
         """Begin to flush; under a new nonce, so that sequence numbers are never used twice."""
         self._nonce, self._sequence = self._clock.token(16), 0
-        self._stopping = False
+        self._stopping = self._outage = False
         self._task = asyncio.create_task(self._flush_forever(), name="kiqpy:client")
         self._task.add_done_callback(self._broken)
 
@@ -217,9 +223,13 @@ class Client:
 
     async def _flush_once(self) -> None:
         self._sending = self._buffer.take()
-        parcels = [parcel for pending in self._sending for parcel in pending.parcels]
-        self._sequence += 1
         now, atomic = self._clock.monotonic(), self._sending[0].atomic
+        parcels = [
+            parcel if parcel.in_s is None else _aged(parcel, now - pending.accepted_at)
+            for pending in self._sending
+            for parcel in pending.parcels
+        ]
+        self._sequence += 1
         results = await self._deliver(Frame(self._nonce, self._sequence, parcels, now, atomic))
         sent, self._sending = self._sending, []
         self._buffer.forget(sent)
@@ -303,12 +313,19 @@ class Client:
 
     def snapshot(self) -> ClientSnapshot:
         """How far behind the client is, now."""
+        self._forked()
         held = self._buffer
         since = self._sending[0].accepted_at if self._sending else held.oldest()
         oldest_s = 0.0 if since is None else self._clock.monotonic() - since
         return ClientSnapshot(
             held.jobs, held.raw_bytes, held.held_bytes, oldest_s, self._last_error
         )
+
+
+def _aged(parcel: Parcel, held_s: float) -> Parcel:
+    """A delay counts from the call, however long the job was held here."""
+    assert parcel.in_s is not None
+    return parcel._replace(in_s=parcel.in_s - held_s)
 
 
 def _buffered(pending: Pending) -> list[Receipt]:
