@@ -29,7 +29,7 @@ async def good() -> None:
     await house.clock.sleep(1.0)
 
 
-@worker(name="bad", retry=1, backoff="constant")
+@worker(name="bad", retry=1, backoff=lambda *_: 2.0)
 async def bad() -> None:
     House.now.starts[current_job().jid] += 1
     raise ValueError("as always")
@@ -103,6 +103,21 @@ class House:
         return sorted(found)
 
 
+class ByHand:
+    """In the place of the heartbeat's thread: beats when the test says so."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._beats = engine, False
+
+    async def start(self) -> None:
+        self._engine.store.beat(self._engine._pulse())
+        self._beats = True
+
+    async def stop(self) -> bool:
+        beat, self._beats = self._beats, False
+        return beat
+
+
 class Tenant(App):
     """The app. Its heartbeats come from the test: `beat()`."""
 
@@ -116,6 +131,11 @@ class Tenant(App):
         super().__init__(clock=house.clock, **options)
         self.house, self.ident, self.faults = house, ident, faults
         self.engine: Engine | None = None
+
+    async def _build(self, config: Config) -> Engine:
+        engine = await super()._build(config)
+        engine._heartbeat = ByHand(engine)  # type: ignore[assignment]
+        return engine
 
     def _store(self, url: str, config: Config) -> Store:
         backend = MemoryBackend(self.house.server, self.ident, suspicion_s=config.suspicion)
@@ -140,7 +160,9 @@ class Tenant(App):
 
     def take(self, jid: str, name: str = "good", in_s: float | None = None) -> None:
         self.house.pushed.add(jid)
-        self.enqueue_nowait(Job(name, queue="sweep", jid=jid, retry=name == "bad"), in_=in_s)
+        self.enqueue_nowait(
+            Job(name, queue="sweep", jid=jid, retry=1 if name == "bad" else False), in_=in_s
+        )
 
     async def beat(self) -> None:
         """A heartbeat, in the loop rather than in its thread."""

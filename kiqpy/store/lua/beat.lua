@@ -7,10 +7,12 @@
 -- returns {signal | false, then per queue: jobs held, jobs in the inbox}
 -- atomic because lease and memberships must never contradict each other.
 local ident, n = ARGV[1], tonumber(ARGV[3])
+-- The first write may not be one that a full server refuses: who lives must be able to say so.
+redis.call('PEXPIRE', KEYS[6], ARGV[4 + n])
 redis.call('SET', KEYS[1], '1', 'PX', ARGV[2])
 redis.call('SADD', KEYS[3], ident)
 for i = 1, n do redis.call('SADD', KEYS[4], ident .. '|' .. ARGV[3 + i]) end
-local ttl, n_fields = ARGV[4 + n], tonumber(ARGV[5 + n])
+local n_fields = tonumber(ARGV[5 + n])
 local fields, work = {}, {}
 for i = 6 + n, 5 + n + n_fields do fields[#fields + 1] = ARGV[i] end
 for i = 6 + n + n_fields, #ARGV do work[#work + 1] = ARGV[i] end
@@ -24,7 +26,6 @@ for key = 7, 8 do
     redis.call('EXPIRE', KEYS[key], 60)
   end
 end
-redis.call('PEXPIRE', KEYS[6], ttl)
 local reply = {redis.call('RPOP', KEYS[5])}
 for i = 1, n do
   reply[#reply + 1] = redis.call('HLEN', KEYS[7 + 2 * i])

@@ -25,6 +25,9 @@ if #ARGV > 4 + n_plain then  -- check before the first write: nothing here is ro
   end
 end
 
+-- The first write may not be one that a full server refuses: what is settled makes room there.
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+
 local ids = {}
 for i = 1, n_plain do ids[i] = ARGV[4 + i] end
 for at = 4 + n_plain, #ARGV - 1, 7 do ids[#ids + 1] = ARGV[at + 2] end
