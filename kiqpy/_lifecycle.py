@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from kiqpy._engine import Engine
 from kiqpy.bus import Bus, Handler
 from kiqpy.client import Client
 from kiqpy.clock import Clock, SystemClock
-from kiqpy.config import NAMES, Config, configure, refuse, resembles
+from kiqpy.config import NAMES, Config, Env, configure, refuse, resembles
 from kiqpy.errors import ConfigError, LifecycleError, StoreUnavailable
 from kiqpy.observe.log import Log
 from kiqpy.options import duration
@@ -26,6 +27,7 @@ from kiqpy.store._embedded import EmbeddedServer
 from kiqpy.store._session import Session
 from kiqpy.store.redis import RedisBackend
 
+_log = logging.getLogger("kiqpy")
 When = float | timedelta | None
 
 
@@ -38,7 +40,8 @@ class Lifecycle:
 
     def __init__(self, *, clock: Clock | None = None, **overrides: Any) -> None:
         self.name = f"{type(self).__module__}.{type(self).__qualname__}"
-        self.config: Config = configure(_declared(type(self)) | overrides)
+        self._given = _declared(type(self)) | overrides
+        self.config: Config = configure(_known(self._given))
         self.registry = Registry(self.config.workers)
         for spec in self.registry.specs():
             spec.apps.add(self)
@@ -46,6 +49,7 @@ class Lifecycle:
             raise ConfigError(f'{self.name} has no queues: set queues = {{"default": 25}}')
         self._clock: Clock = clock or SystemClock()
         self._bus = Bus()
+        self._log = Log()
         self._engine: Engine | None = None
         self._stopping: Engine | None = None
         self._embedded: EmbeddedServer | None = None
@@ -72,6 +76,8 @@ class Lifecycle:
         await self._start(server=None)
 
     async def _start(self, server: bool | None) -> None:
+        if self._stopping is not None:
+            raise LifecycleError(f"{self.name} is still stopping: await its stop() first")
         if self._engine is not None or self._starting:
             raise LifecycleError(f"{self.name} is started already; stop it first, or make another")
         self._starting, self._failure = True, None
@@ -91,6 +97,7 @@ class Lifecycle:
             self._starting = False
 
     async def _configured(self) -> Config:
+        self.config = configure(self._given)
         answer = self.init(self.config)
         if inspect.isawaitable(answer):
             answer = await answer
@@ -101,7 +108,8 @@ class Lifecycle:
     async def _build(self, config: Config) -> Engine:
         url, self._embedded = await resolve(config)
         reporters = [r() if isinstance(r, type) else r for r in config.reporters]
-        log = Log()
+        self._log.detach(self._bus)
+        self._log = log = Log()
         log.attach(self._bus)
         return Engine(
             config, self.registry, [log, *reporters], self._store(url, config), self._bus,
@@ -154,8 +162,14 @@ class Lifecycle:
         await self._stop_embedded()
         if self._ended is not None:
             self._ended.set()
-        if unflushed and engine.config.on_unflushed == "raise":
-            raise StoreUnavailable(f"{unflushed} accepted jobs could not be made durable")
+        if unflushed:
+            self._tell_unflushed(unflushed, engine.config.on_unflushed)
+
+    def _tell_unflushed(self, jobs: int, how: str) -> None:
+        message = f"{jobs} accepted jobs could not be made durable"
+        if how == "raise":
+            raise StoreUnavailable(message)
+        _log.error("%s: %s", self.name, message)
 
     def _hurry(self, grace: When) -> None:
         if self._stopping is not None and grace is not None:
@@ -226,6 +240,11 @@ class Lifecycle:
     def detach(self, handler: Handler) -> None:
         """Stop calling `handler`."""
         self._bus.detach(handler)
+
+
+def _known(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What need not be read from the environment, which is read at the start."""
+    return {name: value for name, value in given.items() if not isinstance(value, Env)}
 
 
 def _declared(cls: type) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -101,6 +102,7 @@ class App(Lifecycle):
     def close_sync(self) -> None:
         """Flush and stop what `enqueue_sync` has started in a script. Idempotent."""
         held, self._portal = self._portal, None
+        atexit.unregister(self.close_sync)
         if held is not None:
             portal, context = held
             portal.call(self.stop)
@@ -110,6 +112,7 @@ class App(Lifecycle):
         context = start_blocking_portal()
         portal = context.__enter__()
         self._portal = portal, context
+        atexit.register(self.close_sync)  # a script that forgets it loses nothing and ends
         try:
             portal.call(self._start, False)
         except BaseException:

@@ -149,10 +149,13 @@ def _queues(value: object, concurrency: object, most: object) -> dict[str, int]:
         pairs = dict.fromkeys(cast("Iterable[object]", value), concurrency)
     else:
         raise ConfigError(f'queues={value!r}: give {{"default": 25}} or ["default", "mail"]')
-    return {
-        queue_name(name): most if limit is None else _count(f"queues[{name!r}]", limit)
+    limits = {
+        queue_name(name): None if limit is None else _count(f"queues[{name!r}]", limit)
         for name, limit in pairs.items()
     }
+    open_ = sum(limit is None for limit in limits.values())  # they share what the others leave
+    share = max(1, (most - sum(filter(None, limits.values()))) // max(1, open_))
+    return {name: share if limit is None else limit for name, limit in limits.items()}
 
 
 def _count(name: str, value: object) -> int:

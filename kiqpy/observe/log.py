@@ -67,6 +67,11 @@ class Log(Reporter):
         for kind in (event.QueueRestarted, event.JobRefused):
             bus.attach(kind.name, self._alarm)
 
+    def detach(self, bus: Bus) -> None:
+        """Write no more of it."""
+        for handler in (self._warn, self._note, self._alarm):
+            bus.detach(handler)
+
     def hears(self) -> frozenset[type[Event]]:
         kinds = {
             event.JobStarted: logging.DEBUG,
