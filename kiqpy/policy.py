@@ -80,7 +80,7 @@ def decide(
         case Released():
             return Release(claim.delivery)
         case Snoozed(in_s):
-            payload = amend(claim.raw, {}, drop=("enqueued_at",)) if job else claim.raw
+            payload = amend(claim.raw, _home(claim, job), ("enqueued_at",)) if job else claim.raw
             return Defer(claim.delivery, payload, min(in_s, _LONGEST_S), job.jid if job else "")
         case Failure():
             if job is None:
@@ -97,7 +97,8 @@ def _failed(
     count = job.retry_count + 1
     if limit is None:
         return Done(claim.delivery, failed=True, jid=job.jid)
-    payload = amend(claim.raw, _failure_fields(job, failure.error, count, now))
+    fields = _failure_fields(job, failure.error, count, now)
+    payload = amend(claim.raw, _home(claim, job) | fields)
     in_s = None if failure.final or count >= limit else _delay(rules, count, failure, job, rand)
     if isinstance(in_s, Discard):
         return Done(claim.delivery, failed=True, jid=job.jid)
@@ -106,6 +107,11 @@ def _failed(
     if not rules.dead or job.payload.get("dead") is False:
         return Done(claim.delivery, failed=True, jid=job.jid)
     return Bury(claim.delivery, payload, job.jid)
+
+
+def _home(claim: Claim, job: Job) -> dict[str, Any]:
+    """Other clients may name no queue, or another: it comes back to the one it was found in."""
+    return {} if job.payload.get("queue") == claim.queue else {"queue": claim.queue}
 
 
 def _limit(asked: object, default: bool | int) -> int | None:

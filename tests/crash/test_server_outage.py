@@ -146,7 +146,7 @@ async def test_at_every_kth_call(
         await until(lambda: len(ended) == 300, "all to run", 60)
         await until(lambda: not held(clean), "everything to be settled")
         monkeypatch.undo()
-    assert strikes["push"] and strikes["fetch"] and strikes["settle"], strikes
+    assert strikes.keys() >= {"push", "fetch", "settle"}
     assert ran == Counter(f"j{n}" for n in range(300))
     assert not heard
     assert not everywhere(clean, ["outage"])
@@ -210,7 +210,7 @@ def beats(server: TestServer) -> int:
 
 
 async def test_everything_is_flushed_under_a_running_process(clean: TestServer) -> None:
-    """FLUSHALL: what runs ends, its settles are fenced, the process registers anew, work goes on."""
+    """FLUSHALL: what runs ends, its settles are fenced, the process registers anew."""
     shop = Shop(redis_url=clean.url, lease_ttl=30.0)
     fenced = hear(shop, "job.fenced")
     async with shop:
