@@ -44,10 +44,8 @@ FLOORS: dict[str, tuple[float, str]] = {
     },
     **{f"kiqpy.{name}": (4, "doors") for name in DOORS},
     "kiqpy": (4.5, "the promise"),
-    **{
-        f"kiqpy.{name}": (5, name)
-        for name in ("cli", "testing", "integrations", "_web", "__main__")
-    },
+    **{f"kiqpy.{name}": (5, name) for name in ("cli", "testing", "integrations", "_web")},
+    "kiqpy.__main__": (5, "cli"),
 }
 HOMES: dict[str, tuple[str, ...]] = {
     "redis": ("kiqpy/store/_link.py",),

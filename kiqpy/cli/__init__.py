@@ -1,0 +1,66 @@
+"""The command `kiqpy`. Whatever goes wrong with what was asked is one line that says what to do."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from kiqpy.cli._screen import complain, version
+from kiqpy.cli.demo import demo
+from kiqpy.cli.run import run
+from kiqpy.errors import KiqError
+
+__all__ = ["main"]
+
+
+class _Commands(click.Group):
+    """A group that knows what was meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in known:
+            near = difflib.get_close_matches(args[0], known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else "there are: " + ", ".join(known)
+            raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version(), prog_name="kiqpy")
+def _kiqpy() -> None:
+    """Background jobs for asyncio on Redis, in Sidekiq's format."""
+
+
+_kiqpy.add_command(run)
+_kiqpy.add_command(demo)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    0: done. 1: the configuration or the store does not allow it. 2: not a command or an option.
+    70: a defect of kiqpy's own. 75: stuck threads had to be left behind. 130: interrupted.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        code = _kiqpy.main(given, prog_name="kiqpy", standalone_mode=False)
+    except KiqError as error:
+        complain(error)
+        return 1
+    except click.ClickException as error:
+        complain(_usage(error))
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    where = context.command_path if context is not None else "kiqpy"
+    return f"{error.format_message().rstrip('.')} (see {where} --help)"

@@ -1,0 +1,42 @@
+"""The demo's input: the Python files of this machine's own Python installation."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from collections.abc import Iterator
+from typing import Final
+
+_FEW: Final = 1500  # some systems leave the test suite out; then installed packages join in
+_MOST: Final = 4000
+_INSTALLED: Final = ("site-packages", "dist-packages")
+
+
+def python_files(limit: int | None = None) -> list[str]:
+    """Paths, sorted; with a limit, a sample spread evenly over all of them."""
+    found = sorted(set(_below(sysconfig.get_path("stdlib"))))
+    if len(found) < _FEW:
+        homes = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+        found += sorted({path for home in homes for path in _below(home)})
+    found = found[:_MOST]
+    if limit is None or limit >= len(found):
+        return found
+    return [found[n * len(found) // limit] for n in range(limit)]
+
+
+def _below(folder: str) -> Iterator[str]:
+    for here, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in _INSTALLED]
+        for name in names:
+            path = os.path.join(here, name)
+            if name.endswith(".py") and _is_text(path) and os.path.isfile(path):
+                yield path
+
+
+def _is_text(path: str) -> bool:
+    """Whether the path itself can travel as JSON."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

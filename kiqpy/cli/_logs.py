@@ -1,0 +1,56 @@
+"""Log lines of a worker process: structlog's and the standard library's, in one format."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final, TextIO
+
+import structlog
+
+LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+
+
+def configure(level: str, style: str, stream: TextIO) -> None:
+    """Send all lines from `level` up to `stream`; `auto` is for people on a terminal, else JSON.
+
+    An application that configures structlog or logging itself does it later, and so wins.
+    """
+    terminal = stream.isatty()
+    if style == "auto":
+        style = "console" if terminal else "json"
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_shared(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_formatter(style, colors=terminal))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+def _shared() -> list[Any]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+
+
+def _formatter(style: str, *, colors: bool) -> logging.Formatter:
+    last: list[Any]
+    if style == "console":
+        last = [structlog.dev.ConsoleRenderer(colors=colors)]
+    else:
+        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*_shared(), structlog.stdlib.ExtraAdder()],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+    )
