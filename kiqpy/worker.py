@@ -5,17 +5,31 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, cast, final, overload
+from typing import (
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    final,
+    overload,
+)
 from weakref import WeakSet
 
 from kiqpy.errors import ArgumentError, ConfigError
 from kiqpy.job import Job, check_args
 from kiqpy.options import Options, duration, instant, options
+from kiqpy.policy import check_backoff
 from kiqpy.receipt import Receipt
 
 P = ParamSpec("P")
 P_co = ParamSpec("P_co")
 R = TypeVar("R")
+
+_OF_WORKERS: Final = {"timeout", "backoff", "name", "aliases", "executor"}
 
 _current: ContextVar[Job] = ContextVar("kiqpy_current_job")
 
@@ -43,6 +57,8 @@ class Spec:
     def __init__(self, call: Callable[..., Any], given: Options, owner: type | None = None) -> None:
         self.call = call
         self.owner = owner  # the class to instantiate, for class workers
+        if given.backoff is not None:
+            check_backoff(given.backoff)
         self.given = given
         self.name = given.name or (owner or call).__name__
         self.is_async = inspect.iscoroutinefunction(call)
@@ -144,6 +160,8 @@ class Draft(Generic[P]):
 def _draft(spec: Spec, overrides: Mapping[str, Any]) -> Draft[Any]:
     given = dict(overrides)
     in_, at = given.pop("in_", None), given.pop("at", None)
+    for name in _OF_WORKERS & given.keys():
+        raise ConfigError(f"using({name}=...): no job carries it, declare it with the worker")
     return Draft(
         spec,
         options(given, spec.given),

@@ -68,7 +68,7 @@ def translate(error: BaseException, where: str, *, known: bool = False) -> Store
     a password that is being changed must not cost the jobs that are under way.
     """
     text = str(error)
-    if isinstance(error, redis.exceptions.AuthenticationError) and not known:
+    if not known and _is_about_a_password(error):
         return StoreRefused(f"{where} refused the password or user ({text}): check the URL")
     if isinstance(error, redis.exceptions.NoPermissionError):
         return StoreRefused(f"{where} does not permit this user to do that: {text}")
@@ -85,6 +85,13 @@ def translate(error: BaseException, where: str, *, known: bool = False) -> Store
     if isinstance(error, (*silent, *passing)) or any(word in text for word in _NOT_NOW):
         return StoreUnavailable(f"{where} gave no answer: {text or type(error).__name__}")
     return StoreRefused(f"{where}: {text}")
+
+
+def _is_about_a_password(error: BaseException | None) -> bool:
+    """redis-py may raise a plain ConnectionError from it while it connects."""
+    while error is not None and not isinstance(error, redis.exceptions.AuthenticationError):
+        error = error.__cause__
+    return error is not None
 
 
 @final
