@@ -87,6 +87,21 @@ def translate(error: BaseException, where: str, *, known: bool = False) -> Store
     return StoreRefused(f"{where}: {text}")
 
 
+def _cancellations() -> int:
+    """How often the current task was told to end; 0 in a thread, which has no task."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return 0
+    return task.cancelling() if task else 0
+
+
+def _hear_cancel(before: int) -> None:
+    """redis-py sends within `asyncio.wait_for`, which up to Python 3.11 may swallow a cancel."""
+    if _cancellations() > before:
+        raise asyncio.CancelledError
+
+
 def _is_about_a_password(error: BaseException | None) -> bool:
     """redis-py may raise a plain ConnectionError from it while it connects."""
     while error is not None and not isinstance(error, redis.exceptions.AuthenticationError):
@@ -134,10 +149,12 @@ class Link:
 
     @contextlib.contextmanager
     def answers(self) -> Generator[None]:
+        before = _cancellations()
         try:
             yield
         except (TimeoutError, redis.exceptions.RedisError, OSError) as error:
             raise translate(error, self.where, known=self._known) from error
+        _hear_cancel(before)
 
     async def command(self, *words: Arg) -> Any:
         """One command, sent once."""
@@ -219,12 +236,14 @@ class Waiter:
     async def block(self, words: Sequence[Arg]) -> Any:
         """Send and wait. Cancelled or broken, the connection is dropped: its state is unknown."""
         self._idle.clear()
+        before = _cancellations()
         try:
             if not self.connection.is_connected:
                 await self.connection.connect()
                 await self.connection.send_command("CLIENT", "ID")
                 self._client_id = cast("int", await self.connection.read_response())
             await self.connection.send_command(*words)
+            _hear_cancel(before)
             return await self.connection.read_response()
         except BaseException:
             await self.connection.disconnect(nowait=True)

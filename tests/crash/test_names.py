@@ -189,9 +189,7 @@ async def test_a_rescue_leaves_args_as_they_are(clean: TestServer) -> None:
 
 
 @pytest.mark.parametrize("said", ["", '"queue": "elsewhere", '], ids=["none", "another"])
-async def test_a_retry_comes_back_to_the_queue_the_job_was_in(
-    clean: TestServer, said: str
-) -> None:
+async def test_a_retry_comes_back_to_the_queue_the_job_was_in(clean: TestServer, said: str) -> None:
     """A payload that names no queue, or another one, went to a queue that nobody works on."""
     raw = f'{{"class": "Other::Worker", "args": [], "jid": "lone", {said}"retry": 3}}'
     clean.cli("LPUSH", "queue:a-b", raw)
