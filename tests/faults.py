@@ -120,8 +120,8 @@ class Faulty:
     async def holding(self, ident: str, queue: str) -> dict[int, bytes]:
         return await self._plan.run("holding", lambda: self._backend.holding(ident, queue))
 
-    async def due(self, place: Place, limit: int) -> Due:
-        return await self._plan.run("due", lambda: self._backend.due(place, limit))
+    async def due(self, places: Sequence[Place], limit: int) -> list[Due]:
+        return await self._plan.run("due", lambda: self._backend.due(places, limit))
 
     async def promote(self, place: Place, moves: Sequence[Move]) -> int:
         return await self._plan.run("promote", lambda: self._backend.promote(place, moves))

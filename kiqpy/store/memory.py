@@ -227,7 +227,10 @@ class MemoryBackend:
     # ---- what happens by time
 
     @_step
-    def due(self, place: Place, limit: int) -> Due:
+    def due(self, places: Sequence[Place], limit: int) -> list[Due]:
+        return [self._due(place, limit) for place in places]
+
+    def _due(self, place: Place, limit: int) -> Due:
         now, members = self.server.clock.now(), self.server.places[place]
         ripe = members.until(now)
         upcoming = members.slice(ripe, ripe + 1)

@@ -143,9 +143,12 @@ class RedisBackend:
 
     # -- upkeep
 
-    async def due(self, place: Place, limit: int) -> Due:
-        now, upcoming, *members = await self._link.call("due", (self._place(place),), (limit,))
-        return Due(float(now), members, None if upcoming is None else float(upcoming))
+    async def due(self, places: Sequence[Place], limit: int) -> list[Due]:
+        now, *found = await self._link.call("due", [self._place(p) for p in places], (limit,))
+        return [
+            Due(float(now), members, None if upcoming is None else float(upcoming))
+            for upcoming, *members in found
+        ]
 
     async def promote(self, place: Place, moves: Sequence[Move]) -> int:
         keys = self._keys
