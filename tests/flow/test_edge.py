@@ -208,6 +208,7 @@ STEPS = st.lists(
         st.tuples(st.just("get"), st.just(0)),
         st.tuples(st.just("done"), st.integers(1, 4)),
         st.tuples(st.just("shed"), st.integers(0, 5)),
+        st.tuples(st.just("race"), st.integers(0, 3)),
         st.tuples(st.just("nudge"), st.just(0)),
         st.tuples(st.just("turn"), st.integers(1, 3)),
     ),
@@ -241,6 +242,11 @@ class Walk:
                 self.putting.append(asyncio.create_task(self.edge.put(self.fresh(n))))
             case "get" if self.getting is None:
                 self.getting = asyncio.create_task(self.edge.get())
+            case "race":  # `shed` comes between a reader's waking and its turn
+                self.getting = self.getting or asyncio.create_task(self.edge.get())
+                await asyncio.sleep(0)
+                self.edge.offer(self.fresh(max(0, min(3, self.edge.demand()))))
+                self.dropped += self.edge.shed(n)
             case "done" if self.undone:
                 self.finish(min(n, self.undone))
             case "shed":
