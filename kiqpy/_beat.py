@@ -55,8 +55,8 @@ class Heartbeat:
 
     def _refresh(self) -> None:
         """Runs in the loop, and so proves that it turns."""
-        self._latest = self._pulse()
         self._turned = self._clock.monotonic()
+        self._latest = self._pulse()
         self._told.set()
 
     def _beat_on(self) -> None:

@@ -31,6 +31,7 @@ from kiqpy.reporter import Reporter
 from kiqpy.store import Orders, Pulse, Store
 
 _SETTLE_S: Final = 5.0  # what the reporters, the client and the last settling get at a stop
+_TROUBLES: Final = 100  # told of one process; a text that varies must not fill the log
 _WORK_SHOWN: Final = 250  # running jobs shown to Sidekiq's Busy page
 
 
@@ -62,6 +63,8 @@ class Engine:
         self._trouble: set[tuple[str, str]] = set()
         self._late = asyncio.Event()
         self._started_at = clock.now()
+        self._tag = _folder()
+        self._up = False
         self._heartbeat = Heartbeat(
             store, clock, config.heartbeat_interval, config.stuck_after,
             self._pulse, self._on_orders, self._on_lapse,
@@ -81,6 +84,7 @@ class Engine:
         except BaseException:
             await self.stop(0.0)
             raise
+        self._up = True
         self.bus.emit(event.ProcessStarted(self.store.ident))
 
     def _start_lines(self) -> None:
@@ -131,7 +135,7 @@ class Engine:
 
     def _on_trouble(self, queue: str, error: StoreError) -> None:
         """Say once what keeps a queue from being fetched, until the process stops."""
-        if (queue, str(error)) not in self._trouble:
+        if (queue, str(error)) not in self._trouble and len(self._trouble) < _TROUBLES:
             self._trouble.add((queue, str(error)))
             self.bus.emit(event.FetchFailed(queue, str(error)))
 
@@ -156,7 +160,7 @@ class Engine:
         runs = [run for line in self.lines.values() for run in line.runs()]
         info: dict[str, Any] = {
             "hostname": socket.gethostname(), "started_at": self._started_at, "pid": os.getpid(),
-            "tag": Path.cwd().name, "concurrency": sum(config.queues.values()),
+            "tag": self._tag, "concurrency": sum(config.queues.values()),
             "queues": list(queues), "labels": [], "identity": self.store.ident, "embedded": True,
             "weights": [dict.fromkeys(queues, 0)], "version": "kiqpy",
         }  # fmt: skip
@@ -201,7 +205,8 @@ class Engine:
         if await self._heartbeat.stop():
             await self._finish({asyncio.ensure_future(self._leave())}, _SETTLE_S)
         await self.store.close()
-        self.bus.emit(event.ProcessStopped(self.store.ident, released))
+        if self._up:
+            self.bus.emit(event.ProcessStopped(self.store.ident, released))
         return unflushed
 
     def hurry(self) -> None:
@@ -229,6 +234,14 @@ class Engine:
         for task in tasks:
             task.cancel()
         await ended(tasks, 1.0, self.clock)
+
+
+def _folder() -> str:
+    """The name of the folder we run in, as Sidekiq's tag; it may have been removed."""
+    try:
+        return Path.cwd().name
+    except OSError:
+        return ""
 
 
 def _client_settings(config: Config) -> ClientSettings:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self, cast
 
 from kiqpy._address import new_ident, resolve
 from kiqpy._engine import Engine
+from kiqpy._flow.tree import whole
 from kiqpy.bus import Bus, Handler
 from kiqpy.client import Client
 from kiqpy.clock import Clock, SystemClock
@@ -127,7 +128,8 @@ class Lifecycle:
         return Session(backend, self._clock, places)
 
     def _on_failure(self, error: BaseException) -> None:
-        """One of kiqpy's own stages broke again and again: stop, and say so to who waits."""
+        """One of kiqpy's own stages broke again and again: say so, above all to who waits."""
+        _log.critical("%s is broken and must be stopped: %r", self.name, error)
         self._failure = self._failure or error
         if self._ended is not None:
             self._ended.set()
@@ -148,7 +150,7 @@ class Lifecycle:
 
         `grace` (default `shutdown_timeout`) is what running jobs get; called again meanwhile, it
         may shorten the grace. Raises StoreUnavailable if `on_unflushed="raise"` and buffered jobs
-        could not be made durable.
+        could not be made durable. Cancel: ends the grace; what must follow, seconds, is done first.
         """
         engine, self._engine = self._engine, None
         if engine is None:
@@ -156,7 +158,7 @@ class Lifecycle:
         grace_s = engine.config.shutdown_timeout if grace is None else duration("grace", grace)
         self._stopping = engine
         try:
-            unflushed = await engine.stop(grace_s)
+            unflushed = await whole(engine.stop(grace_s), on_cancel=engine.hurry)
         finally:
             self._stopping = None
         await self._stop_embedded()

@@ -19,10 +19,11 @@ async def together(runs: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> N
             group.create_task(run())
 
 
-async def whole(step: Coroutine[Any, Any, T]) -> T:
+async def whole(step: Coroutine[Any, Any, T], on_cancel: Callable[[], object] | None = None) -> T:
     """Await a short step that owns something to its end, and only then let a cancellation in.
 
-    Twice cancelled it still ends first. The step must not wait for a peer.
+    Twice cancelled it still ends first. The step must not wait for a peer, or `on_cancel` must
+    make it end soon.
     """
     task = asyncio.ensure_future(step)
     cancelled = False
@@ -33,9 +34,13 @@ async def whole(step: Coroutine[Any, Any, T]) -> T:
             if task.cancelled():
                 raise
             cancelled = True
+            if on_cancel is not None:
+                on_cancel()
         except BaseException:
             break
     if cancelled:
+        if not task.cancelled():
+            task.exception()  # nobody is left to hear it
         raise asyncio.CancelledError
     return task.result()
 

@@ -24,14 +24,17 @@ Perform = Callable[["Run"], Coroutine[Any, Any, Settlement]]
 
 @final
 class Run:
-    """One claim under way. `job` is known once it is decoded; `why`, when we cancelled it."""
+    """One claim under way. `job` and `rules` are known once it is decoded; `why`, if we cancel."""
 
-    __slots__ = ("_clock", "_on_swallowed", "claim", "job", "started", "task", "timer", "why")
+    __slots__ = (
+        "_clock", "_on_swallowed", "claim", "job", "rules", "started", "task", "timer", "why",
+    )  # fmt: skip
 
     def __init__(self, claim: Claim, clock: Clock, on_swallowed: Callable[[Job, float], None]):
         self.claim = claim
         self.started = clock.monotonic()
         self.job: Job | None = None
+        self.rules = _NO_RULES
         self.why: Why | None = None
         self.timer: Timer | None = None
         self.task: asyncio.Task[Settlement] | None = None
@@ -79,10 +82,10 @@ class Run:
                             f"{settlement.took_s:.3g} s")  # fmt: skip
         return settlement._replace(outcome=Failure(late))
 
-    def settlement(self, outcome: Outcome, rules: Rules = _NO_RULES) -> Settlement:
+    def settlement(self, outcome: Outcome) -> Settlement:
         """What the reporter must know of this run if it ends now with `outcome`."""
         took_s = self._clock.monotonic() - self.started
-        return Settlement(self.claim, self.job, outcome, rules, took_s, None)
+        return Settlement(self.claim, self.job, outcome, self.rules, took_s, None)
 
 
 @final
@@ -143,5 +146,6 @@ class Consumer:
         for run in runs:
             run.cancel("released")
         await ended({run.task for run in runs if run.task is not None}, within_s, self._clock)
-        for run in runs:
-            self._conclude(run, run.settlement(RELEASED))
+        for run in runs:  # one that has just ended may not have been concluded yet
+            over = run.task is not None and run.task.done()
+            self._conclude(run, run.end() if over else run.settlement(RELEASED))

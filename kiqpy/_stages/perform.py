@@ -58,11 +58,11 @@ class Performer:
         self._rules: dict[Spec, Rules] = {}
 
     async def __call__(self, run: Run) -> Settlement:
-        rules = self._defaults
+        run.rules = self._defaults
         try:
             job = run.job = decode(run.claim.raw)
             spec = self._registry.find(job.class_)
-            rules = self._rules_of(spec)
+            run.rules = self._rules_of(spec)
             outcome = await self._attempt(run, job, spec)
         except DecodeError as error:
             outcome = Failure(error, final=True)
@@ -72,7 +72,7 @@ class Performer:
             if _is_our_cancel(error, run):
                 raise
             outcome = _signalled(error)
-        return self._settlement(run, outcome, rules)
+        return self._settlement(run, outcome)
 
     async def _attempt(self, run: Run, job: Job, spec: Spec) -> Outcome:
         expires_at = job.expires_at
@@ -114,12 +114,12 @@ class Performer:
             )
         return rules
 
-    def _settlement(self, run: Run, outcome: Outcome, rules: Rules) -> Settlement:
+    def _settlement(self, run: Run, outcome: Outcome) -> Settlement:
         took_s = self._clock.monotonic() - run.started
         waited_s = None
         if run.job is not None and (enqueued_at := run.job.enqueued_at) is not None:
             waited_s = max(0.0, self._clock.now() - took_s - enqueued_at)
-        return Settlement(run.claim, run.job, outcome, rules, took_s, waited_s)
+        return Settlement(run.claim, run.job, outcome, run.rules, took_s, waited_s)
 
 
 def _is_our_cancel(error: BaseException, run: Run) -> bool:

@@ -1,0 +1,95 @@
+"""What we interrupt keeps what is its own: its worker's rules, its outcome, its way to the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from kiqpy import App, worker
+from kiqpy._stages.consumer import Consumer, Run
+from kiqpy._stages.settlement import Settlement
+from kiqpy.clock import SystemClock
+from kiqpy.job import Claim
+from kiqpy.outcome import SUCCESS
+from tests.app.eventually import eventually
+from tests.server import TestServer
+
+pytestmark = pytest.mark.anyio
+
+
+@worker(timeout=0.05, retry=1, backoff=lambda _count, _error, _job: 5000.0)
+async def slow() -> None:
+    await asyncio.Event().wait()
+
+
+@worker
+async def forever() -> None:
+    started.set()
+    await asyncio.Event().wait()
+
+
+started = asyncio.Event()
+
+
+async def test_a_job_that_timed_out_keeps_its_workers_backoff(clean: TestServer) -> None:
+    """It was retried on the default curve: the rules were lost with the cancelled task."""
+    async with App(redis_url=clean.url, workers=[slow]) as jobs:
+        await jobs.enqueue(slow.new())
+        await eventually(lambda: clean.cli("ZCARD", "retry") == 1, "the job to be retried")
+        (entry,) = await jobs.store.page("retry", 0, 1)
+    assert entry.score is not None
+    assert 4000 < entry.score - time.time() < 5001
+
+
+async def test_a_run_that_has_just_ended_is_not_given_back() -> None:
+    """Released in the turn in which it returned, a job was run again although it had succeeded."""
+
+    async def perform(run: Run) -> Settlement:
+        return run.settlement(SUCCESS)
+
+    consumer = Consumer(perform, SystemClock(), lambda _job, _after_s: None)
+    consumer._start(Claim("q", 1, b"{}"))
+    (run,) = consumer.running.values()
+    assert run.task is not None
+    while not run.task.done():
+        await asyncio.sleep(0)
+        if run.task.done():
+            break
+    consumer.running[1] = run  # as if its callback had not been called yet
+    consumer._finished.clear()
+    await consumer.release(1.0)
+    assert [settlement.outcome for settlement in consumer._finished] == [SUCCESS]
+
+
+async def test_a_stop_that_is_cancelled_comes_to_its_end(clean: TestServer) -> None:
+    """The grace is over then; the job goes back and nothing stays held."""
+    jobs = App(redis_url=clean.url, workers=[forever], shutdown_timeout=600)
+    await jobs.start()
+    await jobs.enqueue(forever.new())
+    await asyncio.wait_for(started.wait(), 5)
+    stopping = asyncio.create_task(jobs.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(stopping, 20)
+    assert clean.cli("LLEN", "queue:default") == 1
+    assert clean.cli("KEYS", "kiq:private*") == []
+    assert clean.cli("KEYS", "kiq:lease*") == []
+
+
+async def test_a_heart_beats_in_a_folder_that_was_removed(
+    clean: TestServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    async with App(redis_url=clean.url, heartbeat_interval=0.1) as jobs:
+        beats: set[object] = set()
+        ident = jobs.store.ident
+        await eventually(
+            lambda: beats.add(clean.cli("HGET", ident, "beat")) or len(beats) > 2, "three beats"
+        )
