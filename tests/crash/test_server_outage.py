@@ -7,6 +7,7 @@ is not stolen while nobody could renew a lease; and what the server has lost is 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,10 @@ from typing import Any
 import pytest
 
 from kiqpy import App, Job, current_job, worker
+from kiqpy.clock import SystemClock
 from kiqpy.store._link import Link
+from kiqpy.store._session import Session
+from kiqpy.store.redis import RedisBackend
 from tests.crash.oracle import everywhere, held, queued, until, words
 from tests.server import TestServer
 
@@ -96,21 +100,35 @@ async def test_a_killed_server_with_aof_loses_no_acked_job(durable: TestServer) 
 
 
 async def test_an_outage_longer_than_the_lease_steals_nothing(durable: TestServer) -> None:
-    """All leases are gone when the server comes back: two live processes keep what they run."""
-    options = {"redis_url": durable.url, "lease_ttl": 0.8, "suspicion": 1.5}
-    one, two = Shop(**options), Shop(**options)
+    """All leases are gone when the server comes back: two live processes keep what they run,
+
+    although a third looks for dead ones before they had a chance to say that they live.
+    """
+    options = {"redis_url": durable.url, "lease_ttl": 2.0, "heartbeat_interval": 1.0}
+    one, two = Shop(**options, suspicion=2.5), Shop(**options, suspicion=2.5)
     stolen = [*(hear(shop, "job.recovered", "job.fenced") for shop in (one, two))]
-    lapsed = [*(hear(shop, "process.lease_lapsed") for shop in (one, two))]
+    third = Session(RedisBackend(durable.url, "third:1:aa", suspicion_s=2.5), SystemClock())
+    suspected = 0
     async with one, two:
+        idents = one.store.ident, two.store.ident
         for n in range(20):
-            await one.enqueue(job(n, 4.0))
+            await one.enqueue(job(n, 6.0))
         await until(lambda: len(ran) == 20, "all to run")
         assert len(held(durable)) == 2
         await asyncio.to_thread(durable.kill)
-        await until(lambda: lapsed[0] and lapsed[1], "both leases to run out")
+        trusted = [shop.store.trusted for shop in (one, two)]
+        gone = time.monotonic() + 2.0  # by the server's own clock
+        await until(lambda: not any(ask() for ask in trusted), "both to know it")
+        await until(lambda: time.monotonic() > gone, "the leases to run out")
         await asyncio.to_thread(durable.start)
+        while durable.cli("EXISTS", *(f"kiq:lease:{ident}" for ident in idents)) != 2:
+            sweep = await third.rescue()
+            assert not sweep.rescued
+            suspected += sweep.suspects
         await until(lambda: len(ended) == 20, "all to end", 30)
         await until(lambda: not held(durable), "everything to be settled")
+        await third.close()
+    assert suspected >= 2, "nobody looked while the leases were gone"
     assert ran == Counter(f"j{n}" for n in range(20))
     assert stolen == [[], []]
     assert not everywhere(durable, ["outage"])
