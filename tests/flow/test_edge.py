@@ -273,7 +273,10 @@ class Walk:
 
     async def end(self) -> None:
         """Read until everything that was put is out."""
+        rounds = 0
         while any(not task.done() for task in self.putting) or self.edge.statistics().waiting:
+            rounds += 1
+            assert rounds < 1000, f"something waits that nobody can get: {self.edge}"
             await self.step("get", 0)
             await self.step("turn", 3)
             self.finish(self.undone)
