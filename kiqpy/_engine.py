@@ -185,7 +185,8 @@ class Engine:
         if not self.is_quiet:
             self.is_quiet = True
             await asyncio.gather(*(line.quiet() for line in self.lines.values()))
-            self.bus.emit(event.ProcessQuiet(self.store.ident))
+            if self._up:
+                self.bus.emit(event.ProcessQuiet(self.store.ident))
 
     async def stop(self, grace_s: float) -> int:
         """Let jobs end for `grace_s`, push the rest back, flush the client, leave.

@@ -42,6 +42,7 @@ class Lifecycle:
     def __init__(self, *, clock: Clock | None = None, **overrides: Any) -> None:
         self.name = f"{type(self).__module__}.{type(self).__qualname__}"
         self._given = _declared(type(self)) | overrides
+        self._overrides: dict[str, Any] = {}
         self.config: Config = configure(_known(self._given))
         self.registry = Registry(self.config.workers)
         for spec in self.registry.specs():
@@ -66,6 +67,14 @@ class Lifecycle:
 
         May be async. False: do not start. None: go on with `config` as it is.
         """
+
+    def override(self, **options: Any) -> None:
+        """Options that count more than all others, `init` included; from the next start on.
+
+        For whoever runs an app that somebody else has declared, such as `kiqpy run`.
+        """
+        self.config = self.config.replace(**options)
+        self._overrides |= options
 
     # -- lifecycle
 
@@ -98,13 +107,15 @@ class Lifecycle:
             self._starting = False
 
     async def _configured(self) -> Config:
-        self.config = configure(self._given)
+        self.config = configure(self._given).replace(**self._overrides)
         answer = self.init(self.config)
         if inspect.isawaitable(answer):
             answer = await answer
         if answer is False:
             raise LifecycleError(f"{self.name}.init returned False: it does not want to start")
-        return self.config if answer is None else cast("Config", answer)
+        if answer is not None:
+            self.config = cast("Config", answer).replace(**self._overrides)
+        return self.config
 
     async def _build(self, config: Config) -> Engine:
         url, self._embedded = await resolve(config)

@@ -11,7 +11,7 @@ import click
 from kiqpy.cli._screen import complain, version
 from kiqpy.cli.demo import demo
 from kiqpy.cli.run import run
-from kiqpy.errors import KiqError
+from kiqpy.errors import KiqError, StoreUnavailable
 
 __all__ = ["main"]
 
@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         code = _kiqpy.main(given, prog_name="kiqpy", standalone_mode=False)
+    except StoreUnavailable as error:
+        complain(f"{error}; is the server up, and is the URL right?")
+        return 1
     except KiqError as error:
         complain(error)
         return 1

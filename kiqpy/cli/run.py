@@ -105,7 +105,7 @@ def run(
     found = find(app, Path.cwd())
     changes: dict[str, Any] = {"redis_url": redis, "shutdown_timeout": shutdown_timeout}
     changes["queues"] = chosen(found, queues, concurrency)
-    found.config = found.config.replace(**{k: v for k, v in changes.items() if v is not None})
+    found.override(**{name: value for name, value in changes.items() if value is not None})
     return _serve(found, factory)
 
 
