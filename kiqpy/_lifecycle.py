@@ -163,6 +163,8 @@ class Lifecycle:
         may shorten the grace. Raises StoreUnavailable if `on_unflushed="raise"` and buffered jobs
         could not be made durable. Cancel: ends the grace; what must follow, seconds, is done first.
         """
+        if self._starting:
+            raise LifecycleError(f"{self.name} is still starting: cancel its start() instead")
         engine, self._engine = self._engine, None
         if engine is None:
             return self._hurry(grace)

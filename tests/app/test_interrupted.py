@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kiqpy import App, worker
+from kiqpy import App, LifecycleError, worker
 from kiqpy._stages.consumer import Consumer, Run
 from kiqpy._stages.settlement import Settlement
 from kiqpy.clock import SystemClock
@@ -93,3 +93,14 @@ async def test_a_heart_beats_in_a_folder_that_was_removed(
         await eventually(
             lambda: beats.add(clean.cli("HGET", ident, "beat")) or len(beats) > 2, "three beats"
         )
+
+
+async def test_a_stop_during_the_start_is_refused(clean: TestServer) -> None:
+    """It returned at once, and then the app started all the same."""
+    jobs = App(redis_url=clean.url)
+    starting = asyncio.create_task(jobs.start())
+    await asyncio.sleep(0)
+    with pytest.raises(LifecycleError, match="cancel its start"):
+        await jobs.stop()
+    await starting
+    await jobs.stop()
