@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _kiqpy.main(given, prog_name="kiqpy", standalone_mode=False)
     except StoreUnavailable as error:
-        complain(f"{error}; is the server up, and is the URL right?")
+        complain(f"{str(error).rstrip('.')}; is the server up, and is the URL right?")
         return 1
     except KiqError as error:
         complain(error)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import os
 import platform
 import signal
-import sys
 import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, final
 
 from kiqpy.app import App
+from kiqpy.cli._dump import dump
 from kiqpy.cli._screen import complain, one_line, say, version
 from kiqpy.config import Config
 from kiqpy.store._link import redacted
@@ -110,16 +109,6 @@ class Service:
         task = asyncio.ensure_future(chore)
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
-
-
-def dump() -> None:
-    """Write all tasks and the stacks of all threads to stderr."""
-    tasks = asyncio.all_tasks()
-    say(f"{len(tasks)} tasks of process {os.getpid()}:")
-    for task in sorted(tasks, key=lambda task: task.get_name()):
-        task.print_stack(file=sys.stderr)
-    sys.stderr.flush()
-    faulthandler.dump_traceback(sys.stderr, all_threads=True)
 
 
 def banner(app: App, *, fast: bool) -> str:

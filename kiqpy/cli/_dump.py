@@ -1,0 +1,42 @@
+"""What a process is doing right now, for whoever sent it a TTIN."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import linecache
+import os
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from kiqpy.cli._screen import say
+
+
+def dump() -> None:
+    """Write what every task waits for, and the stacks of all threads, to stderr."""
+    tasks = sorted(asyncio.all_tasks(), key=lambda task: task.get_name())
+    say(f"process {os.getpid()} has {len(tasks)} tasks")
+    for task in tasks:
+        say(f"Task {task.get_name()} (most recent call last):")
+        for frame, line in frames(task):
+            path = frame.f_code.co_filename
+            say(f"  File {path!r}, line {line}, in {frame.f_code.co_name}")
+            say(f"    {linecache.getline(path, line).strip()}")
+    sys.stderr.flush()
+    faulthandler.dump_traceback(sys.stderr, all_threads=True)
+
+
+def frames(task: asyncio.Task[Any]) -> Iterator[tuple[FrameType, int]]:
+    """Each coroutine that waits for the next; `Task.get_stack` knows the first only."""
+    step: Any = task.get_coro()
+    while step is not None:
+        frame = _first(step, "cr_frame", "gi_frame", "ag_frame")
+        if frame is not None:
+            yield frame, frame.f_lineno
+        step = _first(step, "cr_await", "gi_yieldfrom", "ag_await")
+
+
+def _first(step: object, *names: str) -> Any:
+    return next((getattr(step, name) for name in names if hasattr(step, name)), None)

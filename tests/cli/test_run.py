@@ -1,0 +1,299 @@
+"""`kiqpy run` as an operator meets it: signals, exit codes, and errors in one line."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.cli.process import Kiqpy, kiqpy
+from tests.server import TestServer, until
+
+SHOP = """
+import asyncio, pathlib, time
+from kiqpy import App, worker
+
+def path(name):
+    return pathlib.Path(__file__).with_name(name)
+
+@worker
+async def gated(name: str) -> None:
+    path(name + ".began").touch()
+    while not path(name + ".go").exists():
+        await asyncio.sleep(0.01)
+    path(name + ".done").touch()
+
+@worker(executor="process")
+def apart(name: str) -> None:
+    path(name + ".began").touch()
+    while not path(name + ".go").exists():
+        time.sleep(0.01)
+    path(name + ".done").touch()
+
+@worker(executor="thread")
+def stuck(name: str) -> None:
+    path(name + ".began").touch()
+    while True:
+        time.sleep(0.01)
+
+class Jobs(App):
+    queues = {"default": 1, "mail": 3}
+    workers = [gated, apart, stuck]
+
+jobs = Jobs()
+"""
+QUEUE = "queue:default"
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    (tmp_path / "shop.py").write_text(SHOP)
+    return tmp_path
+
+
+def push(server: TestServer, name: str, jid: str) -> None:
+    payload = {"class": name, "args": [jid], "queue": "default", "jid": jid, "retry": True}
+    server.cli("SADD", "queues", "default")
+    server.cli("LPUSH", QUEUE, json.dumps(payload))
+
+
+def in_queue(server: TestServer) -> list[str]:
+    """The jids of the queue, next one first."""
+    found = server.cli("LRANGE", QUEUE, 0, -1)
+    assert isinstance(found, list)
+    return [json.loads(str(raw))["jid"] for raw in reversed(found)]
+
+
+def run(folder: Path, server: TestServer, *words: str) -> Kiqpy:
+    return Kiqpy(folder, "run", "shop", "--redis", server.url, *words)
+
+
+def began(folder: Path, name: str) -> None:
+    until((folder / f"{name}.began").exists, f"the start of {name}", 30)
+
+
+def test_the_banner_says_what_runs_where(shop: Path, clean: TestServer) -> None:
+    with run(shop, clean, "-q", "default:4", "-q", "mail", "-q", "more", "-c", "7") as worker:
+        worker.says("ctrl-c to stop")
+        assert clean.url in worker.err
+        assert "queues   default 4, mail 7, more 7" in worker.err
+        assert "workers  gated, apart, stuck" in worker.err
+        assert f"pid {worker.pid}" in worker.err
+        worker.send(signal.SIGINT)
+        assert worker.ends() == 0
+
+
+def test_term_lets_a_running_job_finish(shop: Path, clean: TestServer) -> None:
+    with run(shop, clean) as worker:
+        push(clean, "gated", "a")
+        push(clean, "gated", "b")
+        began(shop, "a")
+        worker.send(signal.SIGTERM)
+        worker.says("stopping: running jobs get 25 s")
+        assert worker.alive()
+        (shop / "a.go").touch()
+        assert worker.ends() == 0
+    assert (shop / "a.done").exists()
+    assert not (shop / "b.began").exists()
+    assert in_queue(clean) == ["b"]
+    assert clean.cli("GET", "stat:processed") == "1"
+
+
+def test_what_outlasts_the_grace_goes_back_to_the_head(shop: Path, clean: TestServer) -> None:
+    with run(shop, clean, "--shutdown-timeout", "0.2") as worker:
+        push(clean, "gated", "a")
+        push(clean, "gated", "b")
+        began(shop, "a")
+        worker.send(signal.SIGTERM)
+        assert worker.ends() == 0
+    assert in_queue(clean) == ["a", "b"]
+    assert clean.cli("ZCARD", "retry") == 0
+    assert "retry_count" not in str(clean.cli("LINDEX", QUEUE, -1))
+
+
+def test_a_second_term_is_now(shop: Path, clean: TestServer) -> None:
+    with run(shop, clean, "--shutdown-timeout", "500") as worker:
+        push(clean, "gated", "a")
+        began(shop, "a")
+        worker.send(signal.SIGTERM)
+        worker.says("once more stops them now")
+        worker.send(signal.SIGTERM)
+        assert worker.ends(15) == 0
+    assert in_queue(clean) == ["a"]
+
+
+def test_tstp_claims_no_more_and_lets_jobs_end(shop: Path, clean: TestServer) -> None:
+    with run(shop, clean) as worker:
+        push(clean, "gated", "a")
+        began(shop, "a")
+        worker.send(signal.SIGTSTP)
+        worker.says("process.quiet")
+        push(clean, "gated", "b")
+        (shop / "a.go").touch()
+        until(lambda: clean.cli("GET", "stat:processed") == "1", "the end of a")
+        assert worker.alive()
+        worker.send(signal.SIGTERM)
+        assert worker.ends() == 0
+    assert in_queue(clean) == ["b"]
+
+
+def test_ttin_tells_what_it_does_and_goes_on(shop: Path, clean: TestServer) -> None:
+    with run(shop, clean) as worker:
+        push(clean, "gated", "a")
+        began(shop, "a")
+        worker.send(signal.SIGTTIN)
+        worker.says("most recent call first")
+        assert "in gated" in worker.err
+        (shop / "a.go").touch()
+        until((shop / "a.done").exists, "the end of a")
+        worker.send(signal.SIGTERM)
+        assert worker.ends() == 0
+
+
+def test_ctrl_c_is_not_for_the_children(shop: Path, clean: TestServer) -> None:
+    """A terminal sends it to the whole group; a job in a child has its grace all the same."""
+    with run(shop, clean) as worker:
+        push(clean, "apart", "a")
+        began(shop, "a")
+        worker.ctrl_c()
+        worker.says("stopping:")
+        (shop / "a.go").touch()
+        assert worker.ends() == 0
+    assert (shop / "a.done").exists()
+    assert clean.cli("GET", "stat:processed") == "1"
+    assert clean.cli("ZCARD", "retry") == 0
+
+
+def test_a_thread_that_never_ends_does_not_keep_it(shop: Path, clean: TestServer) -> None:
+    with run(shop, clean, "--shutdown-timeout", "0.1") as worker:
+        push(clean, "stuck", "a")
+        began(shop, "a")
+        worker.send(signal.SIGTERM)
+        assert worker.ends(25) == 75
+        assert "jobs that can't be interrupted still run" in worker.err
+    assert in_queue(clean) == ["a"]
+
+
+def test_a_stage_that_breaks_for_good_is_70(shop: Path, clean: TestServer) -> None:
+    (shop / "broken.py").write_text("""
+from kiqpy._stages.producer import Producer
+from shop import jobs
+
+async def run(self, inlet, outlet):
+    raise RuntimeError("planted")
+
+Producer.run = run
+""")
+    code, _, err = kiqpy(shop, "run", "broken:jobs", "--redis", clean.url)
+    assert code == 70
+    assert err.rstrip().splitlines()[-1].startswith("kiqpy: a part of kiqpy itself broke")
+    assert "planted" in err
+
+
+def test_the_app_may_be_named_in_pyproject_and_all_options_in_the_environment(
+    shop: Path, clean: TestServer
+) -> None:
+    (shop / "pyproject.toml").write_text('[tool.kiqpy]\napp = "shop:Jobs"\n')
+    variables = {
+        "KIQPY_REDIS_URL": clean.url, "KIQPY_QUEUES": "mail:2 default", "KIQPY_CONCURRENCY": "9",
+        "KIQPY_SHUTDOWN_TIMEOUT": "3", "KIQPY_LOG_FORMAT": "console", "KIQPY_LOG_LEVEL": "error",
+        "KIQPY_UVLOOP": "off",
+    }  # fmt: skip
+    with Kiqpy(shop, "run", **variables) as worker:
+        worker.says("ctrl-c to stop")
+        assert clean.url in worker.err
+        assert "queues   mail 2, default 9" in worker.err
+        assert ", asyncio, " in worker.err
+        worker.send(signal.SIGTERM)
+        worker.says("running jobs get 3 s")
+        assert worker.ends() == 0
+        assert "process.stopped" not in worker.err
+
+
+def test_lines_are_json_where_nobody_watches(shop: Path, clean: TestServer) -> None:
+    with run(shop, clean) as worker:
+        push(clean, "gated", "a")
+        began(shop, "a")
+        (shop / "a.go").touch()
+        until(lambda: "job.success" in worker.err, "the job's line")
+        worker.send(signal.SIGTERM)
+        assert worker.ends() == 0
+        lines = [json.loads(line) for line in worker.err.splitlines() if line.startswith("{")]
+    [done] = [line for line in lines if line["event"] == "job.success"]
+    assert done["jid"] == "a"
+    assert done["class"] == "gated"
+    assert done["level"] == "info"
+    assert {line["event"] for line in lines} >= {"process.started", "process.stopped"}
+
+
+NOWHERE = ("--redis", "redis://127.0.0.1:1/0")
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "words"),
+    [
+        (1, "there is no module 'shpo'", ("run", "shpo")),
+        (1, "did you mean 'shop'?", ("run", "shpo")),
+        (1, "shop has no 'jbos'; did you mean 'jobs'?", ("run", "shop:jbos")),
+        (1, "which app?", ("run",)),
+        (1, "must begin with redis://", ("run", "shop", "--redis", "http://localhost")),
+        (1, "127.0.0.1:1/0 gave no answer", ("run", "shop", *NOWHERE)),
+        (1, "is the server up", ("run", "shop", *NOWHERE)),
+        (1, "did you mean 5?", ("run", "shop", "--shutdown-timeout", "5000")),
+        (1, "1 or more", ("run", "shop", "-q", "default:0")),
+        (1, "queue name 'a b'", ("run", "shop", "-q", "a b")),
+        (2, "Did you mean '--queue'?", ("run", "shop", "--quue", "default")),
+        (2, "did you mean 'run'?", ("rnu", "shop")),
+        (2, "--concurrency", ("run", "shop", "-c", "none")),
+        (2, "--log-level", ("run", "shop", "--log-level", "loud")),
+    ],
+)
+def test_an_error_is_one_line(shop: Path, code: int, said: str, words: tuple[str, ...]) -> None:
+    got, out, err = kiqpy(shop, *words)
+    assert got == code
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert err.startswith("kiqpy: ")
+    assert said in err
+
+
+def test_a_wrong_password_is_named_but_not_shown(shop: Path) -> None:
+    with TestServer(tcp=True) as server:
+        server.cli("CONFIG", "SET", "requirepass", "sesame")
+        for userinfo in (":open-up@", ""):
+            url = server.url.replace("//", f"//{userinfo}")
+            code, _, err = kiqpy(shop, "run", "shop", "--redis", url)
+            assert code == 1
+            assert err.count("\n") == 1, err
+            assert "password" in err
+            assert "check the URL" in err
+            assert "open-up" not in err
+
+
+def test_the_banner_hides_the_password(shop: Path) -> None:
+    with TestServer(tcp=True) as server:
+        server.cli("CONFIG", "SET", "requirepass", "sesame")
+        url = server.url.replace("//", "//:sesame@")
+        with Kiqpy(shop, "run", "shop", "--redis", url) as worker:
+            worker.says("ctrl-c to stop")
+            assert f"redis    redis://:***@127.0.0.1:{server.port}/0" in worker.err
+            worker.send(signal.SIGTERM)
+            assert worker.ends() == 0
+            assert "sesame" not in worker.err
+
+
+def test_without_a_url_it_has_a_server_of_its_own(shop: Path) -> None:
+    with Kiqpy(shop, "run", "shop") as worker:
+        worker.says("ctrl-c to stop")
+        assert f"embedded, in {shop / '.kiqpy'}" in worker.err
+        worker.send(signal.SIGTERM)
+        assert worker.ends() == 0
+
+
+def test_without_a_command_it_shows_what_there_is(tmp_path: Path) -> None:
+    code, out, err = kiqpy(tmp_path)
+    assert (code, err) == (0, "")
+    assert "demo" in out
+    assert "run" in out
