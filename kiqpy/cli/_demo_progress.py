@@ -9,7 +9,15 @@ from typing import Any, Final, final
 
 from kiqpy.app import App
 from kiqpy.clock import SystemClock
-from kiqpy.event import JobDead, JobFailure, JobRecovered, JobStarted, JobStopped, JobSuccess
+from kiqpy.event import (
+    JobDead,
+    JobFailure,
+    JobFenced,
+    JobRecovered,
+    JobStarted,
+    JobStopped,
+    JobSuccess,
+)
 
 _OFTEN_S: Final = 0.1
 _SELDOM_S: Final = 3.0
@@ -38,6 +46,7 @@ class Tally:
         app.attach("job.failure", self._failure)
         app.attach("job.dead", self._dead)
         app.attach("job.stopped", self._stopped)
+        app.attach("job.fenced", self._fenced)
         app.attach("job.recovered", self._recovered)
 
     def _started(self, event: JobStarted) -> None:
@@ -75,6 +84,10 @@ class Tally:
 
     def _stopped(self, event: JobStopped) -> None:
         self.running.discard(event.job.jid)
+
+    def _fenced(self, event: JobFenced) -> None:
+        if event.job is not None:
+            self.running.discard(event.job.jid)
 
     def _recovered(self, _event: JobRecovered) -> None:
         self.recovered += 1

@@ -130,7 +130,7 @@ class Demo:
             while self.tally.left and not self._stop.is_set() and not broken.done():
                 ended = self.tally.ended
                 await self._look()
-                if self.tally.running or self.tally.retrying or self.tally.ended > ended:
+                if self.tally.running or self.tally.ended > ended:
                     still_since = self._clock.monotonic()
                 elif self._clock.monotonic() - still_since > _STILL_S:
                     await self._catch_up()

@@ -85,7 +85,11 @@ def _alone(directory: Path) -> Generator[None]:
     if sys.platform == "win32":
         yield
         return
-    lock = _place.try_lock(directory / "demo.lock", fcntl.LOCK_EX)
+    path = directory / "demo.lock"
+    try:
+        lock = _place.try_lock(path, fcntl.LOCK_EX)
+    except OSError as error:
+        raise ConfigError(f"{path} can't be used ({error.strerror}): remove it") from error
     if lock is None:
         raise ConfigError(f"a demo is running in {directory}: let it end, or use another --dir")
     try:
