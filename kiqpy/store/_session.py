@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, final
 
 from kiqpy.clock import Clock
-from kiqpy.errors import DecodeError, LeaseLost, QueuePaused
+from kiqpy.errors import DecodeError, LeaseLost, QueuePaused, StoreUnavailable
 from kiqpy.job import Claim, Job, amend, decode
 from kiqpy.outcome import Verdict
 from kiqpy.policy import recover
@@ -189,21 +189,24 @@ class Session:
     async def rescue(self) -> Sweep:
         suspects = await self._backend.suspects()
         rescued: list[Rescued] = []
-        for suspect in suspects:
-            if suspect.confirmed:
-                rescued += await self._rescue(suspect)
+        try:
+            for suspect in suspects:
+                if suspect.confirmed:
+                    await self._rescue(suspect, rescued)
+        except StoreUnavailable:
+            if not rescued:
+                raise
+            return Sweep(rescued, suspects=1)  # what was moved must be told; the rest comes soon
         return Sweep(rescued, sum(not suspect.confirmed for suspect in suspects))
 
-    async def _rescue(self, suspect: Suspect) -> list[Rescued]:
+    async def _rescue(self, suspect: Suspect, rescued: list[Rescued]) -> None:
         held = await self._backend.holding(suspect.ident, suspect.queue)
         orphans = {n: _orphan(n, raw, self._clock.now()) for n, raw in held.items()}
         if "schedule" in self._places:
             _keep_apart(orphans, suspect.queue)
-        rescued: list[Rescued] = []
         for ids in _chunks(sorted(held, reverse=True)):  # highest first, so that order holds
             moved = await self._backend.rescue(suspect, [orphans[n] for n in ids])
             rescued += [_rescued(orphans[n], suspect.queue) for n in ids if n in moved]
-        return rescued
 
     async def leave(self) -> None:
         self._trusted_until = float("-inf")

@@ -13,7 +13,7 @@ from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
 from kiqpy.store import Frame, Orders, Parcel, Place, Pulse, Pushed
 from kiqpy.store._keys import Keys
 from kiqpy.store._link import WAIT_S, Arg, Link
-from kiqpy.store._proof import LifeSign, is_dead
+from kiqpy.store._proof import LifeSign, forget, is_dead
 from kiqpy.store._session import Due, Move, Orphan, Suspect
 from kiqpy.store._tracker import Tracker
 
@@ -167,19 +167,25 @@ class RedisBackend:
         await self._find_strays()
         members = await self._link.command("SMEMBERS", self._keys.privs)
         found: list[Suspect] = []
+        proven: set[str] = set()
         for member in sorted(members):
             ident, _, queue = member.decode().partition("|")
-            if ident != self.ident and (suspect := await self._suspect(ident, queue)):
+            if ident == self.ident:
+                continue
+            if proof := is_dead(ident):
+                proven.add(ident)
+            if suspect := await self._suspect(ident, queue, proof):
                 found.append(suspect)
+        for ident in proven.difference(suspect.ident for suspect in found):
+            forget(ident)
         return found
 
-    async def _suspect(self, ident: str, queue: str) -> Suspect | None:
+    async def _suspect(self, ident: str, queue: str, proof: bool) -> Suspect | None:
         keys = self._keys
         names = (
             keys.lease(ident), keys.suspects, keys.private(ident, queue),
             keys.inbox(ident, queue), keys.privs,
         )  # fmt: skip
-        proof = is_dead(ident)
         args = (f"{ident}|{queue}", self._suspicion_ms, self._outlive_ms, int(proof))
         state = await self._link.call("suspect", names, args)
         if state in (b"alive", b"empty"):

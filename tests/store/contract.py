@@ -7,13 +7,15 @@ each job is, how a lease ends, what another program does to a key.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 from kiqpy.clock import Clock, SystemClock
+from kiqpy.errors import StoreUnavailable
 from kiqpy.job import Job, decode
 from kiqpy.outcome import Lock
 from kiqpy.store import Frame, Orders, Parcel, Place, Pulse, Pushed
@@ -433,3 +435,74 @@ class RedisWorld(World):
     def late_wait(self, ident: str, queue: str) -> None:
         inbox = self.key(f"kiq:inbox|{ident}|{queue}")
         self.cli("LMOVE", self.key(f"queue:{queue}"), inbox, "RIGHT", "LEFT")
+
+
+class Disturbed:
+    """A backend whose server does something rude before every seventh call."""
+
+    def __init__(self, backend: Backend, disturb: Callable[[], object]) -> None:
+        self._backend, self._disturb = backend, disturb
+        self._calls = 0
+
+    def _count(self) -> None:
+        self._calls += 1
+        if self._calls % 7 == 0:
+            self._disturb()
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._backend, name)
+        if not callable(value) or name.startswith("_"):
+            return value
+
+        @functools.wraps(value)
+        def call(*args: Any) -> Any:
+            self._count()
+            return value(*args)
+
+        return _again(call) if name == "suspects" else call
+
+
+class DisturbedWorld(RedisWorld):
+    """A real server that forgets its scripts, or drops its clients, again and again."""
+
+    def __init__(self, server: TestServer, *words: str) -> None:
+        super().__init__(server)
+        self._words = words
+        self.disturbed = 0
+
+    def backend(self, ident: str, **options: Any) -> Backend:
+        return cast("Backend", Disturbed(super().backend(ident, **options), self._disturb))
+
+    async def process(self, *queues: str, **options: Any) -> Session:
+        """A process that calls again when its connection was dropped, as every caller must."""
+        session = await super().process(*queues, **options)
+        for verb in ("push", "unwait", "fetch", "settle", "holding", "promote", "rescue", "page",
+                     "queue_page", "sizes", "leave", "wait"):  # fmt: skip
+            setattr(session, verb, _again(getattr(session, verb)))
+        return session
+
+    def beat(self, session: Session, *queues: str, lease_s: float = 30.0) -> Orders:
+        try:
+            return super().beat(session, *queues, lease_s=lease_s)
+        except StoreUnavailable as error:
+            if "gave no answer" not in str(error):  # a fault of the test's own
+                raise
+            return super().beat(session, *queues, lease_s=lease_s)
+
+    def _disturb(self) -> None:
+        self.disturbed += 1
+        self.server.cli(*self._words)
+
+
+def _again(verb: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    @functools.wraps(verb)
+    async def call(*args: Any) -> Any:
+        for _ in range(4):
+            try:
+                return await verb(*args)
+            except StoreUnavailable as error:
+                if "gave no answer" not in str(error):  # a fault of the test's own, or no lease
+                    raise
+        return await verb(*args)
+
+    return call

@@ -25,6 +25,7 @@ from kiqpy.store._session import Orphan, Session, Suspect
 from tests.faults import Faults, How
 from tests.server import TestServer
 from tests.store.contract import (
+    DisturbedWorld,
     MemoryWorld,
     RedisWorld,
     World,
@@ -53,13 +54,21 @@ def server_on_path() -> Iterator[TestServer]:
         yield running
 
 
-@pytest.fixture(params=["memory", "valkey", *(["redis-server"] if REDIS_SERVER else [])])
+RUDE = {
+    "scripts forgotten": ("SCRIPT", "FLUSH"),
+    "clients killed": ("CLIENT", "KILL", "TYPE", "normal"),
+}
+
+
+@pytest.fixture(params=["memory", "valkey", *RUDE, *(["redis-server"] if REDIS_SERVER else [])])
 async def world(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[World]:
     made: World
     if request.param == "memory":
         made = MemoryWorld()
     elif request.param == "valkey":
         made = RedisWorld(request.getfixturevalue("clean"))
+    elif request.param in RUDE:
+        made = DisturbedWorld(request.getfixturevalue("clean"), *RUDE[request.param])
     else:
         server: TestServer = request.getfixturevalue("server_on_path")
         server.cli("FLUSHALL")
