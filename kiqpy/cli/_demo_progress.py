@@ -13,7 +13,6 @@ from kiqpy.event import (
     JobDead,
     JobFailure,
     JobFenced,
-    JobRecovered,
     JobStarted,
     JobStopped,
     JobSuccess,
@@ -33,7 +32,6 @@ class Tally:
         self.done, self.dead = done, dead
         self.total = len(left) + done + dead
         self.ended = 0  # in this start
-        self.recovered = 0
         self.running: set[str] = set()
         self.retrying: set[str] = set()
         self.buried: dict[str, str] = {}  # to be written down
@@ -47,7 +45,6 @@ class Tally:
         app.attach("job.dead", self._dead)
         app.attach("job.stopped", self._stopped)
         app.attach("job.fenced", self._fenced)
-        app.attach("job.recovered", self._recovered)
 
     def _started(self, event: JobStarted) -> None:
         self.running.add(event.job.jid)
@@ -82,15 +79,19 @@ class Tally:
         self.dead += len(paths)
         self.ended += len(paths)
 
+    def compare(self, todo: list[str]) -> None:
+        """A child may have written its result, and its job never told of it."""
+        ended = self.left - set(todo)
+        self.left -= ended
+        self.done += len(ended)
+        self.ended += len(ended)
+
     def _stopped(self, event: JobStopped) -> None:
         self.running.discard(event.job.jid)
 
     def _fenced(self, event: JobFenced) -> None:
         if event.job is not None:
             self.running.discard(event.job.jid)
-
-    def _recovered(self, _event: JobRecovered) -> None:
-        self.recovered += 1
 
 
 def reason(kind: str, text: str) -> str:

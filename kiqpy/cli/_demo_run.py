@@ -108,9 +108,11 @@ class Demo:
             why = reason(str(fields.get("error_class")), str(fields.get("error_message")))
             self.tally.bury(job.args, why)
         await self._write_down()
+        todo = await asyncio.to_thread(self._results.todo)
+        self.tally.compare(todo)
         known = {path for _, _, path in (job.args for job in waiting)}
         run, database = self._run.id, self._results.path
-        missing = (p for p in await asyncio.to_thread(self._results.todo) if p not in known)
+        missing = (path for path in todo if path not in known)
         jobs = (parse_file.using(queue=self._queue).new(run, database, path) for path in missing)
         await self._app.enqueue_many(jobs, atomic=False)
 
