@@ -1,0 +1,67 @@
+"""What `kiqpy run` asks of an app that others have declared: other options, and to hurry."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from kiqpy import App, Config, ConfigError, worker
+from kiqpy.event import ProcessStopped
+
+pytestmark = pytest.mark.anyio
+
+begun = asyncio.Event()
+
+
+@worker
+async def forever() -> None:
+    begun.set()
+    await asyncio.Event().wait()
+
+
+class Jobs(App):
+    queues = {"default": 1}
+    workers = [forever]
+
+    def init(self, config: Config) -> Any:
+        return config.replace(queues={"from-init": 2}, shutdown_timeout=500)
+
+
+async def test_an_override_counts_most(redis_url: str) -> None:
+    app = Jobs(redis_url="redis://127.0.0.1:1/0")
+    app.override(redis_url=redis_url, queues={"mine": 3})
+    async with app:
+        assert app.config.queues == {"mine": 3}
+        assert app.config.shutdown_timeout == 500
+    async with app:
+        assert app.config.queues == {"mine": 3}
+
+
+async def test_an_override_is_checked_at_once() -> None:
+    app = Jobs()
+    with pytest.raises(ConfigError, match="did you mean 'queues'"):
+        app.override(queus={"mine": 3})
+    with pytest.raises(ConfigError, match="1 or more"):
+        app.override(queues={"mine": 0})
+    assert app.config.queues == {"default": 1}
+
+
+async def test_a_second_stop_shortens_the_grace(redis_url: str) -> None:
+    begun.clear()
+    stopped: list[ProcessStopped] = []
+    app = Jobs(redis_url=redis_url)
+    app.override(queues={"default": 1})
+    app.attach("process.stopped", stopped.append)
+    await app.start()
+    await app.enqueue(forever.new())
+    await asyncio.wait_for(begun.wait(), 10)
+    stopping = asyncio.create_task(app.stop())
+    await asyncio.sleep(0)
+    await app.stop()  # the same grace: nothing changes
+    done, _ = await asyncio.wait({stopping}, timeout=0.2)
+    assert not done
+    await app.stop(0)
+    await asyncio.wait_for(stopping, 10)
+    assert [event.released for event in stopped] == [1]
