@@ -1,4 +1,4 @@
-"""The demo's input: the Python files of this machine's own Python installation."""
+"""The demo's input: the Python files of this machine's own installation, or of a folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _MOST: Final = 4000
 _INSTALLED: Final = ("site-packages", "dist-packages")
 
 
-def python_files(limit: int | None = None) -> list[str]:
+def python_files(source: str | None = None, limit: int | None = None) -> list[str]:
     """Paths, sorted; with a limit, a sample spread evenly over all of them."""
-    found = sorted(set(_below(sysconfig.get_path("stdlib"))))
-    if len(found) < _FEW:
+    found = sorted(set(_below(source or sysconfig.get_path("stdlib"))))
+    if source is None and len(found) < _FEW:
         homes = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
         found += sorted({path for home in homes for path in _below(home)})
     found = found[:_MOST]

@@ -56,8 +56,16 @@ _INTERRUPTED = 130
     show_envvar=True,
     help="Only so many files.",
 )
+@click.option(
+    "--source",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="The Python files below DIR instead.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def demo(directory: Path, redis: str | None, files: int | None, as_json: bool) -> int:
+def demo(
+    directory: Path, redis: str | None, files: int | None, source: Path | None, as_json: bool
+) -> int:
     """Parse every file of this Python's library: one job each, in two child processes.
 
     Stop it with ctrl-c or kill it, as hard as you like: the next start goes on where it was.
@@ -65,7 +73,7 @@ def demo(directory: Path, redis: str | None, files: int | None, as_json: bool) -
     directory = directory.absolute()
     _place.prepare(directory)
     with _alone(directory), _results(directory) as results:
-        run, fresh = _run(results, files)
+        run, fresh = _run(results, source, files)
         with (directory / "demo.log").open("w" if fresh else "a") as log:
             _logs.configure("info", "json", log)
             work = asyncio.run(_work(directory, redis, results, run))
@@ -109,7 +117,7 @@ def _results(directory: Path) -> Generator[Results]:
         raise ConfigError(f"{path} can't be used ({error}): remove it and start again") from error
 
 
-def _run(results: Results, files: int | None) -> tuple[Run, bool]:
+def _run(results: Results, source: Path | None, files: int | None) -> tuple[Run, bool]:
     """The run that was interrupted, or a new one."""
     run = results.unfinished()
     if run is not None:
@@ -123,10 +131,13 @@ def _run(results: Results, files: int | None) -> tuple[Run, bool]:
             f"{sum(counts.values()):,} files are left")  # fmt: skip
         return run, False
     clock = SystemClock()
-    paths = python_files(files)
+    paths = python_files(None if source is None else str(source.absolute()), files)
+    if not paths:
+        raise ConfigError(f"there is no Python file below {source}")
     run = Run(clock.token(6), clock.now(), 1)
     results.begin(run, paths)
-    say(f"{len(paths):,} files of Python {sys.version.split()[0]}, one job each")
+    whose = f"Python {sys.version.split()[0]}" if source is None else str(source)
+    say(f"{len(paths):,} files of {whose}, one job each")
     return run, True
 
 

@@ -106,7 +106,7 @@ def _lines(report: Report) -> Iterator[str]:
     home = report.folder
     many = f", in {report.starts} starts" if report.starts > 1 else ""
     yield ""
-    yield f"The Python files below {home}{os.sep}{many}"
+    yield f"The Python files below {home.rstrip(os.sep)}{os.sep}{many}"
     yield ""
     yield f"  files      {report.files:>11,}   {report.parsed:,} parsed, {report.failed:,} failed"
     yield f"  lines      {report.lines:>11,}"

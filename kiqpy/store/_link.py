@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final, cast, final
 
@@ -56,6 +57,7 @@ def check_url(url: str) -> None:
 
 def redacted(url: str) -> str:
     """The address without its password."""
+    url = re.sub(r"([?&](?:password|username)=)[^&]*", r"\1***", url)
     head, at, tail = url.rpartition("@")
     scheme, sep, user = head.partition("://")
     return f"{scheme}{sep}{user.split(':')[0]}:***{at}{tail}" if at else url

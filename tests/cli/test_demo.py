@@ -216,8 +216,13 @@ def alive(process: Path) -> bool:
 
 
 def test_a_dead_job_stays_in_the_dead_set(tmp_path: Path, clean: TestServer) -> None:
-    report = finish(tmp_path, "--redis", clean.url, "--files", "300")
-    assert report["failed"] > 0
+    source = tmp_path / "source"
+    source.mkdir()
+    for n in range(4):
+        (source / f"good{n}.py").write_text("def f():\n    return 1\n")
+        (source / f"bad{n}.py").write_text("def f(:\n")
+    report = finish(tmp_path, "--redis", clean.url, "--source", str(source))
+    assert (report["files"], report["parsed"], report["failed"]) == (8, 4, 4)
     assert clean.cli("ZCARD", "dead") == report["failed"]
     assert clean.cli("ZCARD", "retry") == 0
     assert clean.cli("KEYS", "queue:*") == []
@@ -254,3 +259,10 @@ def test_a_server_that_is_away_is_said_in_one_line(tmp_path: Path) -> None:
     assert code == 1
     assert err.splitlines()[-1].startswith("kiqpy: redis://127.0.0.1:1/0 gave no answer")
     assert "Traceback" not in err
+
+
+def test_a_folder_without_python_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    code, out, err = kiqpy(tmp_path, "demo", "--source", "empty")
+    assert (code, out) == (1, "")
+    assert "there is no Python file below empty" in err
