@@ -24,7 +24,7 @@ from kiqpy import (
     Worker,
     worker,
 )
-from tests.app.eventually import eventually
+from tests.eventually import eventually
 from tests.server import TestServer
 
 pytestmark = pytest.mark.anyio

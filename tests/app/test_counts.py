@@ -10,7 +10,7 @@ import pytest
 
 from kiqpy import App, worker
 from tests.app.counting import Counts, Requests, counting
-from tests.app.eventually import eventually
+from tests.eventually import eventually
 from tests.server import TestServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]

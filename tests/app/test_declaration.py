@@ -11,7 +11,7 @@ import pytest
 
 from kiqpy import App, Config, ConfigError, LifecycleError, Reporter, UnknownWorker, Worker, env
 from kiqpy import worker as declare
-from tests.app.eventually import eventually
+from tests.eventually import eventually
 from tests.server import TestServer
 
 pytestmark = pytest.mark.anyio

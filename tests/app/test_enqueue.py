@@ -14,7 +14,7 @@ import pytest
 
 from kiqpy import App, ArgumentError, ConfigError, Job, LifecycleError, worker
 from kiqpy.receipt import Receipt
-from tests.app.eventually import eventually
+from tests.eventually import eventually
 
 pytestmark = pytest.mark.anyio
 

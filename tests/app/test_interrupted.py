@@ -14,7 +14,7 @@ from kiqpy._stages.settlement import Settlement
 from kiqpy.clock import SystemClock
 from kiqpy.job import Claim
 from kiqpy.outcome import SUCCESS
-from tests.app.eventually import eventually
+from tests.eventually import eventually
 from tests.server import TestServer
 
 pytestmark = pytest.mark.anyio

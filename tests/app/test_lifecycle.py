@@ -13,7 +13,7 @@ import pytest
 
 from kiqpy import App, LifecycleError, StoreUnavailable, worker
 from kiqpy.event import Event
-from tests.app.eventually import eventually
+from tests.eventually import eventually
 from tests.server import TestServer
 
 pytestmark = pytest.mark.anyio

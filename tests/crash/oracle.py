@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import pathlib
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import cast
 
 from tests.server import TestServer
@@ -29,26 +27,6 @@ class Oracle:
     def count(self, word: str) -> Counter[str]:
         """How often each first word came after `word`."""
         return Counter(words[0] for words in self.lines(word))
-
-
-async def until(condition: Callable[[], object], what: str, within: float = 20.0) -> None:
-    """Return as soon as the condition holds, the event loop running on; fail if it never does."""
-    deadline = time.monotonic() + within
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {within:g} s in vain: {what}")
-        await asyncio.sleep(0.01)
-
-
-async def until_async(
-    condition: Callable[[], Awaitable[object]], what: str, within: float = 20.0
-) -> None:
-    """`until` for a condition that must be awaited."""
-    deadline = time.monotonic() + within
-    while not await condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {within:g} s in vain: {what}")
-        await asyncio.sleep(0.01)
 
 
 def words(reply: object) -> list[str]:

@@ -15,7 +15,8 @@ import pytest
 from kiqpy import App, Job, Reporter, current_job, worker
 from kiqpy._beat import rss_kb
 from kiqpy.event import JobSuccess
-from tests.crash.oracle import everywhere, number, until
+from tests.crash.oracle import everywhere, number
+from tests.eventually import eventually
 from tests.server import TestServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -86,7 +87,7 @@ async def test_claims_stay_within_the_limits(clean: TestServer) -> None:
             assert JOBS - in_redis <= at_most
             return Slow.heard.total() >= JOBS
 
-        await until(look, "all to be heard of", 60)
+        await eventually(look, "all to be heard of", 60)
     assert ran == Slow.heard == Counter(f"j{n}" for n in range(JOBS))
     assert not everywhere(clean, names)
     assert {queue for queue in names if most[queue] > LIMITS[queue]} == set(), most

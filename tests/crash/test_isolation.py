@@ -17,7 +17,8 @@ from kiqpy._stages.consumer import Consumer
 from kiqpy._stages.producer import Producer
 from kiqpy._stages.reporter import Settler
 from kiqpy.store.redis import RedisBackend
-from tests.crash.oracle import everywhere, held, number, until
+from tests.crash.oracle import everywhere, held, number
+from tests.eventually import eventually
 from tests.server import TestServer
 
 pytestmark = pytest.mark.anyio
@@ -102,8 +103,8 @@ async def test_a_broken_stage_restarts_alone(
     shop.attach("queue.restarted", restarts.append)
     async with shop:
         await fill(shop)
-        await until(lambda: len(ran) == 150, "all to run")
-        await until(lambda: not held(clean), "everything to be settled")
+        await eventually(lambda: len(ran) == 150, "all to run")
+        await eventually(lambda: not held(clean), "everything to be settled")
     assert [(event.queue, event.restarts) for event in restarts] == [
         ("broken", n) for n in (1, 2, 3)
     ]
@@ -126,8 +127,8 @@ async def test_a_fourth_break_stops_the_app_loudly(
     await fill(shop)
     with pytest.raises(ZeroDivisionError, match="a defect"):
         await asyncio.wait_for(shop.wait_stopped(), 20)
-    await until(lambda: sound() == 100, "the others to go on")
-    await until(lambda: not held(clean), "nothing to be kept by a queue that is no more")
+    await eventually(lambda: sound() == 100, "the others to go on")
+    await eventually(lambda: not held(clean), "nothing to be kept by a queue that is no more")
     await shop.stop()
     left = everywhere(clean, QUEUES)
     assert all(jid.startswith("broken-") for jid in left)
@@ -136,8 +137,8 @@ async def test_a_fourth_break_stops_the_app_loudly(
     assert number(clean.cli("LLEN", "queue:broken")) == len(left)
     monkeypatch.undo()
     async with Shop(redis_url=clean.url):
-        await until(lambda: len(ran) == 150, "the rest to run elsewhere")
-        await until(lambda: not held(clean), "everything to be settled")
+        await eventually(lambda: len(ran) == 150, "the rest to run elsewhere")
+        await eventually(lambda: not held(clean), "everything to be settled")
 
 
 def sound() -> int:
@@ -154,7 +155,7 @@ async def test_a_cancel_is_heard_whenever_it_comes(clean: TestServer, turns: int
     for connected in (False, True):
         waiting = asyncio.ensure_future(backend.wait("sound", 3.0))
         if connected:
-            await until(lambda: b_waits(clean), "it to block")
+            await eventually(lambda: b_waits(clean), "it to block")
             waiting.cancel()
             await asyncio.wait({waiting})
             waiting = asyncio.ensure_future(backend.wait("sound", 3.0))

@@ -16,8 +16,9 @@ import pytest
 
 from kiqpy import App, Job, Receipt, current_job, worker
 from kiqpy.store.redis import RedisBackend
-from tests.crash.oracle import Oracle, environment, everywhere, held, jids, queued, until
+from tests.crash.oracle import Oracle, environment, everywhere, held, jids, queued
 from tests.crash.proxy import Messages, Proxy
+from tests.eventually import eventually
 from tests.server import TestServer
 
 pytestmark = pytest.mark.anyio
@@ -74,7 +75,7 @@ async def test_every_enqueue_counts_once(clean: TestServer, seed: int) -> None:
             await asyncio.gather(*(some(shop) for _ in range(4)))
         assert proxy.faults["cut"] >= 10, "the proxy did not do its work"
         assert proxy.faults["late"] >= 3, "the proxy did not do its work"
-        await until(lambda: not proxy.held, "the late requests to arrive")
+        await eventually(lambda: not proxy.held, "the late requests to arrive")
 
     assert receipts == {n: Receipt(f"job-{n}", "queued") for n in range(JOBS)}
     assert jids(queued(clean, "lost")) == Counter(f"job-{n}" for n in range(JOBS))
@@ -102,8 +103,8 @@ async def test_every_claimed_job_runs_once(clean: TestServer, seed: int) -> None
         async with shop:
             proxy.storm(*STORM)
             await asyncio.gather(*(some() for _ in range(8)))
-            await until(lambda: len(ran) == JOBS, "every job to run", 60)
-            await until(lambda: not held(clean), "the process to settle all it holds", 20)
+            await eventually(lambda: len(ran) == JOBS, "every job to run", 60)
+            await eventually(lambda: not held(clean), "the process to settle all it holds", 20)
             assert proxy.faults["cut"] >= 10
             assert proxy.faults["late"] >= 3
             proxy.heal()
@@ -130,10 +131,10 @@ async def test_a_killed_client_drops_and_doubles_nothing(
             child = await asyncio.create_subprocess_exec(*command, env=environment())
             if not last:
                 acked = len(oracle.lines("ok"))
-                await until(lambda a=acked: len(oracle.lines("ok")) >= a + 100, "acks")
+                await eventually(lambda a=acked: len(oracle.lines("ok")) >= a + 100, "acks")
                 child.kill()
             assert await child.wait() == (0 if last else -9)
-        await until(lambda: not proxy.held, "the late requests to arrive")
+        await eventually(lambda: not proxy.held, "the late requests to arrive")
         assert proxy.faults["cut"] >= 5
 
     found = jids(queued(clean, "lost"))
@@ -168,8 +169,8 @@ async def test_a_network_that_goes_dark_and_comes_back(clean: TestServer) -> Non
                 job = Job("touch", [n], queue="lost", jid=f"job-{len(states)}")
                 states.append((await shop.enqueue(job)).state)
         await shop.flush()
-        await until(lambda: len(ran) == len(states), "every job to run")
-        await until(lambda: not held(clean), "everything to be settled")
+        await eventually(lambda: len(ran) == len(states), "every job to run")
+        await eventually(lambda: not held(clean), "everything to be settled")
     assert states[:20] == ["queued"] * 20
     assert set(states[20:60]) == {"buffered"}
     assert ran == Counter(f"job-{n}" for n in range(80))

@@ -17,7 +17,8 @@ import pytest
 from kiqpy import App, Job, current_job, worker
 from kiqpy.store.redis import RedisBackend
 from kiqpy.testing import FakeClock
-from tests.crash.oracle import everywhere, held, jids, queued, until, words
+from tests.crash.oracle import everywhere, held, jids, queued, words
+from tests.eventually import eventually
 from tests.server import TestServer
 
 pytestmark = pytest.mark.anyio
@@ -93,8 +94,8 @@ def same_args(payloads: list[str]) -> None:
 
 async def all_run(server: TestServer, times: int = 1) -> None:
     expected = Counter(dict.fromkeys(jobs(), times))
-    await until(lambda: ran.total() >= expected.total(), f"all to run: {expected - ran}")
-    await until(lambda: not held(server), "everything to be settled")
+    await eventually(lambda: ran.total() >= expected.total(), f"all to run: {expected - ran}")
+    await eventually(lambda: not held(server), "everything to be settled")
     assert ran == expected
     assert not everywhere(server, QUEUES)
 
@@ -125,8 +126,8 @@ async def test_through_our_own_enqueue(clean: TestServer) -> None:
         found += here
     assert found == Counter(jobs().keys())
     async with Shop(redis_url=clean.url):
-        await until(lambda: len(ran) == 2 * len(jobs()), "all to run")
-        await until(lambda: not held(clean), "everything to be settled")
+        await eventually(lambda: len(ran) == 2 * len(jobs()), "all to run")
+        await eventually(lambda: not held(clean), "everything to be settled")
     assert set(ran.values()) == {1}
 
 
@@ -144,8 +145,8 @@ async def test_through_the_retry_set(clean: TestServer) -> None:
     push_raw(clean)
     fails.update(jobs())
     async with Shop(redis_url=clean.url, schedulers=[]):
-        await until(lambda: len(ran) == len(jobs()) and not fails, "all to fail once")
-        await until(lambda: not held(clean), "everything to be settled")
+        await eventually(lambda: len(ran) == len(jobs()) and not fails, "all to fail once")
+        await eventually(lambda: not held(clean), "everything to be settled")
     retries = words(clean.cli("ZRANGE", "retry", 0, -1))
     same_args(retries)
     assert {json.loads(raw)["retry_count"] for raw in retries} == {0}
@@ -180,7 +181,7 @@ async def test_a_rescue_leaves_args_as_they_are(clean: TestServer) -> None:
     clean.cli("DEL", "kiq:lease:gone:1:aa")
     await gone.close()
     async with Shop(redis_url=clean.url, suspicion=0.5, queues={"elsewhere": 1}):
-        await until(lambda: not held(clean), "all to go back")
+        await eventually(lambda: not held(clean), "all to go back")
     payloads = [raw for queue in QUEUES for raw in queued(clean, queue)]
     same_args(payloads)
     for queue in QUEUES:
@@ -195,6 +196,6 @@ async def test_a_retry_comes_back_to_the_queue_the_job_was_in(clean: TestServer,
     clean.cli("LPUSH", "queue:a-b", raw)
     fails.add("lone")
     async with Shop(redis_url=clean.url):
-        await until(lambda: ran["lone"] == 2, "the retry to run", 5)
-        await until(lambda: not held(clean), "everything to be settled")
+        await eventually(lambda: ran["lone"] == 2, "the retry to run", 5)
+        await eventually(lambda: not held(clean), "everything to be settled")
     assert not everywhere(clean, [*QUEUES, "default", "elsewhere"])

@@ -19,7 +19,8 @@ from kiqpy.clock import SystemClock
 from kiqpy.store._link import Link
 from kiqpy.store._session import Session
 from kiqpy.store.redis import RedisBackend
-from tests.crash.oracle import everywhere, held, queued, until, words
+from tests.crash.oracle import everywhere, held, queued, words
+from tests.eventually import eventually
 from tests.server import TestServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -86,12 +87,12 @@ async def test_a_killed_server_with_aof_loses_no_acked_job(durable: TestServer) 
         customers = [asyncio.ensure_future(customer()) for _ in range(8)]
         for _ in range(5):
             before = len(acked)
-            await until(lambda b=before: len(acked) > b + 100, "customers to be served")
+            await eventually(lambda b=before: len(acked) > b + 100, "customers to be served")
             await asyncio.to_thread(durable.restart)
         stopping = True
         await asyncio.gather(*customers)
-        await until(lambda: ended.keys() >= acked, "every acked job to run", 30)
-        await until(lambda: not held(durable), "everything to be settled")
+        await eventually(lambda: ended.keys() >= acked, "every acked job to run", 30)
+        await eventually(lambda: not held(durable), "everything to be settled")
     assert len(acked) >= 500
     assert ended == Counter(acked)
     assert ran == ended
@@ -113,20 +114,20 @@ async def test_an_outage_longer_than_the_lease_steals_nothing(durable: TestServe
         idents = one.store.ident, two.store.ident
         for n in range(20):
             await one.enqueue(job(n, 6.0))
-        await until(lambda: len(ran) == 20, "all to run")
+        await eventually(lambda: len(ran) == 20, "all to run")
         assert len(held(durable)) == 2
         await asyncio.to_thread(durable.kill)
         trusted = [shop.store.trusted for shop in (one, two)]
         gone = time.monotonic() + 2.0  # by the server's own clock
-        await until(lambda: not any(ask() for ask in trusted), "both to know it")
-        await until(lambda: time.monotonic() > gone, "the leases to run out")
+        await eventually(lambda: not any(ask() for ask in trusted), "both to know it")
+        await eventually(lambda: time.monotonic() > gone, "the leases to run out")
         await asyncio.to_thread(durable.start)
         while durable.cli("EXISTS", *(f"kiq:lease:{ident}" for ident in idents)) != 2:
             sweep = await third.rescue()
             assert not sweep.rescued
             suspected += sweep.suspects
-        await until(lambda: len(ended) == 20, "all to end", 30)
-        await until(lambda: not held(durable), "everything to be settled")
+        await eventually(lambda: len(ended) == 20, "all to end", 30)
+        await eventually(lambda: not held(durable), "everything to be settled")
         await third.close()
     assert suspected >= 2, "nobody looked while the leases were gone"
     assert ran == Counter(f"j{n}" for n in range(20))
@@ -161,8 +162,8 @@ async def test_at_every_kth_call(
             shop.enqueue_nowait(job(n))
             if n % 10 == 9:
                 await shop.flush()
-        await until(lambda: len(ended) == 300, "all to run", 60)
-        await until(lambda: not held(clean), "everything to be settled")
+        await eventually(lambda: len(ended) == 300, "all to run", 60)
+        await eventually(lambda: not held(clean), "everything to be settled")
         monkeypatch.undo()
     assert strikes.keys() >= {"push", "fetch", "settle"}
     assert ran == Counter(f"j{n}" for n in range(300))
@@ -194,8 +195,8 @@ async def test_a_server_that_does_not_write(
         finally:
             clean.cli(*allow)
         await shop.flush()
-        await until(lambda: len(ended) == 100, "all to run")
-        await until(lambda: not held(clean), "everything to be settled")
+        await eventually(lambda: len(ended) == 100, "all to run")
+        await eventually(lambda: not held(clean), "everything to be settled")
     assert ran == Counter(f"j{n}" for n in range(100))
     assert not heard
     assert not everywhere(clean, ["outage"])
@@ -208,12 +209,12 @@ async def test_what_runs_is_settled_on_a_full_server(clean: TestServer) -> None:
     async with shop:
         for n in range(10):
             await shop.enqueue(job(n, 0.5))
-        await until(lambda: len(ran) == 10, "all to run")
+        await eventually(lambda: len(ran) == 10, "all to run")
         clean.cli("CONFIG", "SET", "maxmemory", "1")
         try:
-            await until(lambda: len(ended) == 10, "all to end")
-            await until(lambda: not held(clean), "everything to be settled", 5)
-            await until(lambda: beats(clean) > 10, "heartbeats that count", 5)
+            await eventually(lambda: len(ended) == 10, "all to end")
+            await eventually(lambda: not held(clean), "everything to be settled", 5)
+            await eventually(lambda: beats(clean) > 10, "heartbeats that count", 5)
         finally:
             clean.cli("CONFIG", "SET", "maxmemory", "0")
     assert not heard
@@ -234,18 +235,18 @@ async def test_everything_is_flushed_under_a_running_process(clean: TestServer) 
     async with shop:
         for n in range(5):
             await shop.enqueue(job(n, 0.5))
-        await until(lambda: len(ran) == 5, "all to run")
+        await eventually(lambda: len(ran) == 5, "all to run")
         clean.cli("FLUSHALL")
-        await until(lambda: len(fenced) == 5, "all to be fenced")
+        await eventually(lambda: len(fenced) == 5, "all to be fenced")
         assert len(ended) == 5
         ident = shop.store.ident
-        await until(lambda: ident in words(clean.cli("SMEMBERS", "processes")), "a new entry")
+        await eventually(lambda: ident in words(clean.cli("SMEMBERS", "processes")), "a new entry")
         members = words(clean.cli("SMEMBERS", "kiq:privs"))
         assert members == [f"{ident}|outage"]
         assert clean.cli("EXISTS", f"kiq:lease:{ident}", ident) == 2
         for n in range(5, 10):
             await shop.enqueue(job(n))
-        await until(lambda: len(ended) == 10, "new jobs to run")
-        await until(lambda: not held(clean), "everything to be settled")
+        await eventually(lambda: len(ended) == 10, "new jobs to run")
+        await eventually(lambda: not held(clean), "everything to be settled")
     assert ran == Counter(f"j{n}" for n in range(10))
     assert not queued(clean, "outage")
