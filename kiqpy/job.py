@@ -126,12 +126,6 @@ class Job:
         """Epoch seconds after which the job is not started any more."""
         return seconds(self.payload.get("expires_at"))
 
-    def copy(self) -> Job:
-        """A job of its own: changing its fields leaves this one alone."""
-        twin = Job.from_payload(dict(self.payload))
-        twin.in_s, twin.at_s = self.in_s, self.at_s
-        return twin
-
     def __repr__(self) -> str:
         return f"<Job {self.class_} jid={self.jid or None} queue={self.queue}>"
 

@@ -80,10 +80,6 @@ class FakeClock:
         finally:
             timer.cancel()
 
-    def set_now(self, epoch: float) -> None:
-        """Let the wall clock jump; durations and timers do not notice."""
-        self._start = epoch - self._elapsed
-
     async def advance(self, seconds: float) -> None:
         """Let time pass: each timer fires at its instant, and whom it wakes runs until it waits.
 

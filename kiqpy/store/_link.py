@@ -120,7 +120,6 @@ class Link:
         self.where = redacted(url)
         self._url = url
         self._options = dict(options)
-        self._pool_size = pool_size
         self._waiters: dict[str, Waiter] = {}
         self._commands = self._client(pool_size)
         self._sync: Any = None

@@ -258,13 +258,6 @@ class TestJob:
     def test_attempts_follow_sidekiqs_count(self, count: object, attempt: int) -> None:
         assert Job.from_payload({"class": "A", "retry_count": count}).attempt == attempt
 
-    def test_a_copy_is_its_own(self) -> None:
-        job = Job("A", [1], at_s=5.0)
-        twin = job.copy()
-        twin.payload["jid"] = "x"
-        assert job.jid == ""
-        assert (twin.at_s, twin.args) == (5.0, [1])
-
     @pytest.mark.parametrize(
         ("stamp", "epoch"),
         [
