@@ -11,14 +11,12 @@ from typing import Any, Final, final
 
 from kiqpy import event
 from kiqpy._beat import Heartbeat, rss_kb
-from kiqpy._flow.loop import LoopRunner
 from kiqpy._flow.tree import ended
-from kiqpy._loops.promote import Promoter
-from kiqpy._loops.rescue import Rescuer
 from kiqpy._stages.audience import Audience
 from kiqpy._stages.consumer import CANCEL_S
 from kiqpy._stages.line import Line
 from kiqpy._stages.perform import Performer
+from kiqpy._upkeep import Upkeep
 from kiqpy.bus import Bus
 from kiqpy.client import Client, ClientSettings
 from kiqpy.clock import Clock
@@ -53,11 +51,10 @@ class Engine:
         self.config, self.store, self.bus, self.clock = config, store, bus, clock
         self.client = Client(store, clock, _client_settings(config), bus.emit, on_failure)
         self.audience = Audience(reporters, bus, clock)
+        self.upkeep = Upkeep(config, store, bus, clock)
         self.lines: dict[str, Line] = {}
         self.is_quiet = False
         self._registry, self._on_failure, self._on_signal = registry, on_failure, on_signal
-        self._loops: list[LoopRunner] = []
-        self._loop_tasks: set[asyncio.Task[None]] = set()
         self._line_tasks: set[asyncio.Task[None]] = set()
         self._chores: set[asyncio.Task[None]] = set()
         self._trouble: set[tuple[str, str]] = set()
@@ -80,7 +77,7 @@ class Engine:
             await self.audience.start()
             if self.config.server:
                 self._start_lines()
-                self._start_loops()
+                self.upkeep.start()
         except BaseException:
             await self.stop(0.0)
             raise
@@ -109,14 +106,6 @@ class Engine:
     async def _tell_started(self, job: Job) -> None:
         await self.audience.tell([event.JobStarted(job)])
 
-    def _start_loops(self) -> None:
-        rescuer = Rescuer(self.store, self.config.suspicion, self.bus.emit)
-        promoter = Promoter(self.store, self.config.poll_interval)
-        for loop in (rescuer, promoter) if self.config.schedulers else (rescuer,):
-            runner = LoopRunner(loop, self.clock, self._on_defect)
-            self._loops.append(runner)
-            self._spawn(self._loop_tasks, runner.run(), f"loop:{loop.name}")
-
     def _spawn(
         self, where: set[asyncio.Task[None]], run: Coroutine[Any, Any, None], name: str
     ) -> asyncio.Task[None]:
@@ -129,9 +118,6 @@ class Engine:
     def _line_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_failure(error)
-
-    def _on_defect(self, loop: str, error: Exception) -> None:
-        self.bus.emit(event.QueueRestarted(f"loop {loop}", repr(error), 0))
 
     def _on_trouble(self, queue: str, error: StoreError) -> None:
         """Say once what keeps a queue from being fetched, until the process stops."""
@@ -194,11 +180,10 @@ class Engine:
         Returns how many jobs the client could not make durable. Bounded at every step: it ends
         within `grace_s` and some 25 s, whatever jobs, reporters and the store do.
         """
-        for runner in self._loops:
-            runner.stop()
+        self.upkeep.halt()
         quieting = asyncio.ensure_future(self.quiet())
         await ended({quieting}, _SETTLE_S, self.clock)
-        await self._finish(self._loop_tasks, 1.0)
+        await self._finish(self.upkeep.tasks, 1.0)
         released = await self._end_lines(grace_s)
         await self._finish({asyncio.ensure_future(self.audience.stop())}, _SETTLE_S)
         unflushed = await self.client.stop(_SETTLE_S)

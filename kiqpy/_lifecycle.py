@@ -23,9 +23,10 @@ from kiqpy.observe.log import Log
 from kiqpy.options import duration
 from kiqpy.registry import Registry
 from kiqpy.reporter import Reporter
-from kiqpy.store import Place, Store
+from kiqpy.store import Store
 from kiqpy.store._embedded import EmbeddedServer
 from kiqpy.store._session import Session
+from kiqpy.store.census import Place
 from kiqpy.store.redis import RedisBackend
 
 _log = logging.getLogger("kiqpy")

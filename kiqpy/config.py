@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, cast
 
+from kiqpy.checks import count, flag, items, matching, one_of, optional_seconds, seconds
 from kiqpy.errors import ConfigError
 from kiqpy.options import Backoff, duration, queue_name, refuse_unknown, retry_limit
 from kiqpy.policy import check_backoff
 
 Url = str | Callable[[], "str | Awaitable[str]"] | None
 
+LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 _MOST_RUNNING: Final = 10_000
-_LATER: Final = {
-    "periodics": "periodic jobs", "elect_ttl": "periodic jobs", "middleware": "middlewares",
-    "durability": "durability levels", "test_mode": "test modes", "stats_flush_interval": "stats",
-}  # fmt: skip
+_LATER: Final = {"durability": "durability levels"}
 _RENAMED: Final = {
     "url": "redis_url", "redis": "redis_url", "client_opts": "redis_url", "host": "redis_url",
     "max_retries": "retry", "extra_reporters": "reporters", "node_id": "identity",
@@ -27,7 +25,8 @@ _RENAMED: Final = {
     "workers_manager_timeout": "fetch_interval", "max_dead_jobs": "dead_limit",
     "dead_max_jobs": "dead_limit", "dead_timeout_in_seconds": "dead_timeout",
     "scheduler_poll_timeout": "poll_interval", "heartbeat": "heartbeat_interval",
-    "redis_key_prefix": "namespace", "redis_url_provider": "redis_url",
+    "stats_flush_interval": "heartbeat_interval", "redis_key_prefix": "namespace",
+    "redis_url_provider": "redis_url",
 }  # fmt: skip
 
 
@@ -91,6 +90,16 @@ class Config:
     timeout: float | None = None
     threads: int = 40
     processes: int = 2
+    periodics: tuple[Any, ...] = ()
+    elect_ttl: float = 60.0
+    middleware: tuple[Any, ...] = ()  # around each attempt, outermost first
+    client_middleware: tuple[Any, ...] = ()  # around each push, outermost first
+    death_handlers: tuple[Any, ...] = ()  # called with (job, error) after a job's last failure
+    start_log_level: str = "debug"
+    done_log_level: str = "info"
+    fail_log_level: str = "warning"
+    slow_after: float | None = None  # warn of a job that took longer
+    test_mode: Literal["sandbox", "inline", "fake", "redis"] | None = None
     reporters: tuple[Any, ...] = ()
     workers: tuple[Any, ...] = ()
 
@@ -142,7 +151,7 @@ def _consistent(config: Config) -> Config:
 
 
 def _queues(value: object, concurrency: object, most: object) -> dict[str, int]:
-    most = _count("max_running", most if most is not None else _MOST_RUNNING)
+    most = count("max_running", most if most is not None else _MOST_RUNNING)
     if isinstance(value, Mapping):
         pairs = dict(cast("Mapping[object, object]", value))
     elif isinstance(value, Iterable) and not isinstance(value, str):
@@ -150,59 +159,12 @@ def _queues(value: object, concurrency: object, most: object) -> dict[str, int]:
     else:
         raise ConfigError(f'queues={value!r}: give {{"default": 25}} or ["default", "mail"]')
     limits = {
-        queue_name(name): None if limit is None else _count(f"queues[{name!r}]", limit)
+        queue_name(name): None if limit is None else count(f"queues[{name!r}]", limit)
         for name, limit in pairs.items()
     }
     open_ = sum(limit is None for limit in limits.values())  # they share what the others leave
     share = max(1, (most - sum(filter(None, limits.values()))) // max(1, open_))
     return {name: share if limit is None else limit for name, limit in limits.items()}
-
-
-def _count(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{name}={value!r}: give a whole number, 1 or more")
-    return value
-
-
-def _seconds(least: float, most: float) -> Callable[[str, Any], float]:
-    def check(name: str, value: Any) -> float:
-        seconds = duration(name, value, least=least)
-        if seconds > most:
-            raise ConfigError(
-                f"{name}={value!r}: this is in seconds, at most {most:g}; did you mean "
-                f"{seconds / 1000:g}?"
-            )
-        return seconds
-
-    return check
-
-
-def _optional_seconds(name: str, value: Any) -> float | None:
-    return None if value is None else duration(name, value)
-
-
-def _flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{name}={value!r}: give True or False")
-    return value
-
-
-def _matching(pattern: str, hint: str) -> Callable[[str, Any], Any]:
-    def check(name: str, value: Any) -> Any:
-        if value is not None and not (isinstance(value, str) and re.fullmatch(pattern, value)):
-            raise ConfigError(f"{name}={value!r}: {hint}")
-        return value
-
-    return check
-
-
-def _one_of(*known: str) -> Callable[[str, Any], Any]:
-    def check(name: str, value: Any) -> Any:
-        if value not in known:
-            raise ConfigError(f"{name}={value!r}: give one of {', '.join(map(repr, known))}")
-        return value
-
-    return check
 
 
 def _schedulers(name: str, value: Any) -> tuple[str, ...]:
@@ -217,12 +179,6 @@ def _backoff(_name: str, value: Any) -> Any:
     return value
 
 
-def _tuple(name: str, value: object) -> tuple[Any, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise ConfigError(f"{name}={value!r}: give a list")
-    return tuple(cast("Iterable[object]", value))
-
-
 def _url(name: str, value: Any) -> Any:
     if value is not None and not isinstance(value, str) and not callable(value):
         raise ConfigError(f"{name}={value!r}: give a URL such as redis://localhost:6379/0")
@@ -231,34 +187,44 @@ def _url(name: str, value: Any) -> Any:
 
 _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "redis_url": _url,
-    "embedded": _flag,
-    "server": _flag,
-    "pool_size": _count,
-    "fetch_interval": _seconds(0.001, 60),
-    "flush_interval": _seconds(0, 10),
-    "buffer_limit": _count,
-    "buffer_bytes": _count,
-    "push_timeout": _seconds(0, 1000),
-    "confirm_timeout": _seconds(0.01, 1000),
-    "on_unflushed": _one_of("log", "raise"),
+    "embedded": flag,
+    "server": flag,
+    "pool_size": count,
+    "fetch_interval": seconds(0.001, 60),
+    "flush_interval": seconds(0, 10),
+    "buffer_limit": count,
+    "buffer_bytes": count,
+    "push_timeout": seconds(0, 1000),
+    "confirm_timeout": seconds(0.01, 1000),
+    "on_unflushed": one_of("log", "raise"),
     "schedulers": _schedulers,
-    "poll_interval": _seconds(0.01, 300),
-    "dead_limit": _count,
+    "poll_interval": seconds(0.01, 300),
+    "dead_limit": count,
     "dead_timeout": lambda name, value: duration(name, value, least=1),
-    "shutdown_timeout": _seconds(0, 1000),
-    "heartbeat_interval": _seconds(0.1, 60),
-    "lease_ttl": _seconds(0.2, 1000),
-    "suspicion": _seconds(0.1, 1000),
-    "stuck_after": _optional_seconds,
-    "identity": _matching(r"[A-Za-z0-9_.-]{1,64}", "use 1 to 64 of A-Z a-z 0-9 _ . -"),
-    "namespace": _matching(r"[A-Za-z0-9_.:{}-]{0,64}", "use up to 64 of A-Z a-z 0-9 _ . : { } -"),
-    "max_payload": _count,
-    "max_running": _count,
+    "shutdown_timeout": seconds(0, 1000),
+    "heartbeat_interval": seconds(0.1, 60),
+    "lease_ttl": seconds(0.2, 1000),
+    "suspicion": seconds(0.1, 1000),
+    "stuck_after": optional_seconds,
+    "identity": matching(r"[A-Za-z0-9_.-]{1,64}", "use 1 to 64 of A-Z a-z 0-9 _ . -"),
+    "namespace": matching(r"[A-Za-z0-9_.:{}-]{0,64}", "use up to 64 of A-Z a-z 0-9 _ . : { } -"),
+    "max_payload": count,
+    "max_running": count,
     "retry": retry_limit,
     "backoff": _backoff,
-    "timeout": _optional_seconds,
-    "threads": _count,
-    "processes": _count,
-    "reporters": _tuple,
-    "workers": _tuple,
+    "timeout": optional_seconds,
+    "threads": count,
+    "processes": count,
+    "periodics": items,
+    "elect_ttl": seconds(0.2, 1000),
+    "middleware": items,
+    "client_middleware": items,
+    "death_handlers": items,
+    "start_log_level": one_of(*LOG_LEVELS),
+    "done_log_level": one_of(*LOG_LEVELS),
+    "fail_log_level": one_of(*LOG_LEVELS),
+    "slow_after": optional_seconds,
+    "test_mode": one_of("sandbox", "inline", "fake", "redis", None),
+    "reporters": items,
+    "workers": items,
 }

@@ -16,6 +16,15 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class JobEnqueued(Event):
+    """A job of this process's client is durable, and was not a duplicate."""
+
+    name: ClassVar[str] = "job.enqueued"
+    job: Job
+    state: str  # "queued" or "scheduled"
+
+
+@dataclass(frozen=True, slots=True)
 class JobStarted(Event):
     """A run begins; nothing is settled yet."""
 
@@ -61,6 +70,34 @@ class JobFailure(Event):
     error: BaseException
     took_s: float
     retry_in_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRetried(Event):
+    """The failed job is in the retry set, due in `in_s` seconds. Follows `job.failure`."""
+
+    name: ClassVar[str] = "job.retried"
+    job: Job
+    error: BaseException
+    in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobCancelled(Event):
+    """The job was cancelled; it is dead, or gone if it was not to be kept."""
+
+    name: ClassVar[str] = "job.cancelled"
+    job: Job
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobBackoffRefused(Event):
+    """The worker's own `backoff` raised or answered junk; the default delay was taken."""
+
+    name: ClassVar[str] = "job.backoff_refused"
+    job: Job
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +185,31 @@ class FetchFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class QueueRunning(Event):
+    """A queue that was paused is claimed from again by this process."""
+
+    name: ClassVar[str] = "queue.running"
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePausing(Event):
+    """This process claims no more of a paused queue; some of its jobs still run here."""
+
+    name: ClassVar[str] = "queue.pausing"
+    queue: str
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePaused(Event):
+    """No job of a paused queue runs in this process any more."""
+
+    name: ClassVar[str] = "queue.paused"
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
 class QueueRestarted(Event):
     """One of kiqpy's own stages raised; its queue started anew, the others did not notice."""
 
@@ -181,6 +243,15 @@ class ProcessQuiet(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessStopping(Event):
+    """A stop has begun; jobs that run get `grace_s` seconds."""
+
+    name: ClassVar[str] = "process.stopping"
+    identity: str
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessStopped(Event):
     name: ClassVar[str] = "process.stopped"
     identity: str
@@ -193,3 +264,37 @@ class LeaseLapsed(Event):
 
     name: ClassVar[str] = "process.lease_lapsed"
     identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderElected(Event):
+    """This process has become the leader, which saves the others some work."""
+
+    name: ClassVar[str] = "leader.elected"
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderResigned(Event):
+    """This process is the leader no longer: it stopped, or could not renew in time."""
+
+    name: ClassVar[str] = "leader.resigned"
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodicEnqueued(Event):
+    """A periodic job's tick was enqueued, by this process and no other."""
+
+    name: ClassVar[str] = "periodic.enqueued"
+    periodic: str
+    jid: str
+    tick_at: float  # epoch seconds
+
+
+@dataclass(frozen=True, slots=True)
+class LoopLag(Event):
+    """The event loop was busy for `lag_s` before it could answer: something blocks it."""
+
+    name: ClassVar[str] = "loop.lag"
+    lag_s: float

@@ -10,6 +10,8 @@ from kiqpy.errors import KiqError, StoreUnavailable
 from kiqpy.outcome import Verdict
 from kiqpy.store import Frame, Orders, Parcel, Place, Pulse, Pushed
 from kiqpy.store._session import Backend, Due, Move, Orphan, Suspect
+from kiqpy.store.calendar import Calendar
+from kiqpy.store.census import Census
 
 T = TypeVar("T")
 How = Literal["before", "after", "late"]
@@ -98,6 +100,14 @@ class Faulty:
 
     async def close(self) -> None:
         await self._backend.close()
+
+    @property
+    def census(self) -> Census:
+        return self._backend.census
+
+    @property
+    def calendar(self) -> Calendar:
+        return self._backend.calendar
 
     async def push(self, frame: Frame[Parcel], age_s: float) -> list[Pushed]:
         return await self._plan.run("push", lambda: self._backend.push(frame, age_s))

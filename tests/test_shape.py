@@ -21,20 +21,25 @@ PACKAGE: Tree = {
     for path in sorted((ROOT / "kiqpy").rglob("*.py"))
 }
 
-DOORS = ("client", "_buffer", "app", "admin", "_engine", "_address", "_lifecycle")
+DOORS = (
+    *("client", "_buffer", "app", "admin", "_engine", "_address", "_lifecycle"),
+    *("_upkeep", "_pulse", "_periodics"),
+)
 # The longest prefix wins. (floor, group): down is free, on one floor only inside the group.
 FLOORS: dict[str, tuple[float, str]] = {
     **{
         f"kiqpy.{name}": (0, "facts")
         for name in (
             *("errors", "job", "outcome", "policy", "periodic", "event", "config", "options"),
-            "receipt",
+            *("receipt", "checks", "codec", "unique"),
         )
     },
     **{
         f"kiqpy.{name}": (1, "world")
         for name in ("clock", "bus", "worker", "registry", "reporter", "middleware", "store")
     },
+    "kiqpy.store.census": (1, "world"),
+    "kiqpy.store.calendar": (1, "world"),
     "kiqpy._flow": (2, "_flow"),
     "kiqpy._buffer": (2, "_buffer"),
     "kiqpy.store.": (2, "store"),  # the backends; kiqpy.store itself is the protocol

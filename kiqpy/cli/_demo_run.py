@@ -14,7 +14,8 @@ from kiqpy.cli._demo_worker import parse_file
 from kiqpy.cli._screen import say
 from kiqpy.clock import SystemClock
 from kiqpy.job import Job
-from kiqpy.store import Entry, Store
+from kiqpy.store import Store
+from kiqpy.store.census import Entry
 
 PROCESSES: Final = 2
 _CLAIMS: Final = 2 * PROCESSES  # so that a child that has ended finds its next file at hand

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
-from kiqpy.job import Claim, Job
+from kiqpy.job import Claim
 from kiqpy.outcome import Lock, Verdict
+from kiqpy.store.calendar import Calendar
+from kiqpy.store.census import Census, Entry, Place
 
 T = TypeVar("T")
-Place = Literal["schedule", "retry", "dead"]
 
 
 class Parcel(NamedTuple):
@@ -88,14 +89,6 @@ class Sweep(NamedTuple):
 
     rescued: Sequence[Rescued]
     suspects: int
-
-
-class Entry(NamedTuple):
-    """One job at rest, with its score where the place has scores."""
-
-    job: Job | None
-    raw: bytes
-    score: float | None = None
 
 
 class Intake(Protocol):
@@ -175,7 +168,7 @@ class Upkeep(Protocol):
         ...
 
 
-class Census(Protocol):
+class Sizes(Protocol):
     """What there is; all of it bounded."""
 
     async def sizes(self, queues: Sequence[str]) -> dict[str, int]:
@@ -191,10 +184,16 @@ class Census(Protocol):
         ...
 
 
-class Store(Intake, Source, Upkeep, Census, Protocol):
+class Store(Intake, Source, Upkeep, Sizes, Protocol):
     """All of it, plus its own beginning and end."""
 
     ident: str
+
+    @property
+    def census(self) -> Census: ...
+
+    @property
+    def calendar(self) -> Calendar: ...
 
     async def open(self) -> None:
         """Prove that the store answers. Raises StoreUnavailable or StoreRefused with the fix."""

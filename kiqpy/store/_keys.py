@@ -16,6 +16,10 @@ class Keys:
         self.privs = f"{namespace}kiq:privs"
         self.suspects = f"{namespace}kiq:suspects"
         self.trimmed = f"{namespace}kiq:trimmed"
+        self.cron = f"{namespace}kiq:cron"  # hash: periodic's name -> last tick
+        self.cron_off = f"{namespace}kiq:cron:off"  # set: names of periodics that are disabled
+        self.leader = f"{namespace}kiq:leader"
+        self.cancels = f"{namespace}kiq:cancels"  # zset: what was cancelled, by time
 
     queues: str
     schedule: str

@@ -15,7 +15,8 @@ from typing import Generic, NamedTuple, TypeVar, final
 
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreRefused
-from kiqpy.store import Place, Pulse, Pushed
+from kiqpy.store import Pulse, Pushed
+from kiqpy.store.census import Place
 
 R = TypeVar("R")
 Owner = tuple[str, str]  # a process and one of its queues

@@ -23,17 +23,17 @@ from kiqpy.job import Claim, Job, amend, decode
 from kiqpy.outcome import Verdict
 from kiqpy.policy import recover
 from kiqpy.store import (
-    Entry,
     Frame,
     Orders,
     Parcel,
-    Place,
     Promotion,
     Pulse,
     Pushed,
     Rescued,
     Sweep,
 )
+from kiqpy.store.calendar import Calendar
+from kiqpy.store.census import Census, Entry, Place
 
 _PAGE = 100  # items a mover takes in one atomic step: well under 5 ms of the server's time
 _APART_S = 1.0  # between jobs of which one may have killed its process,
@@ -79,6 +79,11 @@ class Backend(Protocol):
 
     ident: str
 
+    @property
+    def census(self) -> Census: ...
+    @property
+    def calendar(self) -> Calendar: ...
+
     async def open(self) -> None: ...
     async def close(self) -> None: ...
     async def push(self, frame: Frame[Parcel], age_s: float) -> list[Pushed]: ...
@@ -105,6 +110,7 @@ class Session:
 
     def __init__(self, backend: Backend, clock: Clock, places: Sequence[Place] = ()) -> None:
         self.ident = backend.ident
+        self.census, self.calendar = backend.census, backend.calendar
         self._backend = backend
         self._clock = clock
         self._places = tuple(places)

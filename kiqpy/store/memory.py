@@ -13,9 +13,12 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar, final
 
 from kiqpy.errors import LeaseLost, QueuePaused, StoreRefused
 from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
-from kiqpy.store import Frame, Orders, Parcel, Place, Pulse, Pushed
+from kiqpy.store import Frame, Orders, Parcel, Pulse, Pushed
+from kiqpy.store._memory_calendar import MemoryCalendar
+from kiqpy.store._memory_census import MemoryCensus
 from kiqpy.store._memory_server import Mark, MemoryServer, Owner, Waiter
 from kiqpy.store._session import Due, Move, Orphan, Suspect
+from kiqpy.store.census import Place
 
 __all__ = ["MemoryBackend", "MemoryServer"]
 
@@ -56,6 +59,8 @@ class MemoryBackend:
     ) -> None:
         self.ident = ident
         self.server = server
+        self.census = MemoryCensus(server)
+        self.calendar = MemoryCalendar(server, ident)
         self._dead_limit = dead_limit
         self._dead_timeout_s = dead_timeout_s
         self._suspicion_s = suspicion_s

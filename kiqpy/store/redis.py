@@ -10,12 +10,15 @@ from typing import Any, Final, cast, final
 from kiqpy.clock import Clock, SystemClock
 from kiqpy.errors import StoreError
 from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
-from kiqpy.store import Frame, Orders, Parcel, Place, Pulse, Pushed
+from kiqpy.store import Frame, Orders, Parcel, Pulse, Pushed
 from kiqpy.store._keys import Keys
 from kiqpy.store._link import WAIT_S, Arg, Link
 from kiqpy.store._proof import LifeSign, forget, is_dead
+from kiqpy.store._redis_calendar import RedisCalendar
+from kiqpy.store._redis_census import RedisCensus
 from kiqpy.store._session import Due, Move, Orphan, Suspect
 from kiqpy.store._tracker import Tracker
+from kiqpy.store.census import Place
 
 _STATE_TTL_MS: Final = 86_400_000  # a process's notes outlive its last sign of life by a day
 _SCAN_EVERY_S: Final = 3600.0
@@ -47,6 +50,8 @@ class RedisBackend:
         self.ident = ident
         self._keys = Keys(namespace)
         self._link = Link(url, pool_size, options or {})
+        self.census = RedisCensus(self._link, self._keys)
+        self.calendar = RedisCalendar(self._link, self._keys, ident)
         self._clock = clock or SystemClock()
         self._tracker = Tracker(self._link, self._keys.queue(""), poll_s, self._clock)
         self._dead: tuple[Arg, Arg] = (dead_limit, dead_timeout_s)

@@ -48,7 +48,7 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"max_retries": 3}, r"unknown option 'max_retries'; did you mean 'retry'\?"),
     ({"extra_reporters": []}, r"did you mean 'reporters'\?"),
     ({"node_id": "x"}, r"did you mean 'identity'\?"),
-    ({"periodics": []}, r"'periodics': periodic jobs come in a later version"),
+    ({"durability": "replicated"}, r"'durability': durability levels come in a later version"),
     ({"shutdown_timeout": 5000}, r"shutdown_timeout=5000: this is in seconds.*did you mean 5\?"),
     ({"heartbeat_interval": 5000}, r"in seconds, at most 60; did you mean 5\?"),
     ({"poll_interval": 500}, r"in seconds, at most 300; did you mean 0.5\?"),
