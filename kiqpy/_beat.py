@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import Final, final
+from typing import Final, Protocol, final
 
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreError
@@ -20,6 +20,25 @@ from kiqpy.store import Orders, Pulse, Upkeep
 
 _RETRY_S: Final = 1.0  # after a failed beat; the lease outlives several of them
 _TURN_S: Final = 0.1  # how long a beat waits for the loop to say what is new
+
+
+class Beat(Protocol):
+    """Keeps a lease alive from `start` to `stop`; virtual time needs another one than real time."""
+
+    def __init__(
+        self,
+        store: Upkeep,
+        clock: Clock,
+        interval_s: float,
+        stuck_after_s: float | None,
+        pulse: Callable[[], Pulse],
+        on_orders: Callable[[Orders], None],
+        on_lapse: Callable[[], None],
+    ) -> None: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> bool: ...
 
 
 @final

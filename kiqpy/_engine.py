@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from kiqpy import event
-from kiqpy._beat import Heartbeat, rss_kb
+from kiqpy._beat import Beat, Heartbeat, rss_kb
 from kiqpy._flow.tree import ended
 from kiqpy._stages.audience import Audience
 from kiqpy._stages.consumer import CANCEL_S
@@ -47,6 +47,7 @@ class Engine:
         clock: Clock,
         on_failure: Callable[[BaseException], None],
         on_signal: Callable[[str], None],
+        beat: type[Beat] = Heartbeat,
     ) -> None:
         self.config, self.store, self.bus, self.clock = config, store, bus, clock
         self.client = Client(store, clock, _client_settings(config), bus.emit, on_failure)
@@ -62,7 +63,7 @@ class Engine:
         self._started_at = clock.now()
         self._tag = _folder()
         self._up = False
-        self._heartbeat = Heartbeat(
+        self._heartbeat: Beat = beat(
             store, clock, config.heartbeat_interval, config.stuck_after,
             self._pulse, self._on_orders, self._on_lapse,
         )  # fmt: skip
