@@ -8,10 +8,10 @@ from typing import Literal, TypeVar
 
 from kiqpy.errors import KiqError, StoreUnavailable
 from kiqpy.outcome import Verdict
-from kiqpy.store import Frame, Orders, Parcel, Place, Pulse, Pushed
+from kiqpy.store import Frame, Orders, Parcel, Pulse, Pushed
 from kiqpy.store._session import Backend, Due, Move, Orphan, Suspect
 from kiqpy.store.calendar import Calendar
-from kiqpy.store.census import Census
+from kiqpy.store.census import Census, Place
 
 T = TypeVar("T")
 How = Literal["before", "after", "late"]
@@ -19,7 +19,7 @@ ANY = "*"
 
 VERBS = (
     "push", "wait", "unwait", "fetch", "recover", "settle", "holding", "due", "promote",
-    "suspects", "rescue", "beat", "leave", "sizes", "page", "queue_page",
+    "suspects", "rescue", "beat", "leave",
 )  # fmt: skip
 
 
@@ -154,17 +154,6 @@ class Faulty:
 
     async def leave(self) -> None:
         await self._plan.run("leave", self._backend.leave)
-
-    async def sizes(self, queues: Sequence[str]) -> dict[str, int]:
-        return await self._plan.run("sizes", lambda: self._backend.sizes(queues))
-
-    async def page(self, place: Place, start: int, count: int) -> list[tuple[bytes, float]]:
-        return await self._plan.run("page", lambda: self._backend.page(place, start, count))
-
-    async def queue_page(self, queue: str, start: int, count: int) -> list[bytes]:
-        return await self._plan.run(
-            "queue_page", lambda: self._backend.queue_page(queue, start, count)
-        )
 
 
 async def _told(backend: Backend, pulse: Pulse) -> Orders:

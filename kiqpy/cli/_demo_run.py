@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Final, Literal, NamedTuple, final
+from typing import Final, NamedTuple, final
 
 from kiqpy.app import App
 from kiqpy.cli._demo_progress import Progress, Tally, reason
@@ -15,7 +15,7 @@ from kiqpy.cli._screen import say
 from kiqpy.clock import SystemClock
 from kiqpy.job import Job
 from kiqpy.store import Store
-from kiqpy.store.census import Entry
+from kiqpy.store.census import Census, Entry, Place
 
 PROCESSES: Final = 2
 _CLAIMS: Final = 2 * PROCESSES  # so that a child that has ended finds its next file at hand
@@ -159,14 +159,15 @@ async def survey(store: Store, queue: str, run: str) -> tuple[list[Job], list[Jo
 
     The sets come first: whoever moves from there to the queue meanwhile is seen twice, not never.
     """
-    waiting = [job async for job in _set(store, "retry", run)]
-    waiting += [job async for job in _set(store, "schedule", run)]
-    waiting += [job async for job in _pages(lambda at: store.queue_page(queue, at, _PAGE), run)]
-    return waiting, [job async for job in _set(store, "dead", run)]
+    census = store.census
+    waiting = [job async for job in _set(census, "retry", run)]
+    waiting += [job async for job in _set(census, "schedule", run)]
+    waiting += [job async for job in _pages(lambda at: census.queue_page(queue, at, _PAGE), run)]
+    return waiting, [job async for job in _set(census, "dead", run)]
 
 
-def _set(store: Store, place: Literal["schedule", "retry", "dead"], run: str) -> AsyncIterator[Job]:
-    return _pages(lambda at: store.page(place, at, _PAGE), run)
+def _set(census: Census, place: Place, run: str) -> AsyncIterator[Job]:
+    return _pages(lambda at: census.page(place, at, _PAGE), run)
 
 
 async def _pages(page: Callable[[int], Awaitable[Sequence[Entry]]], run: str) -> AsyncIterator[Job]:

@@ -13,7 +13,7 @@ from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 from kiqpy.job import Claim
 from kiqpy.outcome import Lock, Verdict
 from kiqpy.store.calendar import Calendar
-from kiqpy.store.census import Census, Entry, Place
+from kiqpy.store.census import Census
 
 T = TypeVar("T")
 
@@ -168,23 +168,7 @@ class Upkeep(Protocol):
         ...
 
 
-class Sizes(Protocol):
-    """What there is; all of it bounded."""
-
-    async def sizes(self, queues: Sequence[str]) -> dict[str, int]:
-        """Length of each named queue, and of schedule, retry and dead under those names."""
-        ...
-
-    async def page(self, place: Place, start: int, count: int) -> list[Entry]:
-        """Entries of a set by rank, soonest first."""
-        ...
-
-    async def queue_page(self, queue: str, start: int, count: int) -> list[Entry]:
-        """Jobs of a queue, next one first."""
-        ...
-
-
-class Store(Intake, Source, Upkeep, Sizes, Protocol):
+class Store(Intake, Source, Upkeep, Protocol):
     """All of it, plus its own beginning and end."""
 
     ident: str

@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, final
 
 from kiqpy.clock import Clock
-from kiqpy.errors import DecodeError, LeaseLost, QueuePaused, StoreUnavailable
-from kiqpy.job import Claim, Job, amend, decode
+from kiqpy.errors import LeaseLost, QueuePaused, StoreUnavailable
+from kiqpy.job import Claim, amend
 from kiqpy.outcome import Verdict
 from kiqpy.policy import recover
 from kiqpy.store import (
@@ -33,7 +33,7 @@ from kiqpy.store import (
     Sweep,
 )
 from kiqpy.store.calendar import Calendar
-from kiqpy.store.census import Census, Entry, Place
+from kiqpy.store.census import Census, Place, readable
 
 _PAGE = 100  # items a mover takes in one atomic step: well under 5 ms of the server's time
 _APART_S = 1.0  # between jobs of which one may have killed its process,
@@ -99,9 +99,6 @@ class Backend(Protocol):
     async def rescue(self, suspect: Suspect, orphans: Sequence[Orphan]) -> set[int]: ...
     def beat(self, pulse: Pulse) -> Orders: ...
     async def leave(self) -> None: ...
-    async def sizes(self, queues: Sequence[str]) -> dict[str, int]: ...
-    async def page(self, place: Place, start: int, count: int) -> list[tuple[bytes, float]]: ...
-    async def queue_page(self, queue: str, start: int, count: int) -> list[bytes]: ...
 
 
 @final
@@ -218,17 +215,6 @@ class Session:
         self._trusted_until = float("-inf")
         await self._backend.leave()
 
-    async def sizes(self, queues: Sequence[str]) -> dict[str, int]:
-        return await self._backend.sizes(queues)
-
-    async def page(self, place: Place, start: int, count: int) -> list[Entry]:
-        found = await self._backend.page(place, start, count)
-        return [Entry(_readable(raw), raw, score) for raw, score in found]
-
-    async def queue_page(self, queue: str, start: int, count: int) -> list[Entry]:
-        found = await self._backend.queue_page(queue, start, count)
-        return [Entry(_readable(raw), raw) for raw in found]
-
 
 def _claims(queue: str, held: Mapping[int, bytes]) -> list[Claim]:
     return [Claim(queue, delivery, held[delivery]) for delivery in sorted(held)]
@@ -239,22 +225,15 @@ def _chunks(ids: list[int]) -> list[list[int]]:
     return [ids[n : n + _PAGE] for n in range(0, len(ids), _PAGE)] or [[]]
 
 
-def _readable(raw: bytes) -> Job | None:
-    try:
-        return decode(raw)
-    except DecodeError:
-        return None
-
-
 def _promoted(member: bytes, now: float) -> Move:
-    job = _readable(member)
+    job = readable(member)
     if job is None:
         return Move(member, None, member)
     return Move(member, job.queue, amend(member, {"enqueued_at": now}, drop=("at",)))
 
 
 def _orphan(delivery: int, raw: bytes, now: float) -> Orphan:
-    payload, poison = recover(raw, _readable(raw), now)
+    payload, poison = recover(raw, readable(raw), now)
     return Orphan(delivery, payload, poison)
 
 
@@ -274,11 +253,11 @@ def _keep_apart(orphans: dict[int, Orphan], queue: str) -> None:
 
 
 def _rescued(orphan: Orphan, queue: str) -> Rescued:
-    job = _readable(orphan.payload)
+    job = readable(orphan.payload)
     jid, count = (job.jid, job.recovered) if job else ("", 0)
     return Rescued(jid, queue, count, orphan.poison)
 
 
 def _count(orphan: Orphan) -> int:
-    job = _readable(orphan.payload)
+    job = readable(orphan.payload)
     return job.recovered if job else 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
-from itertools import islice
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar, final
 
 from kiqpy.errors import LeaseLost, QueuePaused, StoreRefused
@@ -329,19 +328,3 @@ class MemoryBackend:
     def leave(self) -> None:
         self.server.leases.pop(self.ident, None)
         self.server.processes.pop(self.ident, None)
-
-    # ---- what there is
-
-    @_step
-    def sizes(self, queues: Sequence[str]) -> dict[str, int]:
-        sizes = {queue: len(self.server.queues[queue]) for queue in queues}
-        return sizes | {place: len(members) for place, members in self.server.places.items()}
-
-    @_step
-    def page(self, place: Place, start: int, count: int) -> list[tuple[bytes, float]]:
-        found = self.server.places[place].slice(start, start + count)
-        return [(member, score) for score, member in found]
-
-    @_step
-    def queue_page(self, queue: str, start: int, count: int) -> list[bytes]:
-        return list(islice(reversed(self.server.queues[queue]), start, start + count))

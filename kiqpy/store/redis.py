@@ -260,27 +260,6 @@ class RedisBackend:
         await self._link.call("leave", names, (ident,))
         self._life.drop()
 
-    # -- census
-
-    async def sizes(self, queues: Sequence[str]) -> dict[str, int]:
-        found = {
-            name: int(await self._link.command("LLEN", self._keys.queue(name))) for name in queues
-        }
-        for place in ("schedule", "retry", "dead"):
-            found[place] = int(await self._link.command("ZCARD", self._place(place)))
-        return found
-
-    async def page(self, place: Place, start: int, count: int) -> list[tuple[bytes, float]]:
-        words = ("ZRANGE", self._place(place), start, start + count - 1, "WITHSCORES")
-        found = await self._link.command(*words)
-        pairs = zip(found[::2], found[1::2], strict=True)
-        return [(raw, float(score)) for raw, score in pairs]
-
-    async def queue_page(self, queue: str, start: int, count: int) -> list[bytes]:
-        words = ("LRANGE", self._keys.queue(queue), -(start + count), -(start + 1))
-        found = cast("list[bytes]", await self._link.command(*words))
-        return found[::-1]
-
     def _place(self, place: Place) -> str:
         return cast("str", getattr(self._keys, place))
 

@@ -172,7 +172,7 @@ async def test_two_apps_with_one_class_name_do_not_meet(redis_url: str, clean: T
         await eventually(lambda: heard[0], "the first app's event")
         assert said == (["1"], [])
         assert not heard[1]
-        assert await other.store.sizes(["default"]) == {
+        assert await other.store.census.sizes(["default"]) == {
             "default": 0, "schedule": 0, "retry": 0, "dead": 0,
         }  # fmt: skip
     clean.cli("FLUSHALL")  # the namespaces are this test's own

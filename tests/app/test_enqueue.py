@@ -32,7 +32,7 @@ def client(redis_url: str, **changes: Any) -> App:
 
 
 async def sizes(app: App) -> dict[str, int]:
-    return await app.store.sizes(["default", "mail"])
+    return await app.store.census.sizes(["default", "mail"])
 
 
 async def test_now_later_and_at_an_instant(redis_url: str) -> None:
@@ -53,7 +53,7 @@ async def test_now_later_and_at_an_instant(redis_url: str) -> None:
         assert await sizes(jobs) == {
             "default": 0, "mail": 2, "schedule": 5, "retry": 0, "dead": 0,
         }  # fmt: skip
-        entries = await jobs.store.page("schedule", 0, 9)
+        entries = await jobs.store.census.page("schedule", 0, 9)
         delays = sorted(round((entry.score or 0) - soon.timestamp() + 3600) for entry in entries)
         assert delays[:3] == [60, 60, 60]
         assert delays[3:] == [3600, 3600]
@@ -62,7 +62,7 @@ async def test_now_later_and_at_an_instant(redis_url: str) -> None:
 async def test_a_job_needs_no_worker_here(redis_url: str) -> None:
     async with client(redis_url).client_only() as jobs:
         await jobs.enqueue(Job("Ruby::Worker", [1], queue="mail", retry=3, custom={"a": 1}))
-        [entry] = await jobs.store.queue_page("mail", 0, 9)
+        [entry] = await jobs.store.census.queue_page("mail", 0, 9)
         assert entry.job is not None
         assert entry.job.payload["custom"] == {"a": 1}
 
@@ -71,7 +71,7 @@ async def test_many_are_all_or_none_and_keep_their_order(redis_url: str) -> None
     async with client(redis_url).client_only() as jobs:
         receipts = await jobs.enqueue_many([plain.new(n) for n in range(1000)])
         assert [receipt.state for receipt in receipts] == ["queued"] * 1000
-        entries = await jobs.store.queue_page("default", 0, 1000)
+        entries = await jobs.store.census.queue_page("default", 0, 1000)
         assert [entry.job.args[0] for entry in entries if entry.job] == list(range(1000))
         with pytest.raises(ArgumentError, match=r"1,001 jobs .* use atomic=False"):
             await jobs.enqueue_many(plain.new(n) for n in range(1001))

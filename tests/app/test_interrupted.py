@@ -39,7 +39,7 @@ async def test_a_job_that_timed_out_keeps_its_workers_backoff(clean: TestServer)
     async with App(redis_url=clean.url, workers=[slow]) as jobs:
         await jobs.enqueue(slow.new())
         await eventually(lambda: clean.cli("ZCARD", "retry") == 1, "the job to be retried")
-        (entry,) = await jobs.store.page("retry", 0, 1)
+        (entry,) = await jobs.store.census.page("retry", 0, 1)
     assert entry.score is not None
     assert 4000 < entry.score - time.time() < 5001
 

@@ -165,7 +165,7 @@ async def test_a_cancel_is_heard_whenever_it_comes(clean: TestServer, turns: int
         done, _ = await asyncio.wait({waiting}, timeout=2.0)
         assert done
         assert waiting.cancelled()
-        asking = asyncio.ensure_future(backend.sizes(["sound"]))
+        asking = asyncio.ensure_future(backend.census.sizes(["sound"]))
         for _ in range(turns):
             await asyncio.sleep(0)
         if asking.cancel():

@@ -37,7 +37,7 @@ async def test_the_enqueue_examples_do_as_they_say(redis_url: str) -> None:
     async with module.Jobs(redis_url=redis_url).client_only() as jobs:
         await module.examples(jobs)
         await jobs.flush()
-        sizes = await jobs.store.sizes(["default", "exports", "ruby"])
+        sizes = await jobs.store.census.sizes(["default", "exports", "ruby"])
     assert sizes == {
         "default": 4, "exports": 2, "ruby": 1, "schedule": 2, "retry": 0, "dead": 0,
     }  # fmt: skip

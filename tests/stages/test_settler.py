@@ -143,7 +143,7 @@ async def test_what_is_no_longer_ours_changes_nothing_and_is_told_as_fenced() ->
         [fenced] = world.told(JobFenced)
         assert (fenced.job.jid, fenced.queue) == ("j1", QUEUE)
         assert [event.job.jid for event in world.told(JobFailure)] == ["j0", "j2"]
-        assert stolen not in [raw for raw, _ in await world.backend.page("retry", 0, 9)]
+        assert stolen not in [entry.raw for entry in await world.backend.census.page("retry", 0, 9)]
         assert world.server.stats["failed"] == 2
 
 
@@ -205,7 +205,8 @@ async def test_bytes_that_are_no_job_are_buried_as_they_are() -> None:
         outcome = Failure(ValueError("not JSON"), final=True)
         it.edge.offer([Settlement(claim, None, outcome, Rules(), 0.0, None)])
         await rest()
-        assert [raw for raw, _ in await world.backend.page("dead", 0, 9)] == [b"\xff not json"]
+        [entry] = await world.backend.census.page("dead", 0, 9)
+        assert entry.raw == b"\xff not json"
         [dead] = world.told(JobDead)
         assert dead.job is None
 

@@ -18,8 +18,9 @@ from kiqpy.clock import Clock, SystemClock
 from kiqpy.errors import StoreUnavailable
 from kiqpy.job import Job, decode
 from kiqpy.outcome import Lock
-from kiqpy.store import Frame, Orders, Parcel, Place, Pulse, Pushed
+from kiqpy.store import Frame, Orders, Parcel, Pulse, Pushed
 from kiqpy.store._session import Backend, Session
+from kiqpy.store.census import Place
 from kiqpy.store.memory import MemoryBackend, MemoryServer
 from kiqpy.testing import FakeClock
 from tests.faults import Faults, Faulty
@@ -476,9 +477,11 @@ class DisturbedWorld(RedisWorld):
     async def process(self, *queues: str, **options: Any) -> Session:
         """A process that calls again when its connection was dropped, as every caller must."""
         session = await super().process(*queues, **options)
-        for verb in ("push", "unwait", "fetch", "settle", "holding", "promote", "rescue", "page",
-                     "queue_page", "sizes", "leave", "wait"):  # fmt: skip
+        for verb in ("push", "unwait", "fetch", "settle", "holding", "promote", "rescue", "leave",
+                     "wait"):  # fmt: skip
             setattr(session, verb, _again(getattr(session, verb)))
+        for verb in ("sizes", "page", "queue_page"):
+            setattr(session.census, verb, _again(getattr(session.census, verb)))
         return session
 
     def beat(self, session: Session, *queues: str, lease_s: float = 30.0) -> Orders:

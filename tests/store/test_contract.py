@@ -1217,31 +1217,31 @@ class TestCensus:
         await world.fill(3)
         await world.push(parcel("a", "a:b"), parcel("b", in_s=60.0))
         session = await world.process()
-        found = await session.sizes(["q", "a:b", "empty"])
+        found = await session.census.sizes(["q", "a:b", "empty"])
         assert found == {"q": 3, "a:b": 1, "empty": 0, "schedule": 1, "retry": 0, "dead": 0}
 
     async def test_a_page_is_by_rank_soonest_first(self, world: World) -> None:
         await world.push(*(parcel(f"j{n}", at_s=2e9 + n) for n in (3, 1, 0, 2)))
         session = await world.process()
-        found = await session.page("schedule", 1, 2)
+        found = await session.census.page("schedule", 1, 2)
         assert jids(found) == ["j1", "j2"]
         assert [entry.score for entry in found] == [2e9 + 1, 2e9 + 2]
-        assert jids(await session.page("schedule", 3, 10)) == ["j3"]
-        assert await session.page("schedule", 4, 10) == []
-        assert await session.page("retry", 0, 10) == []
+        assert jids(await session.census.page("schedule", 3, 10)) == ["j3"]
+        assert await session.census.page("schedule", 4, 10) == []
+        assert await session.census.page("retry", 0, 10) == []
 
     async def test_a_page_of_a_queue_is_next_one_first(self, world: World) -> None:
         names = await world.fill(5)
         session = await world.process()
-        assert jids(await session.queue_page("q", 0, 2)) == names[:2]
-        assert jids(await session.queue_page("q", 3, 10)) == names[3:]
-        assert await session.queue_page("q", 5, 10) == []
-        assert await session.queue_page("empty", 0, 10) == []
+        assert jids(await session.census.queue_page("q", 0, 2)) == names[:2]
+        assert jids(await session.census.queue_page("q", 3, 10)) == names[3:]
+        assert await session.census.queue_page("q", 5, 10) == []
+        assert await session.census.queue_page("empty", 0, 10) == []
 
     async def test_what_can_not_be_read_is_shown_raw(self, world: World) -> None:
         session = await world.process()
         await session.push(world.frame(parcel("x")._replace(payload=b"\xff")))
-        (entry,) = await session.queue_page("q", 0, 1)
+        (entry,) = await session.census.queue_page("q", 0, 1)
         assert (entry.job, entry.raw) == (None, b"\xff")
 
 
