@@ -1,0 +1,333 @@
+"""Middleware: around each attempt, around each push; alone first, then in a running app."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import Any
+
+import pytest
+
+from kiqpy import ArgumentError, ConfigError, Discard, Job, LifecycleError, Snooze
+from kiqpy.middleware import Next, check_middleware, compile_client, compile_server
+from kiqpy.testing import rest
+
+pytestmark = pytest.mark.anyio
+
+JOB = Job("noop", [1])
+
+
+class Tag:
+    """Leaves its name on both sides of what is further in."""
+
+    def __init__(self, name: str, seen: list[str]) -> None:
+        self.name, self.seen = name, seen
+
+    async def __call__(self, job: Job, call_next: Next) -> Any:
+        self.seen.append(f"{self.name}>")
+        result = await call_next(job)
+        self.seen.append(f"<{self.name}")
+        return result
+
+
+async def passes(job: Job, call_next: Next) -> Any:
+    return await call_next(job)
+
+
+async def forgets(job: Job, call_next: Next) -> None:
+    await call_next(job)
+
+
+async def halts(job: Job, call_next: Next) -> str:
+    return "not a signal"
+
+
+async def attempt(chain: list[Any], result: Any = None) -> Any:
+    """The result of one attempt; `result` is what perform returns or raises."""
+
+    async def perform(job: Job) -> Any:
+        if isinstance(result, Exception) and not isinstance(result, Snooze | Discard):
+            raise result
+        return result
+
+    compiled = compile_server(chain)
+    assert compiled is not None
+    return await compiled(JOB, perform)
+
+
+# -- the chain by itself
+
+
+def test_an_empty_chain_is_none() -> None:
+    assert compile_server([]) is None
+    assert compile_client([]) is None
+
+
+async def test_outermost_first_and_the_result_is_performs() -> None:
+    seen: list[str] = []
+    assert await attempt([Tag("a", seen), Tag("b", seen)], 7) == 7
+    assert seen == ["a>", "b>", "<b", "<a"]
+
+
+async def test_what_a_middleware_returns_takes_the_place_of_performs_result() -> None:
+    async def doubles(job: Job, call_next: Next) -> Any:
+        return 2 * await call_next(job)
+
+    assert await attempt([doubles, passes], 7) == 14
+
+
+async def test_a_middleware_that_returns_nothing_loses_no_signal() -> None:
+    snooze = Snooze(5)
+    assert await attempt([forgets, forgets], snooze) is snooze
+
+
+async def test_a_middleware_may_change_the_job() -> None:
+    async def other(job: Job, call_next: Next) -> Any:
+        return await call_next(Job("other", [2]))
+
+    async def perform(job: Job) -> Any:
+        return job.class_
+
+    compiled = compile_server([other, passes])
+    assert compiled is not None
+    assert await compiled(JOB, perform) == "other"
+
+
+async def test_one_that_does_not_go_on_halts_the_job() -> None:
+    for chain in ([halts], [passes, halts], [forgets, halts, passes]):
+        result = await attempt(chain, AssertionError("performed"))
+        assert isinstance(result, Discard)
+        assert result.reason == "halted"
+
+
+async def test_a_signal_counts_as_performs_own() -> None:
+    snooze = Snooze(5)
+
+    async def returns(job: Job, call_next: Next) -> Any:
+        return snooze
+
+    async def raises(job: Job, call_next: Next) -> Any:
+        raise snooze
+
+    assert await attempt([passes, returns]) is snooze
+    with pytest.raises(Snooze) as raised:
+        await attempt([passes, raises])
+    assert not hasattr(raised.value, "__notes__")
+
+
+async def test_an_error_is_put_down_to_who_raised_it() -> None:
+    async def breaks(job: Job, call_next: Next) -> Any:
+        await call_next(job)
+        raise ValueError("no")
+
+    async def translates(job: Job, call_next: Next) -> Any:
+        try:
+            return await call_next(job)
+        except ValueError as error:
+            raise KeyError("other") from error
+
+    with pytest.raises(ValueError, match="no") as its_own:
+        await attempt([passes, breaks, passes])
+    [note] = its_own.value.__notes__
+    assert note.startswith("raised by middleware ")
+    assert note.endswith("breaks")
+    with pytest.raises(ValueError, match="performs") as performs:
+        await attempt([passes, forgets], ValueError("performs"))
+    assert not hasattr(performs.value, "__notes__")
+    with pytest.raises(KeyError) as translated:
+        await attempt([translates, passes], ValueError("performs"))
+    assert translated.value.__notes__[0].endswith("translates")
+
+
+async def test_an_error_that_is_raised_again_and_again_does_not_grow() -> None:
+    error = ValueError("no")
+
+    async def breaks(job: Job, call_next: Next) -> Any:
+        raise error
+
+    for _ in range(3):
+        with pytest.raises(ValueError, match="no"):
+            await attempt([breaks])
+    assert len(error.__notes__) == 1
+
+
+async def test_going_on_twice_is_an_error() -> None:
+    async def twice(job: Job, call_next: Next) -> Any:
+        await call_next(job)
+        await call_next(job)
+
+    with pytest.raises(RuntimeError, match="was called twice") as raised:
+        await attempt([twice])
+    assert raised.value.__notes__[0].endswith("twice")
+
+
+async def test_going_on_without_await_is_an_error() -> None:
+    """The job would be settled as done, and never have run."""
+
+    async def careless(job: Job, call_next: Next) -> None:
+        call_next(job)
+
+    with pytest.raises(RuntimeError, match=r"careless did not await call_next\(job\)"):
+        await attempt([passes, careless])
+
+
+async def test_going_on_with_something_else_is_an_error() -> None:
+    async def wrong(job: Job, call_next: Next) -> Any:
+        return await call_next(job.args)  # type: ignore[arg-type]
+
+    with pytest.raises(ArgumentError, match=r"call_next takes the job, not \[1\]"):
+        await attempt([wrong])
+
+
+async def test_a_cancel_goes_through_and_is_nobodys_error() -> None:
+    async def perform(job: Job) -> Any:
+        await asyncio.Event().wait()
+
+    compiled = compile_server([passes])
+    assert compiled is not None
+    running = asyncio.create_task(compiled(JOB, perform))
+    await rest()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_jobs_at_the_same_time_do_not_meet() -> None:
+    order: list[int] = []
+
+    async def perform(job: Job) -> int:
+        await asyncio.sleep(0)
+        order.append(job.args[0])
+        return int(job.args[0])
+
+    compiled = compile_server([passes, forgets])
+    assert compiled is not None
+    jobs = [Job("noop", [n]) for n in range(20)]
+    assert await asyncio.gather(*(compiled(job, perform) for job in jobs)) == list(range(20))
+
+
+class Counted:
+    """Knows how many of it there are."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        type(self).made += 1
+
+    async def __call__(self, job: Job, call_next: Next) -> Any:
+        return await call_next(job)
+
+
+async def test_a_class_is_instantiated_once() -> None:
+    Counted.made = 0
+    check_middleware("middleware", [Counted])
+    assert Counted.made == 0
+    compiled = compile_server([Counted])
+    assert compiled is not None
+
+    async def perform(job: Job) -> int:
+        return 7
+
+    assert [await compiled(JOB, perform) for _ in range(3)] == [7, 7, 7]
+    assert Counted.made == 1
+
+
+def plain(job: Job, call_next: Next) -> Any: ...
+
+
+async def one_argument(job: Job) -> Any: ...
+
+
+class NeedsArguments:
+    def __init__(self, name: str) -> None: ...
+
+    async def __call__(self, job: Job, call_next: Next) -> Any: ...
+
+
+class NotAsync:
+    def __call__(self, job: Job, call_next: Next) -> Any: ...
+
+
+class NoCall: ...
+
+
+WRONG = [
+    (plain, "plain is not async: give `async def name"),
+    (7, "int is not async"),
+    ("passes", "str is not async"),
+    (NotAsync, "NotAsync is not async"),
+    (NotAsync(), "NotAsync is not async"),
+    (NoCall, "NoCall is not async"),
+    (one_argument, "one_argument takes other arguments"),
+    (NeedsArguments, "NeedsArguments needs arguments: give an instance of it"),
+]
+
+
+@pytest.mark.parametrize(("item", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_what_is_no_middleware_is_refused(item: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^client_middleware: {message}"):
+        compile_client([passes, item])
+
+
+def test_functions_objects_classes_methods_and_partials_will_do() -> None:
+    async def longer(tag: str, job: Job, call_next: Next) -> Any: ...
+
+    class Holder:
+        async def method(self, job: Job, call_next: Next) -> Any: ...
+
+    chain = [passes, NeedsArguments("x"), Counted, Holder().method, functools.partial(longer, "t")]
+    check_middleware("middleware", chain)
+
+
+# -- around a push
+
+
+async def pushed(*chain: Any) -> Job | None:
+    compiled = compile_client(chain)
+    assert compiled is not None
+    awaited = await compiled(JOB)
+    at_once = compiled.at_once(JOB)
+    assert (awaited and awaited.payload) == (at_once and at_once.payload)
+    return at_once
+
+
+async def test_the_job_that_goes_on_is_pushed() -> None:
+    async def other(job: Job, call_next: Next) -> None:
+        await call_next(Job("other", [2]))
+
+    assert await pushed(passes, forgets) is JOB
+    changed = await pushed(other, passes)
+    assert changed is not None
+    assert changed.class_ == "other"
+
+
+async def test_the_job_that_does_not_go_on_is_not_pushed() -> None:
+    assert await pushed(passes, halts) is None
+
+
+async def test_an_error_reaches_the_caller_even_after_call_next() -> None:
+    async def breaks(job: Job, call_next: Next) -> None:
+        await call_next(job)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await pushed(passes, breaks)
+
+
+async def test_code_that_cannot_wait_is_told_who_would() -> None:
+    async def waits(job: Job, call_next: Next) -> None:
+        try:
+            await asyncio.sleep(0)
+            await call_next(job)
+        finally:
+            await asyncio.sleep(0)
+
+    async def waits_after(job: Job, call_next: Next) -> None:
+        await call_next(job)
+        await asyncio.sleep(0)
+
+    for chain in ([passes, waits], [passes, waits_after, passes]):
+        compiled = compile_client(chain)
+        assert compiled is not None
+        with pytest.raises(LifecycleError, match=rf"client middleware .*{chain[1].__name__} waits"):
+            compiled.at_once(JOB)
