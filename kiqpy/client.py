@@ -31,6 +31,7 @@ from kiqpy.job import Job, encode
 from kiqpy.options import queue_name
 from kiqpy.receipt import Receipt
 from kiqpy.store import Frame, Intake, Parcel, Pushed
+from kiqpy.unique import lock_for
 
 
 class ClientSettings(NamedTuple):
@@ -104,19 +105,19 @@ class Client:
         jid = payload["jid"] = job.payload.get("jid") or self._clock.token(12)
         payload.setdefault("retry", self._settings.retry)
         payload.setdefault("created_at", now)
-        later = at_s is not None or in_s is not None
+        wait_s = at_s - now if at_s is not None else in_s or 0.0
         if isinstance(expires_in := payload.get("expires_in"), int | float):
-            due = at_s if at_s is not None else now + (in_s or 0.0)
-            payload["expires_at"] = due + expires_in
-        if not later:
+            payload["expires_at"] = now + wait_s + expires_in
+        if at_s is None and in_s is None:
             payload["enqueued_at"] = now
+        lock = lock_for(payload, now, wait_s) if "unique_for" in payload else None
         raw = encode(payload)
         if len(raw) > self._settings.max_payload:
             raise ArgumentError(
                 f"the job is {len(raw):,} bytes, more than max_payload="
                 f"{self._settings.max_payload:,}: pass a reference instead of the data"
             )
-        return Parcel(queue_name(job.queue), str(jid), raw, in_s, at_s)
+        return Parcel(queue_name(job.queue), str(jid), raw, in_s, at_s, lock)
 
     def push_nowait(self, parcel: Parcel) -> Receipt:
         """Buffer and go on; BufferFull if there is no room."""

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, cast
 
+from kiqpy.backoff import check_backoff
 from kiqpy.checks import count, flag, items, matching, one_of, optional_seconds, seconds
 from kiqpy.errors import ConfigError
 from kiqpy.options import Backoff, duration, queue_name, refuse_unknown, retry_limit
-from kiqpy.policy import check_backoff
 
 Url = str | Callable[[], "str | Awaitable[str]"] | None
 

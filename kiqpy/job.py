@@ -7,9 +7,11 @@ Ruby's 30-digit integers and another client's spacing come out as they went in.
 
 from __future__ import annotations
 
+import base64
 import json
 import json.decoder
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn, final
 
@@ -35,6 +37,7 @@ def _no_constant(name: str) -> NoReturn:
 
 _decoder = json.JSONDecoder(parse_constant=_no_constant)
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_sorting = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":"))
 
 
 class Claim(NamedTuple):
@@ -167,6 +170,16 @@ def encode(payload: Mapping[str, Any]) -> bytes:
         return _encoder.encode(payload).encode()
     except (ValueError, TypeError, RecursionError) as error:
         raise ArgumentError(f"the job can't be written as JSON: {error}") from None
+
+
+def canonical(value: object) -> bytes:
+    """JSON that is equal for equal values; for digests."""
+    return _sorting.encode(value).encode()
+
+
+def pack_lines(lines: Sequence[str]) -> str:
+    """Lines as Sidekiq keeps a backtrace: base64 of zlib of a JSON array."""
+    return base64.b64encode(zlib.compress(_encoder.encode(list(lines)).encode())).decode()
 
 
 def amend(raw: bytes, changes: Mapping[str, Any], drop: Sequence[str] = ()) -> bytes:

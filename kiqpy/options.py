@@ -16,12 +16,9 @@ from kiqpy.outcome import Discard, Kill
 QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 Backoff = Callable[[int, BaseException, Job], "float | Discard | Kill | type[Discard | Kill]"]
 Executor = Literal["async", "thread", "process"]
+Until = Literal["success", "start", "expiry"]
 
-_LATER: Final = {
-    "unique_for": "unique jobs", "unique_until": "unique jobs", "unique_by": "unique jobs",
-    "retry_for": "time-limited retries", "retry_queue": "retry queues", "backtrace": "backtraces",
-    "local": "local jobs", "result_ttl": "results", "max_concurrency": "limits per worker",
-}  # fmt: skip
+_LATER: Final = {"local": "local jobs", "result_ttl": "results"}
 _RENAMED: Final = {
     "max_retries": "retry", "max_attempts": "retry", "retries": "retry",
     "queue_name": "queue", "priority": "queue", "time_limit": "timeout", "delay": "in_",
@@ -36,8 +33,16 @@ class Options:
     retry: bool | int | None = None  # True: 25 times, False: never and not kept, 0: dead at once
     dead: bool = True  # keep the job in the dead set when its retries are used up
     backoff: str | Backoff | None = None
+    retry_for: float | None = None  # retry for so long after the first failure, however often
+    retry_queue: str | None = None  # where retries run; default: where the job ran
+    backtrace: bool | int = False  # keep the error's stack, or that many of its frames
     timeout: float | None = None
     expires_in: float | None = None
+    unique_for: float | None = None  # no second job like it for so long
+    unique_until: Until = "success"
+    unique_by: Callable[..., Any] | None = None  # called as `perform` is; gives the key
+    max_concurrency: int | None = None  # at a time in one process
+    codecs: tuple[Any, ...] = ()  # types that may travel beyond JSON's own
     tags: tuple[str, ...] = ()
     name: str | None = None  # the class name on the wire; default: the worker's own
     aliases: tuple[str, ...] = ()  # former names, still understood
@@ -53,7 +58,14 @@ def options(given: Mapping[str, Any], base: Options | None = None) -> Options:
         name: _CHECKS.get(name, _as_is)(name, value) for name, value in given.items()
     }
     inherited = {name: getattr(base, name) for name in known} if base else {}
-    return Options(**{**inherited, **values})
+    return _consistent(Options(**{**inherited, **values}), given)
+
+
+def _consistent(made: Options, given: Mapping[str, Any]) -> Options:
+    for name in ("unique_until", "unique_by"):
+        if name in given and made.unique_for is None:
+            raise ConfigError(f"{name} has no effect without unique_for: say for how long")
+    return made
 
 
 def refuse_unknown(
@@ -135,10 +147,39 @@ def _words(name: str, value: object) -> tuple[str, ...]:
     return cast("tuple[str, ...]", words)
 
 
-def _executor(name: str, value: object) -> object:
-    if value not in ("async", "thread", "process", None):
-        raise ConfigError(f'{name}={value!r}: give "async", "thread" or "process"')
+def _one_of(*known: str | None) -> Callable[[str, object], object]:
+    words = [word for word in known if word is not None]
+
+    def check(name: str, value: object) -> object:
+        if value in known:
+            return value
+        near = difflib.get_close_matches(str(value), words, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "give " + " or ".join(map(repr, words))
+        raise ConfigError(f"{name}={value!r}: {hint}")
+
+    return check
+
+
+def _frames(name: str, value: object) -> object:
+    if isinstance(value, bool) or (isinstance(value, int) and value > 0):
+        return value
+    raise ConfigError(f"{name}={value!r}: give True, False, or how many frames to keep")
+
+
+def _at_a_time(name: str, value: object) -> object:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise ConfigError(f"{name}={value!r}: give a whole number, 1 or more")
+
+
+def _callable(name: str, value: object) -> object:
+    if value is not None and not callable(value):
+        raise ConfigError(f"{name}={value!r}: give a function that takes what `perform` takes")
     return value
+
+
+def _lock_time(name: str, value: object) -> float | None:
+    return None if value is None else duration(name, value, least=0.001)
 
 
 _CHECKS: Final[Mapping[str, Callable[[str, Any], object]]] = {
@@ -148,5 +189,13 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], object]]] = {
     "expires_in": _maybe_duration,
     "tags": _words,
     "aliases": _words,
-    "executor": _executor,
+    "executor": _one_of("async", "thread", "process", None),
+    "retry_for": _maybe_duration,
+    "retry_queue": lambda _name, value: None if value is None else queue_name(value),
+    "backtrace": _frames,
+    "unique_for": _lock_time,
+    "unique_until": _one_of("success", "start", "expiry"),
+    "unique_by": _callable,
+    "max_concurrency": _at_a_time,
+    "codecs": lambda _name, value: tuple(value),
 }

@@ -54,20 +54,30 @@ class Snoozed(NamedTuple):
     in_s: float
 
 
+class Cancelled(NamedTuple):
+    """Somebody cancelled the job: to the dead set, or gone if it is not to be kept."""
+
+    keep: bool = True
+
+
 class Released(NamedTuple):
     """The process stops: the job goes back to the head of its queue, uncounted."""
 
 
-Outcome = Success | Failure | Aborted | Snoozed | Released
+Outcome = Success | Failure | Aborted | Snoozed | Cancelled | Released
 SUCCESS: Final = Success()
 RELEASED: Final = Released()
 
 
 class Lock(NamedTuple):
-    """A unique job's lock: `token` names it, the job's own jid owns it."""
+    """A unique job's lock: `token` names it, the job's own jid owns it.
+
+    Not `owned`: its value names nobody (Kiq's); it is freed when the job ends, never extended.
+    """
 
     token: str
     ttl_s: float
+    owned: bool = True
 
 
 class Done(NamedTuple):
@@ -80,13 +90,17 @@ class Done(NamedTuple):
 
 
 class Retry(NamedTuple):
-    """Into the retry set, due in `in_s` seconds of the store's clock; keeps its lock."""
+    """Into the retry set, due in `in_s` seconds of the store's clock; keeps its lock.
+
+    `trouble`: why the worker's own backoff could not be used.
+    """
 
     delivery: int
     payload: bytes
     in_s: float
     jid: str = ""
     lock: Lock | None = None
+    trouble: str = ""
 
 
 class Defer(NamedTuple):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import traceback
 from typing import Any, Final, NamedTuple, assert_never
 
-from kiqpy.errors import ConfigError
-from kiqpy.job import Claim, Job, amend, seconds
-from kiqpy.options import Backoff
+from kiqpy.backoff import Rand, delay, message
+from kiqpy.job import Claim, Job, amend, pack_lines, seconds
+from kiqpy.options import QUEUE_NAME, Backoff
 from kiqpy.outcome import (
     Aborted,
     Bury,
+    Cancelled,
     Defer,
     Discard,
     Done,
     Failure,
-    Kill,
     Outcome,
     Release,
     Released,
@@ -24,14 +24,12 @@ from kiqpy.outcome import (
     Success,
     Verdict,
 )
-
-Rand = Callable[[], float]
+from kiqpy.unique import lock_of
 
 DEFAULT_RETRIES: Final = 25
 POISON_STARTS: Final = 3  # more crashes than this within POISON_WINDOW_S: dead
 POISON_WINDOW_S: Final = 72 * 3600.0
 _LONGEST_S: Final = 100 * 365 * 86_400.0  # a delay of infinity would be refused by the server
-_MESSAGE_CHARS: Final = 10_000  # Sidekiq's own limit
 
 
 class Rules(NamedTuple):
@@ -40,31 +38,9 @@ class Rules(NamedTuple):
     retry: bool | int = True
     dead: bool = True
     backoff: str | Backoff = "sidekiq"
-
-
-def sidekiq(count: int, rand: Rand) -> float:
-    """Sidekiq's curve: 15 s, 16 s, 31 s, ... 25 retries in about three weeks."""
-    return count**4 + 15 + int(rand() * 10) * (count + 1)
-
-
-_BACKOFFS: Final[Mapping[str, Callable[[int, Rand], float]]] = {
-    "sidekiq": sidekiq,
-    "kiq": lambda n, rand: n**4 + 15 + 1 + int(rand() * 30) + n + 1,
-    "exq": lambda n, rand: (n + 1) ** 4 + 15 + int(rand() * 31) * (n + 2),
-    "toniq": lambda n, _rand: 0.25 * (n + 1) ** 4,
-    "queuetopia": lambda n, _rand: min(2.0 ** min(n, 20) + 1, 86_400.0),
-    "constant": lambda _n, _rand: 15.0,
-    "immediate": lambda _n, _rand: 0.0,
-}
-
-
-def check_backoff(backoff: object) -> None:
-    """ConfigError unless it names a known curve or can be called."""
-    if not callable(backoff) and backoff not in _BACKOFFS:
-        raise ConfigError(
-            f"backoff={backoff!r}: give a callable(count, error, job) or one of "
-            + ", ".join(sorted(_BACKOFFS))
-        )
+    retry_for: float | None = None
+    retry_queue: str | None = None
+    backtrace: bool | int = False
 
 
 def decide(
@@ -74,72 +50,93 @@ def decide(
 
     `job` is None when the bytes could not be read: they are buried as they are.
     """
+    lock = lock_of(job.payload) if job is not None and "unique_token" in job.payload else None
+    jid = job.jid if job is not None else ""
     match outcome:
         case Success() | Aborted():
-            return Done(claim.delivery)
+            return Done(claim.delivery, jid=jid if lock else "", lock=lock)
         case Released():
             return Release(claim.delivery)
         case Snoozed(in_s):
             payload = amend(claim.raw, _home(claim, job), ("enqueued_at",)) if job else claim.raw
-            return Defer(claim.delivery, payload, min(in_s, _LONGEST_S), job.jid if job else "")
+            return Defer(claim.delivery, payload, min(in_s, _LONGEST_S), jid, lock)
+        case Cancelled(keep):
+            if not keep:
+                return Done(claim.delivery, jid=jid, lock=lock)
+            return Bury(claim.delivery, _cancelled(claim, job, now), jid, lock)
         case Failure():
             if job is None:
                 return Bury(claim.delivery, claim.raw)
-            return _failed(claim, job, outcome, rules, now, rand)
+            return _failed(claim, job, outcome, rules, now, rand)._replace(jid=job.jid, lock=lock)
         case _ as never:
             assert_never(never)
 
 
 def _failed(
     claim: Claim, job: Job, failure: Failure, rules: Rules, now: float, rand: Rand
-) -> Verdict:
-    limit = _limit(job.payload.get("retry"), rules.retry)
+) -> Done | Retry | Bury:
+    if _setting(job, "retry", rules.retry) is False:
+        return Done(claim.delivery, failed=True)
     count = job.retry_count + 1
-    if limit is None:
-        return Done(claim.delivery, failed=True, jid=job.jid)
-    fields = _failure_fields(job, failure.error, count, now)
-    payload = amend(claim.raw, _home(claim, job) | fields)
-    in_s = None if failure.final or count >= limit else _delay(rules, count, failure, job, rand)
-    if isinstance(in_s, Discard):
-        return Done(claim.delivery, failed=True, jid=job.jid)
-    if in_s is not None:
-        return Retry(claim.delivery, payload, min(in_s, _LONGEST_S), job.jid)
+    fields = _failure_fields(job, failure.error, count, now, rules)
+    if not failure.final and not _exhausted(job, rules, count, now):
+        in_s, trouble = delay(rules.backoff, count, failure.error, job, rand)
+        if isinstance(in_s, Discard):
+            return Done(claim.delivery, failed=True)
+        if in_s is not None:
+            payload = amend(claim.raw, _retry_home(claim, job, rules) | fields)
+            return Retry(claim.delivery, payload, min(in_s, _LONGEST_S), trouble=trouble)
     if not rules.dead or job.payload.get("dead") is False:
-        return Done(claim.delivery, failed=True, jid=job.jid)
-    return Bury(claim.delivery, payload, job.jid)
+        return Done(claim.delivery, failed=True)
+    return Bury(claim.delivery, amend(claim.raw, _home(claim, job) | fields))
 
 
-def _home(claim: Claim, job: Job) -> dict[str, Any]:
+def _exhausted(job: Job, rules: Rules, count: int, now: float) -> bool:
+    """Whether the last try has been made: by the clock if `retry_for` is set, else by number."""
+    window = _setting(job, "retry_for", rules.retry_for)
+    if isinstance(window, int | float) and not isinstance(window, bool):
+        first = seconds(job.payload.get("failed_at"))
+        return now - (now if first is None else first) > window
+    limit = _setting(job, "retry", rules.retry)
+    if limit is True or not isinstance(limit, int):
+        limit = DEFAULT_RETRIES
+    return count >= limit
+
+
+def _setting(job: Job, name: str, default: Any) -> Any:
+    """What the payload says, which is the caller's word, else what the worker declares."""
+    value = job.payload.get(name)
+    return default if value is None else value
+
+
+def _home(claim: Claim, job: Job | None) -> dict[str, Any]:
     """Other clients may name no queue, or another: it comes back to the one it was found in."""
+    if job is None:
+        return {}
     return {} if job.payload.get("queue") == claim.queue else {"queue": claim.queue}
 
 
-def _limit(asked: object, default: bool | int) -> int | None:
-    """How many retries; None for none and no dead set (`retry: false`)."""
-    value = asked if isinstance(asked, bool | int) else default if asked is None else True
-    if value is False:
-        return None
-    return DEFAULT_RETRIES if value is True else value
+def _retry_home(claim: Claim, job: Job, rules: Rules) -> dict[str, Any]:
+    """Retries may have a queue of their own."""
+    named = _setting(job, "retry_queue", rules.retry_queue)
+    if isinstance(named, str) and QUEUE_NAME.fullmatch(named):
+        return {"queue": named}
+    return _home(claim, job)
 
 
-def _delay(
-    rules: Rules, count: int, failure: Failure, job: Job, rand: Rand
-) -> float | Discard | None:
-    """Seconds until the next try; None: no next try. A broken callable means the default."""
-    if isinstance(rules.backoff, str):
-        return float(_BACKOFFS[rules.backoff](count, rand))
-    try:
-        answer = rules.backoff(count, failure.error, job)
-        if answer is Discard or isinstance(answer, Discard):
-            return Discard()
-        if answer is Kill or isinstance(answer, Kill):
-            return None
-        return max(0.0, float(answer))  # type: ignore[arg-type]  # junk raises, as it should
-    except Exception:  # the user's function; its job must not pay for it
-        return float(sidekiq(count, rand))
+def _cancelled(claim: Claim, job: Job | None, now: float) -> bytes:
+    if job is None:
+        return claim.raw
+    fields = {
+        "error_class": "kiqpy.Cancelled", "error_message": "cancelled",
+        "failed_at": now, "retry_count": max(0, job.retry_count),
+    }  # fmt: skip
+    return amend(claim.raw, _home(claim, job) | fields)
 
 
-def _failure_fields(job: Job, error: BaseException, count: int, now: float) -> dict[str, Any]:
+def _failure_fields(
+    job: Job, error: BaseException, count: int, now: float, rules: Rules
+) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "error_class": type(error).__name__,
         "error_message": message(error),
@@ -149,16 +146,17 @@ def _failure_fields(job: Job, error: BaseException, count: int, now: float) -> d
         fields["failed_at"] = now
     if count > 0:
         fields["retried_at"] = now
+    if keep := _setting(job, "backtrace", rules.backtrace):
+        fields["error_backtrace"] = pack_lines(_frames(error, keep))
     return fields
 
 
-def message(error: BaseException) -> str:
-    """The error's own words: bounded, valid UTF-8, and there even when `str()` raises."""
-    try:
-        text = str(error)[:_MESSAGE_CHARS]
-    except Exception:  # user code again
-        return "(the error's message could not be read)"
-    return text.encode("utf-8", "replace").decode()
+def _frames(error: BaseException, keep: object) -> list[str]:
+    """The stack, innermost frame first as in Ruby; without what a web page would take for HTML."""
+    frames = traceback.extract_tb(error.__traceback__)[::-1]
+    kept = frames[:keep] if isinstance(keep, int) and keep is not True else frames
+    lines = [f"{frame.filename}:{frame.lineno}:in `{frame.name}'" for frame in kept]
+    return [line.replace("<", "(").replace(">", ")") for line in lines]
 
 
 def recover(raw: bytes, job: Job | None, now: float) -> tuple[bytes, bool]:

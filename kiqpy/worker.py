@@ -19,17 +19,24 @@ from typing import (
 )
 from weakref import WeakSet
 
+from kiqpy.backoff import check_backoff
 from kiqpy.errors import ArgumentError, ConfigError
 from kiqpy.job import Job, check_args
 from kiqpy.options import Options, duration, instant, options
-from kiqpy.policy import check_backoff
 from kiqpy.receipt import Receipt
+from kiqpy.unique import token
 
 P = ParamSpec("P")
 P_co = ParamSpec("P_co")
 R = TypeVar("R")
+H = TypeVar("H", bound=Callable[[Job, BaseException], object])
 
-_OF_WORKERS: Final = {"timeout", "backoff", "name", "aliases", "executor"}
+_OF_WORKERS: Final = {"name", "aliases", "executor", "unique_by", "max_concurrency", "codecs"}
+
+_TRAVEL: Final = (
+    "retry", "retry_for", "retry_queue", "backtrace", "dead", "expires_in", "unique_for",
+)  # fmt: skip
+_UNSAID: Final[Mapping[str, object]] = {"dead": True, "backtrace": False}  # as everywhere
 
 _current: ContextVar[Job] = ContextVar("kiqpy_current_job")
 
@@ -42,6 +49,9 @@ def current_job() -> Job:
 def enter_job(job: Job) -> None:
     """Make `job` the current one for the rest of this context. For the stage that runs it."""
     _current.set(job)
+
+
+Hook = Callable[[Job, BaseException], object]
 
 
 class Enqueuer(Protocol):
@@ -64,6 +74,8 @@ class Spec:
         self.is_async = inspect.iscoroutinefunction(call)
         self.executor = given.executor or ("async" if self.is_async else "thread")
         self.apps: WeakSet[Any] = WeakSet()
+        self.exhausted: Hook | None = None
+        self._fields = _fields(given)
         self._read_signature(call, skip=1 if owner else 0)
         if self.executor == "async" and not self.is_async:
             raise ConfigError(f'{self.name}: executor="async" needs `async def`')
@@ -88,15 +100,32 @@ class Spec:
         wire = self._wire(args, kwargs)
         check_args(wire, self.names)
         job = Job.from_payload({"class": self.name, "args": wire, "queue": given.queue})
-        if given.retry is not None:
-            job.payload["retry"] = given.retry
-        if not given.dead:
-            job.payload["dead"] = False
-        if given.expires_in is not None:
-            job.payload["expires_in"] = given.expires_in
+        job.payload.update(self._fields if given is self.given else _fields(given))
         if given.tags:
             job.payload["tags"] = list(given.tags)
+        if given is not self.given and (own := self._own(given)):
+            job.payload["kiq"] = own
+        if given.unique_for is not None:
+            job.payload["unique_token"] = self._token(args, kwargs, given)
         return job
+
+    def _own(self, given: Options) -> dict[str, Any]:
+        """What this one job has otherwise than its worker, and Sidekiq has no field for."""
+        own = {name: getattr(given, name) for name in ("timeout", "backoff")}
+        return {name: value for name, value in own.items() if value != getattr(self.given, name)}
+
+    def _token(self, args: tuple[Any, ...], kwargs: dict[str, Any], given: Options) -> str:
+        """Of all arguments, those left to their defaults too; or of what `unique_by` answers."""
+        if given.unique_by is not None:
+            key = given.unique_by(*args, **kwargs)
+        else:
+            bound = self.signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            key = [*bound.args, bound.kwargs] if bound.kwargs else [*bound.args]
+        try:
+            return token(self.name, given.queue, key)
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(f"{self.name}: unique_by answered {key!r}: {error}") from None
 
     def _wire(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         plain = not kwargs and not self.keywords and not self.any_keyword
@@ -130,6 +159,14 @@ class Spec:
         instance.job = job
         return cast("Callable[..., Any]", instance.perform)
 
+    def farewell(self, job: Job) -> Hook | None:
+        """What the worker wants called after the last failure of one of its jobs."""
+        if self.owner is None:
+            return self.exhausted
+        instance = self.owner()
+        instance.job = job
+        return getattr(instance, "retries_exhausted", None)
+
     def app(self) -> Enqueuer:
         """The one app that declares this worker."""
         apps = list(self.apps)
@@ -137,6 +174,14 @@ class Spec:
             return cast("Enqueuer", apps[0])
         which = f"{len(apps)} apps declare it" if apps else "no app declares it"
         raise ConfigError(f"{self.name}.enqueue(): {which}; use app.enqueue({self.name}.new(...))")
+
+
+def _fields(given: Options) -> dict[str, Any]:
+    """What travels with every job of a worker, under Sidekiq's names."""
+    fields = {name: getattr(given, name) for name in _TRAVEL}
+    if given.unique_for is not None:
+        fields["unique_until"] = given.unique_until
+    return {k: v for k, v in fields.items() if v is not None and v is not _UNSAID.get(k)}
 
 
 @final
@@ -196,6 +241,11 @@ class FunctionWorker(Generic[P, R]):
         """Enqueue through the one app that declares this worker; see `App.enqueue`."""
         return await self.spec.app().enqueue(self.new(*args, **kwargs))
 
+    def retries_exhausted(self, hook: H) -> H:
+        """Call `hook(job, error)`, async or not, when a job has failed for the last time."""
+        self.spec.exhausted = hook
+        return hook
+
     def __repr__(self) -> str:
         return f"<worker {self.spec.name}>"
 
@@ -235,7 +285,8 @@ class Worker:
     """Subclass it, give it `perform` (async or not), and make jobs with `.new(...)`.
 
     Options are class keywords: `class Export(Worker, queue="exports", retry=5)`; subclasses
-    inherit them. Each job gets an instance of its own, with the job in `self.job`.
+    inherit them. Each job gets an instance of its own, with the job in `self.job`. A method
+    `retries_exhausted(self, job, error)`, async or not, is called after a job's last failure.
     """
 
     spec: ClassVar[Spec]

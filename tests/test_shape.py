@@ -23,7 +23,7 @@ PACKAGE: Tree = {
 
 DOORS = (
     *("client", "_buffer", "app", "admin", "_engine", "_address", "_lifecycle"),
-    *("_upkeep", "_pulse", "_periodics"),
+    *("_embedding", "_upkeep", "_pulse", "_periodics"),
 )
 # The longest prefix wins. (floor, group): down is free, on one floor only inside the group.
 FLOORS: dict[str, tuple[float, str]] = {
@@ -31,7 +31,7 @@ FLOORS: dict[str, tuple[float, str]] = {
         f"kiqpy.{name}": (0, "facts")
         for name in (
             *("errors", "job", "outcome", "policy", "periodic", "event", "config", "options"),
-            *("receipt", "checks", "codec", "unique"),
+            *("receipt", "checks", "codec", "unique", "backoff"),
         )
     },
     **{

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final, final
 
 from kiqpy._flow.backoff import Backoff
@@ -13,15 +14,28 @@ from kiqpy.errors import StoreUnavailable
 from kiqpy.event import (
     Event,
     JobAborted,
+    JobBackoffRefused,
+    JobCancelled,
     JobDead,
     JobFailure,
     JobFenced,
+    JobRetried,
     JobSnoozed,
     JobStopped,
     JobSuccess,
 )
 from kiqpy.job import Job
-from kiqpy.outcome import Aborted, Bury, Failure, Released, Retry, Snoozed, Success, Verdict
+from kiqpy.outcome import (
+    Aborted,
+    Bury,
+    Cancelled,
+    Failure,
+    Released,
+    Retry,
+    Snoozed,
+    Success,
+    Verdict,
+)
 from kiqpy.policy import decide
 from kiqpy.store import Frame, Source
 
@@ -81,8 +95,8 @@ class Settler:
                 continue
             if job is not None and type(settlement.outcome) in heard:
                 events.append(_told(settlement, job, verdict))
-            if isinstance(verdict, Bury) and isinstance(settlement.outcome, Failure):
-                events.append(JobDead(job, settlement.outcome.error, verdict.payload))
+            if isinstance(settlement.outcome, Failure):
+                events += _aftermath(job, settlement.outcome.error, verdict)
             if stopped and job is not None:
                 events.append(JobStopped(job))
         return events
@@ -93,7 +107,18 @@ _KINDS: Final[dict[type, type[Event]]] = {
     Aborted: JobAborted,
     Snoozed: JobSnoozed,
     Failure: JobFailure,
+    Cancelled: JobCancelled,
 }
+
+
+def _aftermath(job: Job | None, error: BaseException, verdict: Verdict) -> Iterator[Event]:
+    """What else is to be told of a failure."""
+    if isinstance(verdict, Bury):
+        yield JobDead(job, error, verdict.payload)
+    elif isinstance(verdict, Retry) and job is not None:
+        yield JobRetried(job, error, verdict.in_s)
+        if verdict.trouble:
+            yield JobBackoffRefused(job, verdict.trouble)
 
 
 def _told(settlement: Settlement, job: Job, verdict: Verdict) -> Event:
@@ -105,6 +130,8 @@ def _told(settlement: Settlement, job: Job, verdict: Verdict) -> Event:
             return JobAborted(job, reason, took_s)
         case Snoozed(in_s):
             return JobSnoozed(job, in_s)
+        case Cancelled(keep):
+            return JobCancelled(job, keep)
         case Failure(error):
             again_s = verdict.in_s if isinstance(verdict, Retry) else None
             return JobFailure(job, error, took_s, again_s)

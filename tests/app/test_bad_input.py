@@ -161,7 +161,7 @@ async def test_a_wrong_password(clean: TestServer, redis_url: str) -> None:
         ({"queu": "x"}, r"unknown worker option 'queu'; did you mean 'queue'\?"),
         ({"max_retries": 3}, r"did you mean 'retry'\?"),
         ({"max_attempts": 3}, r"did you mean 'retry'\?"),
-        ({"unique_for": 60}, r"'unique_for': unique jobs come in a later version of kiqpy"),
+        ({"local": True}, r"'local': local jobs come in a later version of kiqpy"),
         ({"queue": "a b"}, r"queue name 'a b'"),
         ({"timeout": -1}, r"timeout=-1: must be at least 0 seconds"),
         ({"timeout": "1"}, r"timeout='1': give seconds"),

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kiqpy import policy
+from kiqpy.backoff import check_backoff, message
 from kiqpy.errors import ConfigError
 from kiqpy.job import Claim, Job, decode, split
 from kiqpy.outcome import (
@@ -30,7 +31,7 @@ from kiqpy.outcome import (
     Snoozed,
     Verdict,
 )
-from kiqpy.policy import Rules, check_backoff, decide, message, recover
+from kiqpy.policy import Rules, decide, recover
 
 NOW = 1_700_000_000.5
 HOUR_S = 3600.0

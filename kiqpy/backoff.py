@@ -1,0 +1,85 @@
+"""How long a failed job waits for its next try: the named curves, and users' own. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+from kiqpy.errors import ConfigError
+from kiqpy.job import Job
+from kiqpy.options import Backoff
+from kiqpy.outcome import Discard, Kill
+
+Rand = Callable[[], float]
+
+_MESSAGE_CHARS: Final = 10_000  # Sidekiq's own limit
+
+
+def sidekiq(count: int, rand: Rand) -> float:
+    """Sidekiq's curve: 15 s, 16 s, 31 s, ... 25 retries in about three weeks."""
+    return count**4 + 15 + int(rand() * 10) * (count + 1)
+
+
+_BACKOFFS: Final[Mapping[str, Callable[[int, Rand], float]]] = {
+    "sidekiq": sidekiq,
+    "kiq": lambda n, rand: n**4 + 15 + 1 + int(rand() * 30) + n + 1,
+    "exq": lambda n, rand: (n + 1) ** 4 + 15 + int(rand() * 31) * (n + 2),
+    "toniq": lambda n, _rand: 0.25 * (n + 1) ** 4,
+    "queuetopia": lambda n, _rand: min(2.0 ** min(n, 20) + 1, 86_400.0),
+    "constant": lambda _n, _rand: 15.0,
+    "immediate": lambda _n, _rand: 0.0,
+}
+
+
+def check_backoff(backoff: object) -> None:
+    """ConfigError unless it names a known curve or can be called."""
+    if not callable(backoff) and backoff not in _BACKOFFS:
+        raise ConfigError(
+            f"backoff={backoff!r}: give a callable(count, error, job) or one of "
+            + ", ".join(sorted(_BACKOFFS))
+        )
+
+
+def delay(
+    backoff: str | Backoff, count: int, error: BaseException, job: Job, rand: Rand
+) -> tuple[float | Discard | None, str]:
+    """Seconds until the next try (None: no next try), and what is wrong with the backoff.
+
+    A callable that raises or answers junk means the default.
+    """
+    backoff = own(job, "backoff", backoff)
+    if isinstance(backoff, str):
+        return float(_BACKOFFS.get(backoff, sidekiq)(count, rand)), ""
+    try:
+        answer = backoff(count, error, job)
+        if answer is Discard or isinstance(answer, Discard):
+            return Discard(), ""
+        if answer is Kill or isinstance(answer, Kill):
+            return None, ""
+        if isinstance(answer, bool) or not isinstance(answer, int | float) or answer != answer:
+            raise TypeError(f"backoff answered {answer!r}: give seconds, Discard or Kill")
+        return max(0.0, float(answer)), ""
+    except Exception as broken:  # the user's function; its job must not pay for it
+        return float(sidekiq(count, rand)), f"{type(broken).__name__}: {message(broken)}"
+
+
+def own(job: Job, name: str, default: Any) -> Any:
+    """What `using(...)` gave this one job; it travels under the field `kiq`."""
+    own = job.payload.get("kiq")
+    given: Any = cast("dict[str, Any]", own).get(name) if isinstance(own, dict) else None
+    return default if given is None else given
+
+
+def timeout_of(job: Job, default: float | None) -> float | None:
+    """Seconds the job may take: what `using(timeout=...)` gave it, else the default."""
+    value = own(job, "timeout", default)
+    return value if isinstance(value, int | float) and value >= 0 else default
+
+
+def message(error: BaseException) -> str:
+    """The error's own words: bounded, valid UTF-8, and there even when `str()` raises."""
+    try:
+        text = "\n".join([str(error), *getattr(error, "__notes__", ())])[:_MESSAGE_CHARS]
+    except Exception:  # user code again
+        return "(the error's message could not be read)"
+    return text.encode("utf-8", "replace").decode()
