@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from kiqpy._lifecycle import Lifecycle, When
+from kiqpy._embedding import Embedding
+from kiqpy._lifecycle import When
 from kiqpy.client import Client
 from kiqpy.errors import ArgumentError, LifecycleError
 from kiqpy.job import Job
@@ -25,7 +26,7 @@ T = TypeVar("T")
 _ATOMIC_JOBS, _ATOMIC_BYTES = 1000, 8 * 2**20
 
 
-class App(Lifecycle):
+class App(Embedding):
     """Declares queues, workers and reporters, and runs them: `async with Jobs() as jobs`.
 
     Options are class attributes, overridden by constructor arguments, overridden by what `init`
