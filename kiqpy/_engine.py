@@ -14,15 +14,17 @@ from kiqpy._beat import Beat, Heartbeat, rss_kb
 from kiqpy._flow.tree import ended
 from kiqpy._stages.audience import Audience
 from kiqpy._stages.consumer import CANCEL_S
+from kiqpy._stages.executor import Executor
 from kiqpy._stages.line import Line
-from kiqpy._stages.perform import Performer
+from kiqpy._stages.perform import Defaults, Performer
 from kiqpy._upkeep import Upkeep
 from kiqpy.bus import Bus
 from kiqpy.client import Client, ClientSettings
 from kiqpy.clock import Clock
 from kiqpy.config import Config
 from kiqpy.errors import StoreError
-from kiqpy.job import Job, encode
+from kiqpy.job import encode
+from kiqpy.middleware import compile_server
 from kiqpy.policy import Rules
 from kiqpy.registry import Registry
 from kiqpy.reporter import Reporter
@@ -50,7 +52,9 @@ class Engine:
         beat: type[Beat] = Heartbeat,
     ) -> None:
         self.config, self.store, self.bus, self.clock = config, store, bus, clock
-        self.client = Client(store, clock, _client_settings(config), bus.emit, on_failure)
+        self.client = Client(
+            store, clock, _client_settings(config), bus.emit, on_failure, bus.handlers
+        )
         self.audience = Audience(reporters, bus, clock)
         self.upkeep = Upkeep(config, store, bus, clock)
         self.lines: dict[str, Line] = {}
@@ -97,15 +101,12 @@ class Engine:
 
     def _performer(self) -> Performer:
         config = self.config
-        started = self._tell_started if self.audience.hears(event.JobStarted) else None
-        rules = Rules(config.retry, dead=True, backoff=config.backoff)
-        return Performer(
-            self._registry, rules, config.timeout, self.clock,
-            config.threads, config.processes, started,
+        defaults = Defaults(
+            Rules(config.retry, dead=True, backoff=config.backoff), config.timeout,
+            compile_server(config.middleware),
         )  # fmt: skip
-
-    async def _tell_started(self, job: Job) -> None:
-        await self.audience.tell([event.JobStarted(job)])
+        executor = Executor(config.threads, config.processes)
+        return Performer(self._registry, executor, self.store, self.audience, self.clock, defaults)
 
     def _spawn(
         self, where: set[asyncio.Task[None]], run: Coroutine[Any, Any, None], name: str
@@ -234,5 +235,5 @@ def _folder() -> str:
 def _client_settings(config: Config) -> ClientSettings:
     return ClientSettings(
         config.retry, config.flush_interval, config.confirm_timeout, config.push_timeout,
-        config.buffer_limit, config.buffer_bytes, config.max_payload,
+        config.buffer_limit, config.buffer_bytes, config.max_payload, config.client_middleware,
     )  # fmt: skip

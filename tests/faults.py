@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, TypeVar
 
 from kiqpy.errors import KiqError, StoreUnavailable
-from kiqpy.outcome import Verdict
+from kiqpy.outcome import Lock, Verdict
 from kiqpy.store import Frame, Orders, Parcel, Pulse, Pushed
-from kiqpy.store._session import Backend, Due, Move, Orphan, Suspect
+from kiqpy.store._session import Backend, Due, Fetched, Move, Orphan, Suspect
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import Census, Place
 
@@ -18,7 +18,7 @@ How = Literal["before", "after", "late"]
 ANY = "*"
 
 VERBS = (
-    "push", "wait", "unwait", "fetch", "recover", "settle", "holding", "due", "promote",
+    "push", "wait", "unwait", "fetch", "recover", "settle", "holding", "due", "promote", "marks", "unlock",
     "suspects", "rescue", "beat", "leave",
 )  # fmt: skip
 
@@ -118,8 +118,14 @@ class Faulty:
     async def unwait(self, queue: str) -> None:
         await self._plan.run("unwait", lambda: self._backend.unwait(queue))
 
-    async def fetch(self, queue: str, limit: int, first: int) -> list[bytes]:
+    async def fetch(self, queue: str, limit: int, first: int) -> Fetched:
         return await self._plan.run("fetch", lambda: self._backend.fetch(queue, limit, first))
+
+    async def marks(self, after: float) -> list[tuple[str, float]]:
+        return await self._plan.run("marks", lambda: self._backend.marks(after))
+
+    async def unlock(self, locks: Sequence[tuple[str, Lock]]) -> None:
+        await self._plan.run("unlock", lambda: self._backend.unlock(locks))
 
     async def recover(self, queue: str, first: int, last: int) -> dict[int, bytes]:
         return await self._plan.run("recover", lambda: self._backend.recover(queue, first, last))

@@ -23,7 +23,7 @@ PACKAGE: Tree = {
 
 DOORS = (
     *("client", "_buffer", "app", "admin", "_engine", "_address", "_lifecycle"),
-    *("_embedding", "_upkeep", "_pulse", "_periodics"),
+    *("_embedding", "_upkeep", "_pulse", "_periodics", "_answers"),
 )
 # The longest prefix wins. (floor, group): down is free, on one floor only inside the group.
 FLOORS: dict[str, tuple[float, str]] = {
@@ -59,7 +59,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "opentelemetry": ("kiqpy/observe/otel.py",),
     "anyio": (
         "kiqpy/_flow/tree.py",
-        "kiqpy/_stages/perform.py",
+        "kiqpy/_stages/executor.py",
         "kiqpy/testing.py",
         "kiqpy/app.py",
     ),

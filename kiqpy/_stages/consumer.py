@@ -11,14 +11,15 @@ from kiqpy._flow.tree import ended
 from kiqpy._stages.settlement import Settlement
 from kiqpy.clock import Clock, Timer
 from kiqpy.job import Claim, Job
-from kiqpy.outcome import RELEASED, Failure, Outcome
+from kiqpy.outcome import RELEASED, Cancelled, Failure, Outcome
 from kiqpy.policy import Rules
 
 CANCEL_S: Final = 3.0  # a cancelled job may clean up for so long; then its claim goes back
 _SWALLOWED_S: Final = 5.0
 _NO_RULES: Final = Rules()
 
-Why = Literal["released", "timeout"]
+Why = Literal["released", "timeout", "cancelled", "forgotten"]
+_CANCELLED: Final = {"cancelled": Cancelled(), "forgotten": Cancelled(keep=False)}
 Perform = Callable[["Run"], Coroutine[Any, Any, Settlement]]
 
 
@@ -45,8 +46,14 @@ class Run:
         self.timer = self._clock.call_later(timeout_s, self._expire)
 
     def _expire(self) -> None:
-        self.cancel("timeout")
+        self.interrupt("timeout")
+
+    def interrupt(self, why: Why) -> None:
+        """Cancel the run; if it goes on all the same, that is told."""
+        if self.timer is not None:
+            self.timer.cancel()
         self.timer = self._clock.call_later(_SWALLOWED_S, self._swallowed)
+        self.cancel(why)
 
     def _swallowed(self) -> None:
         if self.job is not None:
@@ -78,6 +85,8 @@ class Run:
             return settlement
         if self.why == "released":
             return settlement._replace(outcome=RELEASED)
+        if self.why in _CANCELLED:
+            return settlement._replace(outcome=_CANCELLED[self.why])
         late = TimeoutError(f"the job took longer than its timeout, and was stopped after "
                             f"{settlement.took_s:.3g} s")  # fmt: skip
         return settlement._replace(outcome=Failure(late))

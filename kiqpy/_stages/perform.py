@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
-from typing import Any, final
+from typing import NamedTuple, final
 
-import anyio
-import anyio.to_process
-import anyio.to_thread
-
-from kiqpy._flow.tree import whole
+from kiqpy._flow.backoff import Backoff
+from kiqpy._stages.audience import Audience
 from kiqpy._stages.consumer import Run
+from kiqpy._stages.executor import Executor
 from kiqpy._stages.settlement import Settlement
+from kiqpy.backoff import timeout_of
 from kiqpy.clock import Clock
-from kiqpy.errors import DecodeError
+from kiqpy.errors import DecodeError, StoreUnavailable
+from kiqpy.event import JobStarted
 from kiqpy.job import Job, decode
+from kiqpy.middleware import Attempt
 from kiqpy.outcome import (
     SUCCESS,
     Aborted,
+    Cancelled,
     Discard,
     Failure,
     Kill,
@@ -33,7 +33,18 @@ from kiqpy.outcome import (
 )
 from kiqpy.policy import Rules
 from kiqpy.registry import Registry
+from kiqpy.store import Source
+from kiqpy.unique import lock_until_start
 from kiqpy.worker import Spec, enter_job
+
+
+class Defaults(NamedTuple):
+    """What the app says where a worker says nothing; what stands around every attempt."""
+
+    rules: Rules = Rules()
+    timeout_s: float | None = None
+    around: Attempt | None = None
+    context: Callable[[Job], None] | None = None  # called in the job's own context, before it
 
 
 @final
@@ -43,27 +54,29 @@ class Performer:
     def __init__(
         self,
         registry: Registry,
-        defaults: Rules,
-        timeout_s: float | None,
+        execute: Executor,
+        store: Source,
+        audience: Audience,
         clock: Clock,
-        threads: int,
-        processes: int,
-        on_started: Callable[[Job], Awaitable[None]] | None = None,
+        defaults: Defaults,
     ) -> None:
-        self._registry, self._defaults, self._timeout_s = registry, defaults, timeout_s
-        self._clock = clock
-        self._threads = anyio.CapacityLimiter(threads)
-        self._processes = anyio.CapacityLimiter(processes)
-        self._on_started = on_started
+        self._registry, self._execute, self._store = registry, execute, store
+        self._audience, self._clock, self._defaults = audience, clock, defaults
         self._rules: dict[Spec, Rules] = {}
+        self._slots: dict[Spec, asyncio.Semaphore] = {}
 
     async def __call__(self, run: Run) -> Settlement:
-        run.rules = self._defaults
+        run.rules = self._defaults.rules
         try:
             job = run.job = decode(run.claim.raw)
             spec = self._registry.find(job.class_)
-            run.rules = self._rules_of(spec)
-            outcome = await self._attempt(run, job, spec)
+            run.rules = self._rules.get(spec) or self._rules_of(spec)
+            if spec.given.max_concurrency is None:
+                outcome = await self._attempt(run, job, spec)
+            else:
+                async with self._slot(spec, spec.given.max_concurrency):
+                    run.started = self._clock.monotonic()
+                    outcome = await self._attempt(run, job, spec)
         except DecodeError as error:
             outcome = Failure(error, final=True)
         except GeneratorExit:
@@ -75,43 +88,52 @@ class Performer:
         return self._settlement(run, outcome)
 
     async def _attempt(self, run: Run, job: Job, spec: Spec) -> Outcome:
+        if self._store.cancelled and (keep := self._store.cancelled.pop(job.jid, None)) is not None:
+            return Cancelled(keep)
         expires_at = job.expires_at
         if expires_at is not None and expires_at <= self._clock.now():
             return Aborted("expired")
+        if "unique_until" in job.payload:
+            await self._unlock(job)
         enter_job(job)
-        if self._on_started is not None:
-            await self._on_started(job)
-        timeout_s = spec.given.timeout if spec.given.timeout is not None else self._timeout_s
+        if self._audience.hears(JobStarted):
+            await self._audience.tell([JobStarted(job)])
+        given, (_, timeout_s, around, context) = spec.given, self._defaults
+        timeout_s = timeout_of(job, timeout_s if given.timeout is None else given.timeout)
         if timeout_s is not None:
             run.limit(timeout_s)
-        result = await self._call(job, spec)
+        if context is not None:
+            context(job)
+        if around is None:
+            result = await self._execute(job, spec)
+        else:
+            result = await around(job, partial(self._execute, spec=spec))
         if result is None:
             return SUCCESS
         return _signalled(result) if isinstance(result, Signal) else Success(result)
 
-    async def _call(self, job: Job, spec: Spec) -> Any:
-        args, kwargs = spec.arguments(job.args)
-        if spec.executor == "async":
-            return await spec.target(job)(*args, **kwargs)
-        if spec.executor == "process":
-            call = partial(_in_child, *_address(spec), job.payload, args, kwargs)
-            # Cancelled, it kills its child: of no other job, for a child has one job at a time.
-            process = anyio.to_process.run_sync(call, cancellable=True, limiter=self._processes)
-            return _returned(await process)
-        # A thread can't be stopped. The run ends when the thread does, so its slot stays taken.
-        call = partial(spec.target(job), *args, **kwargs)
-        run = anyio.to_thread.run_sync(_contained, call, limiter=self._threads)
-        return _returned(await whole(run))
+    async def _unlock(self, job: Job) -> None:
+        """A job that is unique until it starts must not keep the next one out once it runs."""
+        lock, backoff = lock_until_start(job.payload), Backoff(self._clock)
+        while lock is not None:
+            try:
+                return await self._store.unlock(job.jid, lock)
+            except StoreUnavailable:
+                await backoff.pause()
+
+    def _slot(self, spec: Spec, most: int) -> asyncio.Semaphore:
+        return self._slots.setdefault(spec, asyncio.Semaphore(most))
 
     def _rules_of(self, spec: Spec) -> Rules:
-        rules = self._rules.get(spec)
-        if rules is None:
-            given, default = spec.given, self._defaults
-            rules = self._rules[spec] = Rules(
-                default.retry if given.retry is None else given.retry,
-                given.dead,
-                given.backoff or default.backoff,
-            )
+        given, default = spec.given, self._defaults.rules
+        rules = self._rules[spec] = Rules(
+            default.retry if given.retry is None else given.retry,
+            given.dead,
+            given.backoff or default.backoff,
+            given.retry_for,
+            given.retry_queue,
+            given.backtrace,
+        )
         return rules
 
     def _settlement(self, run: Run, outcome: Outcome) -> Settlement:
@@ -137,40 +159,3 @@ def _signalled(error: BaseException) -> Outcome:
             return Failure(error, final=True)
         case _:
             return Failure(error)
-
-
-def _contained(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """Runs in the thread or the child, neither of which a job may end, nor the event loop."""
-    try:
-        return call(), None
-    except (SystemExit, KeyboardInterrupt) as error:
-        return None, error
-
-
-def _returned(contained: tuple[Any, BaseException | None]) -> Any:
-    result, error = contained
-    if error is not None:
-        raise error
-    return result
-
-
-def _address(spec: Spec) -> tuple[str, str]:
-    """Where a child process finds the worker; from the declaration, never from Redis."""
-    call = spec.owner or spec.call
-    return call.__module__, call.__qualname__
-
-
-def _in_child(
-    module: str, name: str, payload: dict[str, Any], args: list[Any], kwargs: dict[str, Any]
-) -> tuple[Any, BaseException | None]:
-    """Runs in the child: the same worker, found where it was declared.
-
-    Ctrl-C reaches the whole foreground group; what it means for a job, the parent decides.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    job = Job.from_payload(payload)
-    enter_job(job)
-    return _contained(partial(found.spec.target(job), *args, **kwargs))

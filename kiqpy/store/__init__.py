@@ -103,7 +103,21 @@ class Intake(Protocol):
 
 
 class Source(Protocol):
-    """Where jobs are claimed and settled."""
+    """Where jobs are claimed and settled.
+
+    `cancelled`: jobs that somebody has cancelled (jid -> whether to keep them in the dead set), as
+    far as is known here. A job that was cancelled before it was claimed is known in time.
+    """
+
+    cancelled: dict[str, bool]
+
+    async def look(self) -> None:
+        """Bring `cancelled` up to date."""
+        ...
+
+    async def unlock(self, jid: str, lock: Lock) -> None:
+        """Free the lock of a job, if it still has it."""
+        ...
 
     async def wait(self, queue: str, timeout_s: float) -> None:
         """Return when the queue may hold a job, after `timeout_s`, or at `unwait`. Owns nothing.

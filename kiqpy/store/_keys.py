@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
+
+_COUNTED: Final = ("processed", "failed")
 
 
 @final
@@ -59,10 +61,10 @@ class Keys:
         """Where busy jobs are shown: by Sidekiq 6.5 and later, and by 6.4."""
         return f"{self.prefix}{ident}:work", f"{self.prefix}{ident}:workers"
 
-    def stats(self, day: str) -> tuple[str, str, str, str]:
-        names = ("stat:processed", "stat:failed", f"stat:processed:{day}", f"stat:failed:{day}")
-        one, two, three, four = (self.prefix + name for name in names)
-        return one, two, three, four
+    def stats(self, day: str, queue: str) -> list[str]:
+        """Processed and failed: in all, of a day (as Sidekiq), of a queue (as Verk)."""
+        names = [f"{what}{of}" for of in ("", f":{day}", f":{queue}") for what in _COUNTED]
+        return [f"{self.prefix}stat:{name}" for name in names]
 
     def strays(self) -> tuple[str, str]:
         """Patterns of the keys that hold claims."""

@@ -112,6 +112,7 @@ class MemoryServer:
         self.privs: set[Owner] = set()
         self.suspects: dict[Owner, Mark] = {}
         self.paused: set[str] = set()
+        self.cancels: dict[str, float] = {}  # +jid, -jid or =jid -> when
         self.locks: dict[str, tuple[str, float]] = {}  # token -> jid, and until when
         self.pushes: Notes[Pushed] = Notes()
         self.settles: Notes[bool] = Notes()
@@ -126,11 +127,15 @@ class MemoryServer:
         jid, until = self.locks.get(token, ("", float("-inf")))
         return jid if until > self.clock.now() else None
 
-    def count(self, processed: int = 0, failed: int = 0) -> None:
+    def count(self, queue: str, processed: int = 0, failed: int = 0) -> None:
         day = datetime.fromtimestamp(self.clock.now(), UTC).date().isoformat()
         for name, n in (("processed", processed), ("failed", failed)):
-            self.stats[name] += n
-            self.stats[f"{name}:{day}"] += n
+            for of in (name, f"{name}:{day}", f"{name}:{queue}"):
+                self.stats[of] += n
+
+    def marked_at(self) -> float:
+        """When a job was last cancelled; 0: never."""
+        return max(self.cancels.values(), default=0.0)
 
     def wake(self, queues: Iterable[str]) -> None:
         """Hand jobs to those who wait, longest waiting first, as a BLMOVE would."""

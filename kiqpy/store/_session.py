@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple, Protocol, final
 
 from kiqpy.clock import Clock
 from kiqpy.errors import LeaseLost, QueuePaused, StoreUnavailable
 from kiqpy.job import Claim, amend
-from kiqpy.outcome import Verdict
+from kiqpy.outcome import Lock, Verdict
 from kiqpy.policy import recover
 from kiqpy.store import (
     Frame,
@@ -58,12 +59,24 @@ class Move(NamedTuple):
 
 
 class Orphan(NamedTuple):
-    """What a dead process held under one delivery id, as it goes back; `in_s`: not at once."""
+    """What a dead process held under one delivery id, as it goes back; `in_s`: not at once.
+
+    `lock`: freed if the job is poison, for then it is dead.
+    """
 
     delivery: int
     payload: bytes
     poison: bool
     in_s: float = 0.0
+    jid: str = ""
+    lock: Lock | None = None
+
+
+class Fetched(NamedTuple):
+    """Payloads that were claimed, and when (epoch seconds, 0: never) a job was last cancelled."""
+
+    payloads: Sequence[bytes]
+    marked_at: float = 0.0
 
 
 class Suspect(NamedTuple):
@@ -89,7 +102,9 @@ class Backend(Protocol):
     async def push(self, frame: Frame[Parcel], age_s: float) -> list[Pushed]: ...
     async def wait(self, queue: str, timeout_s: float) -> None: ...
     async def unwait(self, queue: str) -> None: ...
-    async def fetch(self, queue: str, limit: int, first: int) -> list[bytes]: ...
+    async def fetch(self, queue: str, limit: int, first: int) -> Fetched: ...
+    async def marks(self, after: float) -> list[tuple[str, float]]: ...
+    async def unlock(self, locks: Sequence[tuple[str, Lock]]) -> None: ...
     async def recover(self, queue: str, first: int, last: int) -> dict[int, bytes]: ...
     async def settle(self, frame: Frame[Verdict]) -> list[bool]: ...
     async def holding(self, ident: str, queue: str) -> dict[int, bytes]: ...
@@ -115,6 +130,8 @@ class Session:
         self._doubt: dict[str, tuple[int, int]] = {}
         self._sequence: defaultdict[str, int] = defaultdict(int)
         self._trusted_until = float("-inf")
+        self.cancelled: dict[str, bool] = {}
+        self._marked_at = 0.0
 
     async def open(self) -> None:
         await self._backend.open()
@@ -141,12 +158,26 @@ class Session:
         self._next[queue] = first + limit
         self._doubt[queue] = (first, first + limit - 1)
         try:
-            payloads = await self._backend.fetch(queue, limit, first)
+            payloads, marked_at = await self._backend.fetch(queue, limit, first)
         except (LeaseLost, QueuePaused):  # answers: nothing moved
             del self._doubt[queue]
             raise
         del self._doubt[queue]
+        if marked_at > self._marked_at:
+            with suppress(StoreUnavailable):  # the claims are ours, and must be known to be
+                await self.look()
         return [Claim(queue, first + n, raw) for n, raw in enumerate(payloads)]
+
+    async def look(self) -> None:
+        while marks := await self._backend.marks(self._marked_at):
+            for mark, self._marked_at in marks:
+                if mark[0] == "=":
+                    self.cancelled.pop(mark[1:], None)
+                else:
+                    self.cancelled[mark[1:]] = mark[0] == "+"
+
+    async def unlock(self, jid: str, lock: Lock) -> None:
+        await self._backend.unlock([(jid, lock)])
 
     async def _resolve(self, queue: str) -> list[Claim]:
         first, last = self._doubt[queue]

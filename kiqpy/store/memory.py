@@ -16,7 +16,7 @@ from kiqpy.store import Frame, Orders, Parcel, Pulse, Pushed
 from kiqpy.store._memory_calendar import MemoryCalendar
 from kiqpy.store._memory_census import MemoryCensus
 from kiqpy.store._memory_server import Mark, MemoryServer, Owner, Waiter
-from kiqpy.store._session import Due, Move, Orphan, Suspect
+from kiqpy.store._session import Due, Fetched, Move, Orphan, Suspect
 from kiqpy.store.census import Place
 
 __all__ = ["MemoryBackend", "MemoryServer"]
@@ -132,7 +132,7 @@ class MemoryBackend:
                 waiter.end()
 
     @_step
-    def fetch(self, queue: str, limit: int, first: int) -> list[bytes]:
+    def fetch(self, queue: str, limit: int, first: int) -> Fetched:
         owner = (self.ident, queue)
         if not self.server.leased(self.ident):
             raise LeaseLost("no jobs are claimed until a heartbeat succeeds")
@@ -145,7 +145,16 @@ class MemoryBackend:
         self.server.privs.add(owner)
         taken = self._oldest(owner, limit)
         self.server.privates[owner].update(enumerate(taken, first))
-        return taken
+        return Fetched(taken, self.server.marked_at())
+
+    @_step
+    def marks(self, after: float) -> list[tuple[str, float]]:
+        return [(mark, at) for mark, at in self.server.cancels.items() if at > after]
+
+    @_step
+    def unlock(self, locks: Sequence[tuple[str, Lock]]) -> None:
+        for jid, lock in locks:
+            self._free(lock, jid)
 
     def _oldest(self, owner: Owner, limit: int) -> list[bytes]:
         """The inbox counts against the limit; what exceeds it goes back."""
@@ -181,23 +190,25 @@ class MemoryBackend:
             raw = held.pop(verdict.delivery, None)
             results.append(raw is not None)
             if raw is not None:
-                self._carry_out(verdict, raw, released)
+                self._carry_out(frame.source, verdict, raw, released)
         self._append(frame.source, [released[n] for n in sorted(released, reverse=True)])
         self.server.settles.write(owner, frame.sequence, results)
         return results
 
-    def _carry_out(self, verdict: Verdict, raw: bytes, released: dict[int, bytes]) -> None:
+    def _carry_out(
+        self, queue: str, verdict: Verdict, raw: bytes, released: dict[int, bytes]
+    ) -> None:
         match verdict:
             case Done(_, failed, jid, lock):
-                self.server.count(processed=1, failed=int(failed))
+                self.server.count(queue, processed=1, failed=int(failed))
                 self._free(lock, jid)
             case Retry(_, payload, in_s, jid, lock):
-                self.server.count(processed=1, failed=1)
+                self.server.count(queue, processed=1, failed=1)
                 self._postpone("retry", payload, in_s, jid, lock)
             case Defer(_, payload, in_s, jid, lock):
                 self._postpone("schedule", payload, in_s, jid, lock)
             case Bury(_, payload, jid, lock):
-                self.server.count(processed=1, failed=1)
+                self.server.count(queue, processed=1, failed=1)
                 self._free(lock, jid)
                 self._bury(payload)
             case Release(delivery):
@@ -302,6 +313,7 @@ class MemoryBackend:
         at_once: list[bytes] = []
         for orphan in found:
             if orphan.poison:
+                self._free(orphan.lock, orphan.jid)
                 self._bury(orphan.payload)
             elif orphan.in_s > 0:
                 due_at = self.server.clock.now() + orphan.in_s

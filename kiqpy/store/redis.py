@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast, final
 
@@ -16,13 +17,14 @@ from kiqpy.store._link import WAIT_S, Arg, Link
 from kiqpy.store._proof import LifeSign, forget, is_dead
 from kiqpy.store._redis_calendar import RedisCalendar
 from kiqpy.store._redis_census import RedisCensus
-from kiqpy.store._session import Due, Move, Orphan, Suspect
+from kiqpy.store._session import Due, Fetched, Move, Orphan, Suspect
 from kiqpy.store._tracker import Tracker
 from kiqpy.store.census import Place
 
 _STATE_TTL_MS: Final = 86_400_000  # a process's notes outlive its last sign of life by a day
 _SCAN_EVERY_S: Final = 3600.0
 _MAX_WAITERS: Final = 8
+_MARKS: Final = 1000  # a page
 _KINDS: Final[Mapping[type, str]] = {
     Done: "done", Retry: "retry", Defer: "defer", Bury: "bury", Release: "release",
 }  # fmt: skip
@@ -101,14 +103,15 @@ class RedisBackend:
         keys = self._keys
         await self._link.call("unwait", (keys.inbox(self.ident, queue), keys.queue(queue)), ())
 
-    async def fetch(self, queue: str, limit: int, first: int) -> list[bytes]:
+    async def fetch(self, queue: str, limit: int, first: int) -> Fetched:
         keys, ident = self._keys, self.ident
         names = (
             keys.queue(queue), keys.private(ident, queue), keys.inbox(ident, queue),
-            keys.lease(ident), keys.privs, keys.paused, keys.state(ident),
+            keys.lease(ident), keys.privs, keys.paused, keys.state(ident), keys.cancels,
         )  # fmt: skip
         args = (queue, limit, first, f"{ident}|{queue}")
-        return cast("list[bytes]", await self._link.call("fetch", names, args))
+        marked, *payloads = await self._link.call("fetch", names, args)
+        return Fetched(payloads, float(marked or 0.0))
 
     async def recover(self, queue: str, first: int, last: int) -> dict[int, bytes]:
         names = (self._keys.private(self.ident, queue), self._keys.state(self.ident))
@@ -126,7 +129,7 @@ class RedisBackend:
         day = datetime.datetime.fromtimestamp(self._clock.now(), datetime.UTC).strftime("%Y-%m-%d")
         names = [
             keys.private(self.ident, queue), keys.state(self.ident), keys.queue(queue),
-            keys.retry, keys.schedule, keys.dead, *keys.stats(day),
+            keys.retry, keys.schedule, keys.dead, *keys.stats(day, queue),
             *(keys.lock(token) for token in locks),
         ]  # fmt: skip
         args: list[Arg] = [queue, frame.sequence, _STATE_TTL_MS, len(plain), *plain]
@@ -137,6 +140,17 @@ class RedisBackend:
             await self._trim()
         by_position = dict(zip(order, answer, strict=True))
         return [by_position[n] == ord("1") for n in range(len(order))]
+
+    async def marks(self, after: float) -> list[tuple[str, float]]:
+        words = ("ZRANGEBYSCORE", self._keys.cancels, f"({after:.6f}", "+inf", "WITHSCORES")
+        found = await self._link.command(*words, "LIMIT", 0, _MARKS)
+        return [
+            (mark.decode(), float(at)) for mark, at in zip(found[::2], found[1::2], strict=True)
+        ]
+
+    async def unlock(self, locks: Sequence[tuple[str, Lock]]) -> None:
+        names = [self._keys.lock(lock.token) for _, lock in locks]
+        await self._link.call("unlock", names, [_owner(jid, lock) for jid, lock in locks])
 
     async def holding(self, ident: str, queue: str) -> dict[int, bytes]:
         found: Any = await self._link.command("HGETALL", self._keys.private(ident, queue))
@@ -219,10 +233,13 @@ class RedisBackend:
         names = (
             keys.private(ident, queue), keys.queue(queue), keys.inbox(ident, queue),
             keys.lease(ident), keys.suspects, keys.dead, keys.schedule,
+            *(keys.lock(orphan.lock.token) for orphan in orphans if orphan.lock),
         )  # fmt: skip
         args: list[Arg] = [f"{ident}|{queue}", self._suspicion_ms]
+        locks = itertools.count(1)
         for orphan in orphans:
             args += (orphan.delivery, orphan.payload, int(orphan.poison), orphan.in_s)
+            args += (orphan.jid, next(locks) if orphan.lock else 0)
         moved = {int(delivery) for delivery in await self._link.call("rescue", names, args)}
         if any(orphan.poison for orphan in orphans):
             await self._trim()
@@ -303,4 +320,10 @@ def _verdict(verdict: Verdict, locks: Sequence[str]) -> tuple[Arg, ...]:
     kind = "failed" if isinstance(verdict, Done) and verdict.failed else _KINDS[type(verdict)]
     payload = b"" if isinstance(verdict, Done) else verdict.payload
     in_s = verdict.in_s if isinstance(verdict, (Retry, Defer)) else 0.0
-    return (kind, verdict.delivery, payload, in_s, verdict.jid, *_lock(verdict.lock, locks))
+    lock = verdict.lock
+    return (kind, verdict.delivery, payload, in_s, _owner(verdict.jid, lock), *_lock(lock, locks))
+
+
+def _owner(jid: str, lock: Lock | None) -> str:
+    """Who must hold a lock to lose it; nobody is named where Kiq made it."""
+    return jid if lock is None or lock.owned else ""

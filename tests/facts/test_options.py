@@ -56,7 +56,7 @@ class TestOptions:
             ({"tags": "x"}, "list of strings"),
             ({"tags": [1]}, "list of strings"),
             ({"aliases": 5}, "list of strings"),
-            ({"executor": "fiber"}, ''async' or 'thread' or 'process''),
+            ({"executor": "fiber"}, "'async' or 'thread' or 'process'"),
         ],
     )
     def test_a_wrong_value_is_named(self, given: dict[str, Any], says: str) -> None:

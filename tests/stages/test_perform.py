@@ -213,13 +213,11 @@ async def test_how_long_it_took_and_waited_is_measured() -> None:
 
 async def test_who_wants_to_hear_of_starts_hears_before_the_body() -> None:
     world = World()
-    told: list[str] = []
+    heard: list[int] = []
+    world.bus.attach("job.started", lambda _event: heard.append(Export.made))
 
-    async def on_started(job: Job) -> None:
-        told.append(job.jid)
-
-    await outcome_of(world, performer(world, *ASYNC, on_started=on_started), payload("which_job"))
-    assert told == ["j"]
+    await outcome_of(world, performer(world, Export), payload("Export", 1))
+    assert heard == [Export.made - 1]
 
 
 # -- threads

@@ -9,8 +9,9 @@ from typing import Any
 
 from kiqpy._stages.audience import Audience
 from kiqpy._stages.consumer import Run
+from kiqpy._stages.executor import Executor
 from kiqpy._stages.line import Line
-from kiqpy._stages.perform import Performer
+from kiqpy._stages.perform import Defaults, Performer
 from kiqpy._stages.settlement import Settlement
 from kiqpy.bus import Bus
 from kiqpy.errors import StoreError
@@ -91,12 +92,11 @@ class World:
 
 
 def performer(world: World, *workers: Any, **changes: Any) -> Performer:
-    rules = changes.pop("rules", Rules())
-    timeout = changes.pop("timeout", None)
+    executor = Executor(changes.pop("threads", 4), changes.pop("processes", 2))
+    defaults = Defaults(changes.pop("rules", Rules()), changes.pop("timeout", None), **changes)
     return Performer(
-        Registry(workers), rules, timeout, world.clock,
-        changes.pop("threads", 4), changes.pop("processes", 2), **changes,
-    )  # fmt: skip
+        Registry(workers), executor, world.store, world.audience, world.clock, defaults
+    )
 
 
 async def outcome_of(world: World, perform: Performer, raw: bytes) -> Outcome:

@@ -1,7 +1,9 @@
 -- fetch: claim the oldest jobs of a queue for one process.
 -- KEYS  1 queue  2 private hash  3 inbox  4 lease  5 privs  6 paused  7 kiq:settle:IDENT
+--       8 kiq:cancels
 -- ARGV  1 queue's name  2 how many  3 first delivery id, reserved by the caller  4 IDENT|QUEUE
--- returns the payloads, oldest first; they have the ids first, first + 1, ...
+-- returns {when a job was last cancelled | false, the payloads, oldest first}; they have the ids
+--       first, first + 1, ...
 -- atomic because a job must be in the queue or in the hash at every instant.
 if redis.call('EXISTS', KEYS[4]) == 0 then return redis.error_reply('LEASELOST') end
 local limit, first = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -30,4 +32,5 @@ if #rest > 0 then redis.call('LTRIM', KEYS[1], 0, -(#rest + 1)) end
 for i = 1, #box - adopted do redis.call('RPUSH', KEYS[1], box[i]) end
 if #box > 0 then redis.call('DEL', KEYS[3]) end
 if paused then return redis.error_reply('PAUSED') end
+table.insert(jobs, 1, redis.call('ZREVRANGE', KEYS[8], 0, 0, 'WITHSCORES')[2] or false)
 return jobs

@@ -1,7 +1,8 @@
 -- rescue: return what a dead process held to the head of its queue.
--- KEYS  1 private hash  2 queue  3 inbox  4 lease  5 kiq:suspects  6 dead  7 schedule
+-- KEYS  1 private hash  2 queue  3 inbox  4 lease  5 kiq:suspects  6 dead  7 schedule  8.. locks
 -- ARGV  1 IDENT|QUEUE  2 suspicion in ms
---       3.. per job: id, new bytes, poison 0|1, delay in s (0: none); highest id first
+--       3.. per job: id, new bytes, poison 0|1, delay in s (0: none), the lock's owner, lock
+--       index (0 none); highest id first
 -- returns the ids that were moved
 -- atomic because a process that came back to life must win, wholly or not at all.
 if redis.call('EXISTS', KEYS[4]) == 1 then return {} end
@@ -23,11 +24,15 @@ local box = redis.call('LRANGE', KEYS[3], 0, -1)
 for i = 1, #box do redis.call('RPUSH', KEYS[2], box[i]) end
 if #box > 0 then redis.call('DEL', KEYS[3]) end
 local moved = {}
-for at = 2, #ARGV - 1, 4 do
+for at = 2, #ARGV - 1, 6 do
   local id = ARGV[at + 1]
   if redis.call('HEXISTS', KEYS[1], id) == 1 then
     if ARGV[at + 3] == '1' then
       redis.call('ZADD', KEYS[6], string.format('%.6f', now), ARGV[at + 2])
+      local lock = tonumber(ARGV[at + 6])
+      if lock > 0 and redis.call('GET', KEYS[7 + lock]) == ARGV[at + 5] then
+        redis.call('DEL', KEYS[7 + lock])
+      end
     elseif tonumber(ARGV[at + 4]) > 0 then
       redis.call('ZADD', KEYS[7], string.format('%.6f', now + ARGV[at + 4]), ARGV[at + 2])
     else

@@ -1,10 +1,11 @@
 -- settle: carry out verdicts on claims that this process still owns; the ack.
 -- KEYS  1 private hash  2 kiq:settle:IDENT  3 queue  4 retry  5 schedule  6 dead
---       7 stat:processed  8 stat:failed  9 and 10 the same of the day  11.. locks
+--       7 stat:processed  8 stat:failed  9 and 10 the same of the day, 11 and 12 of the queue
+--       13.. locks
 -- ARGV  1 queue's name  2 sequence  3 state ttl in ms
 --       4 number of plain acks, then their ids,
---       then per verdict: kind, id, payload, delay in s, jid, lock index (0 none), lock ttl in ms
---       kinds: "done" "failed" "retry" "defer" "bury" "release"
+--       then per verdict: kind, id, payload, delay in s, the lock's owner, lock index (0 none),
+--       lock ttl in ms;  kinds: "done" "failed" "retry" "defer" "bury" "release"
 -- returns one character per verdict, plain acks first: "1" carried out, "0" fenced
 -- atomic because ownership is checked and used in one step, and because a lost reply is answered
 -- from the note of the same step.
@@ -45,12 +46,17 @@ for i = 1, n_plain do
   end
 end
 
+-- no jid: the lock is Kiq's, whose value is a number of ms and names nobody
+local function owns(lock, jid)
+  local holder = lock > 0 and redis.call('GET', KEYS[12 + lock])
+  return holder and (holder == jid or (jid == '' and #holder < 16 and holder:match('^%d+$')))
+end
 local function free(lock, jid)
-  if lock > 0 and redis.call('GET', KEYS[10 + lock]) == jid then redis.call('DEL', KEYS[10 + lock]) end
+  if owns(lock, jid) then redis.call('DEL', KEYS[12 + lock]) end
 end
 local function extend(lock, jid, ms)
-  if lock > 0 and redis.call('GET', KEYS[10 + lock]) == jid then
-    redis.call('PEXPIRE', KEYS[10 + lock], string.format('%d', ms))
+  if jid ~= '' and owns(lock, jid) then
+    redis.call('PEXPIRE', KEYS[12 + lock], string.format('%d', ms))
   end
 end
 
@@ -94,11 +100,13 @@ if #gone > 0 then redis.call('HDEL', KEYS[1], unpack(gone)) end
 if processed > 0 then
   redis.pcall('INCRBY', KEYS[7], processed)
   redis.pcall('INCRBY', KEYS[9], processed)
+  redis.pcall('INCRBY', KEYS[11], processed)
   redis.pcall('EXPIRE', KEYS[9], 157680000)
 end
 if failed > 0 then
   redis.pcall('INCRBY', KEYS[8], failed)
   redis.pcall('INCRBY', KEYS[10], failed)
+  redis.pcall('INCRBY', KEYS[12], failed)
   redis.pcall('EXPIRE', KEYS[10], 157680000)
 end
 return reply

@@ -1,0 +1,77 @@
+"""Where `perform` runs: in the event loop, in a thread, or in a process of its own."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, final
+
+import anyio
+import anyio.to_process
+import anyio.to_thread
+
+from kiqpy._flow.tree import whole
+from kiqpy.job import Job
+from kiqpy.worker import Spec, enter_job
+
+
+@final
+class Executor:
+    """Calls workers; so many at a time in threads, so many in processes."""
+
+    def __init__(self, threads: int, processes: int) -> None:
+        self._threads = anyio.CapacityLimiter(threads)
+        self._processes = anyio.CapacityLimiter(processes)
+
+    async def __call__(self, job: Job, spec: Spec) -> Any:
+        args, kwargs = spec.arguments(job.args)
+        if spec.executor == "async":
+            return await spec.target(job)(*args, **kwargs)
+        if spec.executor == "process":
+            call = partial(_in_child, *_address(spec), job.payload, args, kwargs)
+            # Cancelled, it kills its child: of no other job, for a child has one job at a time.
+            process = anyio.to_process.run_sync(call, cancellable=True, limiter=self._processes)
+            return _returned(await process)
+        # A thread can't be stopped. The run ends when the thread does, so its slot stays taken.
+        call = partial(spec.target(job), *args, **kwargs)
+        run = anyio.to_thread.run_sync(_contained, call, limiter=self._threads)
+        return _returned(await whole(run))
+
+
+def _contained(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """Runs in the thread or the child, neither of which a job may end, nor the event loop."""
+    try:
+        return call(), None
+    except (SystemExit, KeyboardInterrupt) as error:
+        return None, error
+
+
+def _returned(contained: tuple[Any, BaseException | None]) -> Any:
+    result, error = contained
+    if error is not None:
+        raise error
+    return result
+
+
+def _address(spec: Spec) -> tuple[str, str]:
+    """Where a child process finds the worker; from the declaration, never from Redis."""
+    call = spec.owner or spec.call
+    return call.__module__, call.__qualname__
+
+
+def _in_child(
+    module: str, name: str, payload: dict[str, Any], args: list[Any], kwargs: dict[str, Any]
+) -> tuple[Any, BaseException | None]:
+    """Runs in the child: the same worker, found where it was declared.
+
+    Ctrl-C reaches the whole foreground group; what it means for a job, the parent decides.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    job = Job.from_payload(payload)
+    enter_job(job)
+    return _contained(partial(found.spec.target(job), *args, **kwargs))
