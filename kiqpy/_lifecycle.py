@@ -19,6 +19,7 @@ from kiqpy.client import Client
 from kiqpy.clock import Clock, SystemClock
 from kiqpy.config import NAMES, Config, Env, configure, refuse, resembles
 from kiqpy.errors import ConfigError, LifecycleError, StoreUnavailable
+from kiqpy.middleware import check_middleware
 from kiqpy.observe.log import Log
 from kiqpy.options import duration
 from kiqpy.registry import Registry
@@ -46,6 +47,8 @@ class Lifecycle:
         self._overrides: dict[str, Any] = {}
         self.config: Config = configure(_known(self._given))
         self.registry = Registry(self.config.workers)
+        check_middleware("middleware", self.config.middleware)
+        check_middleware("client_middleware", self.config.client_middleware)
         for spec in self.registry.specs():
             spec.apps.add(self)
         if self.config.server and not self.config.queues:

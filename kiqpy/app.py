@@ -17,7 +17,7 @@ from kiqpy._embedding import Embedding
 from kiqpy._lifecycle import When
 from kiqpy.client import Client
 from kiqpy.errors import ArgumentError, LifecycleError
-from kiqpy.job import Job
+from kiqpy.job import Job, check_args
 from kiqpy.options import duration, instant
 from kiqpy.receipt import Receipt
 from kiqpy.store import Parcel
@@ -42,18 +42,21 @@ class App(Embedding):
 
         State `queued` or `scheduled`: durable, exactly once. `buffered`: Redis is away, the job
         is kept and retried. `duplicate`: a unique job like it exists. Raises ArgumentError,
-        BufferFull, StoreRefused. Cancel: the job stays enqueued.
+        BufferFull, StoreRefused. `halted`: a client middleware did not let it go on; what one
+        raises is raised here. Cancel: the job stays enqueued.
         """
         client = self.client
-        receipts = await client.push((self._parcel(client, job, in_, at),))
-        return receipts[0]
+        parcel = await self._admit(client, job, in_, at)
+        return parcel if isinstance(parcel, Receipt) else (await client.push((parcel,)))[0]
 
     def enqueue_nowait(
         self, job: Job, *, in_: When = None, at: datetime | float | None = None
     ) -> Receipt:
         """Buffer the job and go on; it is durable after the next flush. From any thread."""
         client = self.client
-        parcel = self._parcel(client, job, in_, at)
+        parcel = self._admit_nowait(client, job, in_, at)
+        if isinstance(parcel, Receipt):
+            return parcel
         if threading.get_ident() == self._thread:
             return client.push_nowait(parcel)
         return self._from_thread(_call(client.push_nowait, parcel), None)
@@ -71,13 +74,12 @@ class App(Embedding):
         """
         client = self.client
         if atomic:
-            parcels = [self._parcel(client, job, None, None) for job in jobs]
-            _check_atomic(parcels)
-            return await client.push(parcels, atomic=True) if parcels else []
+            parcels = [await self._admit(client, job) for job in jobs]
+            return await _push(client, parcels, atomic=True)
         receipts: list[Receipt] = []
         source = iter(jobs)
-        while part := [self._parcel(client, job, None, None) for job in islice(source, 1000)]:
-            receipts += await client.push(part)
+        while part := [await self._admit(client, job) for job in islice(source, 1000)]:
+            receipts += await _push(client, part, atomic=False)
             if progress is not None:
                 progress(len(receipts))
         return receipts
@@ -125,18 +127,57 @@ class App(Embedding):
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(run, self._loop).result(timeout)
 
-    def _parcel(self, client: Client, job: Job, in_: When, at: datetime | float | None) -> Parcel:
-        if not isinstance(job, Job):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ArgumentError(f"enqueue takes a job, not {job!r}: make one with worker.new(...)")
-        if in_ is not None and at is not None:
-            raise ArgumentError("give in_ or at, not both")
-        in_s = None if in_ is None else duration("in_", in_)
-        at_s = None if at is None else instant("at", at)
-        return client.accept(job, in_s, at_s)
+    async def _admit(
+        self, client: Client, job: Job, in_: When = None, at: datetime | float | None = None
+    ) -> Parcel | Receipt:
+        """What is to be pushed; or the receipt, if a middleware did not let the job go on."""
+        chain = client.middleware
+        if chain is None:
+            return client.accept(job, *_due(job, in_, at))
+        draft = client.draft(job, *_due(job, in_, at))
+        return _admitted(client, draft, await chain(draft))
+
+    def _admit_nowait(
+        self, client: Client, job: Job, in_: When, at: datetime | float | None
+    ) -> Parcel | Receipt:
+        chain = client.middleware
+        if chain is None:
+            return client.accept(job, *_due(job, in_, at))
+        draft = client.draft(job, *_due(job, in_, at))
+        return _admitted(client, draft, chain.at_once(draft))
 
     async def flush(self) -> None:
         """Return when every job accepted so far is in Redis."""
         await self.client.flush()
+
+
+def _due(job: Job, in_: When, at: datetime | float | None) -> tuple[float | None, float | None]:
+    """Seconds from now, or epoch seconds, as the call says; neither: as the job says."""
+    if not isinstance(job, Job):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ArgumentError(f"enqueue takes a job, not {job!r}: make one with worker.new(...)")
+    if in_ is not None and at is not None:
+        raise ArgumentError("give in_ or at, not both")
+    in_s = None if in_ is None else duration("in_", in_)
+    at_s = None if at is None else instant("at", at)
+    return in_s, at_s
+
+
+def _admitted(client: Client, draft: Job, job: Job | None) -> Parcel | Receipt:
+    if job is None:
+        return Receipt(draft.jid, "halted")
+    check_args(job.args)  # middleware may have changed them
+    return client.accept(job)
+
+
+async def _push(
+    client: Client, admitted: Sequence[Parcel | Receipt], *, atomic: bool
+) -> list[Receipt]:
+    """Push what is to be pushed as one batch; one receipt each, in order."""
+    parcels = [each for each in admitted if isinstance(each, Parcel)]
+    if atomic:
+        _check_atomic(parcels)
+    pushed = iter(await client.push(parcels, atomic=atomic) if parcels else ())
+    return [each if isinstance(each, Receipt) else next(pushed) for each in admitted]
 
 
 async def _call(function: Callable[..., T], *args: Any) -> T:

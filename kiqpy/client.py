@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
+from kiqpy._answers import Answers, buffered
 from kiqpy._buffer import Buffer, Pending, Waiting
 from kiqpy._flow.backoff import Backoff
 from kiqpy._flow.tree import ended
@@ -26,8 +27,9 @@ from kiqpy.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from kiqpy.event import Event, FlushFailed, FlushRestored, JobRefused
+from kiqpy.event import Event, FlushFailed, FlushRestored
 from kiqpy.job import Job, encode
+from kiqpy.middleware import compile_client
 from kiqpy.options import queue_name
 from kiqpy.receipt import Receipt
 from kiqpy.store import Frame, Intake, Parcel, Pushed
@@ -44,6 +46,7 @@ class ClientSettings(NamedTuple):
     buffer_jobs: int = 100_000
     buffer_bytes: int = 64 * 2**20
     max_payload: int = 2**20
+    middleware: tuple[Any, ...] = ()
 
 
 class ClientSnapshot(NamedTuple):
@@ -71,9 +74,12 @@ class Client:
         settings: ClientSettings,
         tell: Callable[[Event], None] = lambda _event: None,
         on_failure: Callable[[BaseException], None] = lambda _error: None,
+        hears: Callable[[type[Event]], object] = lambda _kind: False,
     ) -> None:
         self._store, self._clock, self._settings, self._tell = store, clock, settings, tell
         self._on_failure = on_failure
+        self._answers = Answers(tell, hears)
+        self.middleware = compile_client(settings.middleware)
         self._buffer = Buffer()
         self._pid = os.getpid()
         self._nonce = clock.token(16)
@@ -91,6 +97,14 @@ class Client:
         self._stopping = False
 
     # -- taking jobs in
+
+    def draft(self, job: Job, in_s: float | None = None, at_s: float | None = None) -> Job:
+        """A copy for middleware to change, with its jid; due as the call says, or the job."""
+        draft = Job.from_payload({**job.payload, "args": list(job.args)})
+        draft.payload["jid"] = job.jid or self._clock.token(12)
+        own = in_s is None and at_s is None
+        draft.in_s, draft.at_s = (job.in_s, job.at_s) if own else (in_s, at_s)
+        return draft
 
     def accept(self, job: Job, in_s: float | None = None, at_s: float | None = None) -> Parcel:
         """The job as it will travel, with its jid. Raises ArgumentError; nothing is buffered."""
@@ -137,7 +151,7 @@ class Client:
         if self._outage:
             self._add(pending)
             self._any.set()
-            return _buffered(pending)
+            return buffered(pending)
         waiting: Waiting = asyncio.get_running_loop().create_future()
         self._add(pending._replace(waiting=waiting))
         self._urgent.set()
@@ -237,21 +251,7 @@ class Client:
         self._room.set()
         if not self._buffer.jobs:
             self._idle.set()
-        given = iter(results)
-        for pending in sent:
-            self._answer(pending, [next(given) for _ in pending.parcels])
-
-    def _answer(self, pending: Pending, results: list[Pushed]) -> None:
-        refused = next((result for result in results if result.state == "refused"), None)
-        if refused is None:
-            pending.tell([_receipt(p, r) for p, r in zip(pending.parcels, results, strict=True)])
-        elif pending.waiting is not None and not pending.waiting.done():
-            pending.waiting.set_exception(StoreRefused(f"not enqueued: {refused.detail}"))
-        else:  # nobody waits, but somebody must hear of it
-            for parcel, result in zip(pending.parcels, results, strict=True):
-                if result.state == "refused":
-                    queue, jid, payload = parcel[:3]
-                    self._tell(JobRefused(jid, queue, payload, result.detail))
+        self._answers.give(sent, results)
 
     async def _deliver(self, frame: Frame[Parcel]) -> list[Pushed]:
         """Send one frame until there is an answer."""
@@ -288,7 +288,7 @@ class Client:
         """The store has been silent for `confirm_timeout`: tell all who wait, and all to come."""
         self._outage = True
         for pending in (*self._sending, *self._buffer.waiting()):
-            pending.tell(_buffered(pending))
+            pending.tell(buffered(pending))
 
     async def flush(self) -> None:
         """Return when everything accepted so far is durable. Cancel: safe, flushing goes on."""
@@ -327,13 +327,3 @@ def _aged(parcel: Parcel, held_s: float) -> Parcel:
     """A delay counts from the call, however long the job was held here."""
     assert parcel.in_s is not None
     return parcel._replace(in_s=parcel.in_s - held_s)
-
-
-def _buffered(pending: Pending) -> list[Receipt]:
-    return [Receipt(parcel.jid, "buffered") for parcel in pending.parcels]
-
-
-def _receipt(parcel: Parcel, result: Pushed) -> Receipt:
-    if result.state == "duplicate":
-        return Receipt(result.detail, "duplicate")
-    return Receipt(parcel.jid, "scheduled" if result.state == "scheduled" else "queued")
