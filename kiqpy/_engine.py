@@ -90,16 +90,18 @@ class Engine:
         self.bus.emit(event.ProcessStarted(self.store.ident))
 
     def _start_lines(self) -> None:
-        perform = self._performer()
+        perform = self.performer()
         for queue, limit in self.config.queues.items():
-            line = Line(
-                queue, limit, self.store, perform, self.audience, self.clock, self._on_trouble
-            )
-            self.lines[queue] = line
+            line = self.lines[queue] = self.line(queue, limit, self.store, perform)
             task = self._spawn(self._line_tasks, line.run(), f"queue:{queue}")
             task.add_done_callback(self._line_ended)
 
-    def _performer(self) -> Performer:
+    def line(self, queue: str, limit: int, store: Store, perform: Performer) -> Line:
+        """One queue's stages, not yet running; `store` may be another process's half."""
+        return Line(queue, limit, store, perform, self.audience, self.clock, self._on_trouble)
+
+    def performer(self) -> Performer:
+        """What runs this app's jobs."""
         config = self.config
         defaults = Defaults(
             Rules(config.retry, dead=True, backoff=config.backoff), config.timeout,
