@@ -20,6 +20,7 @@ from kiqpy.store import Orders, Pulse, Upkeep
 
 _RETRY_S: Final = 1.0  # after a failed beat; the lease outlives several of them
 _TURN_S: Final = 0.1  # how long a beat waits for the loop to say what is new
+_LAG_S: Final = 0.25  # a loop that takes longer to answer is blocked by something
 
 
 class Beat(Protocol):
@@ -34,6 +35,7 @@ class Beat(Protocol):
         pulse: Callable[[], Pulse],
         on_orders: Callable[[Orders], None],
         on_lapse: Callable[[], None],
+        on_lag: Callable[[float], None] = lambda _lag_s: None,
     ) -> None: ...
 
     async def start(self) -> None: ...
@@ -54,6 +56,7 @@ class Heartbeat:
         pulse: Callable[[], Pulse],
         on_orders: Callable[[Orders], None],
         on_lapse: Callable[[], None],
+        on_lag: Callable[[float], None] = lambda _lag_s: None,
     ) -> None:
         self._store, self._clock, self._interval_s = store, clock, interval_s
         self._stuck_after_s = stuck_after_s
@@ -62,6 +65,7 @@ class Heartbeat:
         self._told = threading.Event()
         self._thread: threading.Thread | None = None
         self.stuck = False
+        self._on_lag = on_lag
 
     async def start(self) -> None:
         """Beat once, which takes the lease; raises what the store answers. Then go on."""
@@ -77,6 +81,11 @@ class Heartbeat:
         self._turned = self._clock.monotonic()
         self._latest = self._pulse()
         self._told.set()
+
+    def _answer(self, asked: float) -> None:
+        self._refresh()
+        if (lag_s := self._turned - asked) > _LAG_S:
+            self._on_lag(lag_s)
 
     def _beat_on(self) -> None:
         pause_s = self._interval_s
@@ -96,8 +105,9 @@ class Heartbeat:
                 self._post(self._on_orders, orders)
 
     def _ask_loop(self) -> None:
-        self._told.clear()
-        self._post(self._refresh)
+        if self._told.is_set():  # else it has not answered the last time yet
+            self._told.clear()
+            self._post(self._answer, self._clock.monotonic())
         self._told.wait(_TURN_S)
 
     def _post(self, call: Callable[..., None], *args: object) -> None:

@@ -21,6 +21,7 @@ from kiqpy.job import Job, check_args
 from kiqpy.options import duration, instant
 from kiqpy.receipt import Receipt
 from kiqpy.store import Parcel
+from kiqpy.stream import EventStream
 
 T = TypeVar("T")
 _ATOMIC_JOBS, _ATOMIC_BYTES = 1000, 8 * 2**20
@@ -145,6 +146,15 @@ class App(Embedding):
             return client.accept(job, *_due(job, in_, at))
         draft = client.draft(job, *_due(job, in_, at))
         return _admitted(client, draft, chain.at_once(draft))
+
+    def events(self, *patterns: str, queue: str | None = None, limit: int = 1000) -> EventStream:
+        """Events as they come: `async with jobs.events("job.*") as stream: async for event in ...`.
+
+        Those whose name matches one of the patterns (none given: all), of one queue if it is named.
+        At most `limit` wait; then the oldest are dropped, `stream.dropped` says how many. It ends
+        when the app has stopped. ConfigError for a pattern that no event matches.
+        """
+        return EventStream(self._bus, patterns, queue, limit)
 
     async def flush(self) -> None:
         """Return when every job accepted so far is in Redis."""

@@ -2,41 +2,77 @@
 
 from __future__ import annotations
 
-import fnmatch
+import difflib
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from typing import Any, final
 
+from kiqpy.errors import ConfigError
 from kiqpy.event import Event
 
 Handler = Callable[[Any], object]
 _log = logging.getLogger("kiqpy")
 
 
+def matching(patterns: Iterable[str]) -> list[str]:
+    """The names of the events that match any of them; ConfigError for one that matches none."""
+    names = [kind.name for kind in Event.__subclasses__()]
+    found: set[str] = set()
+    for pattern in patterns:
+        if not isinstance(pattern, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f'{pattern!r} is no pattern: give an event\'s name, or "job.*"')
+        matched = {name for name in names if fnmatchcase(name, pattern)}
+        if not matched:
+            raise ConfigError(f"no event matches {pattern!r}; {_hint(pattern, names)}")
+        found |= matched
+    return sorted(found)
+
+
+def _hint(pattern: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(pattern, names, 1, 0.5)
+    return f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(names))
+
+
 @final
 class Bus:
-    """Synchronous handlers. What they raise is logged and goes no further."""
+    """Synchronous handlers, called where the event is emitted: in the app's event loop.
+
+    What they raise is logged and goes no further. `attach` and `detach` may be called from any
+    thread and take effect with the next event.
+    """
 
     def __init__(self) -> None:
         self._handlers: list[tuple[str, Handler]] = []
         self._known: dict[type[Event], list[Handler]] = {}
+        self._lock = threading.Lock()
 
     def attach(self, pattern: str, handler: Handler) -> None:
-        """Call `handler(event)` for each event whose name matches, e.g. `job.*`."""
-        self._handlers.append((pattern, handler))
-        self._known.clear()
+        """Call `handler(event)` for each event whose name matches, e.g. `job.*`.
+
+        ConfigError if no event's name can match.
+        """
+        matching([pattern])
+        with self._lock:
+            self._change([*self._handlers, (pattern, handler)])
 
     def detach(self, handler: Handler) -> None:
         """Stop calling `handler`, whatever it was attached to."""
-        self._handlers = [pair for pair in self._handlers if pair[1] != handler]
-        self._known.clear()
+        with self._lock:
+            self._change([pair for pair in self._handlers if pair[1] != handler])
+
+    def _change(self, handlers: list[tuple[str, Handler]]) -> None:
+        self._handlers = handlers
+        self._known = {}  # after the handlers: whoever sees it empty sees them, too
 
     def handlers(self, kind: type[Event]) -> list[Handler]:
         """Who hears events of this kind; empty: do not even make one."""
-        found = self._known.get(kind)
+        known = self._known
+        found = known.get(kind)
         if found is None:
-            found = [h for pattern, h in self._handlers if fnmatch.fnmatch(kind.name, pattern)]
-            self._known[kind] = found
+            found = [h for pattern, h in self._handlers if fnmatchcase(kind.name, pattern)]
+            known[kind] = found
         return found
 
     def emit(self, event: Event) -> None:

@@ -9,7 +9,7 @@ from kiqpy.job import Job
 
 
 class Reporter:
-    """Subclass it and override what you want to hear; handlers may be async or not.
+    """Subclass it and override what you want to hear; all methods may be async or not.
 
     A handler hears of an outcome after it is durable, in the order of one queue's outcomes, and in
     a task of its own. `limit` events may wait for it; then with `overflow="block"` jobs are fetched
@@ -21,11 +21,11 @@ class Reporter:
     overflow: ClassVar[Literal["block", "drop_oldest"]] = "block"
     stall_timeout: ClassVar[float] = 5.0
 
-    async def start(self) -> None:
-        """Called before the first event."""
+    def start(self) -> object:
+        """Called before the first event; what it raises keeps the app from starting."""
 
-    async def stop(self) -> None:
-        """Called after the last event."""
+    def stop(self) -> object:
+        """Called after the last event; what it raises, or `stall_timeout`, ends it and is told."""
 
     def handle_started(self, job: Job) -> object:
         """A run begins."""

@@ -36,7 +36,9 @@ FLOORS: dict[str, tuple[float, str]] = {
     },
     **{
         f"kiqpy.{name}": (1, "world")
-        for name in ("clock", "bus", "worker", "registry", "reporter", "middleware", "store")
+        for name in (
+            *("clock", "bus", "stream", "worker", "registry", "reporter", "middleware", "store"),
+        )
     },
     "kiqpy._fakeclock": (1, "world"),
     "kiqpy.store.census": (1, "world"),

@@ -11,6 +11,7 @@ from typing import Final, final
 from kiqpy._flow.edge import Edge
 from kiqpy.bus import Bus
 from kiqpy.clock import Clock
+from kiqpy.errors import ConfigError
 from kiqpy.event import Event, ReporterDetached
 from kiqpy.reporter import Reporter
 
@@ -24,6 +25,10 @@ class Ear:
     def __init__(self, reporter: Reporter, bus: Bus, clock: Clock) -> None:
         self.reporter = reporter
         self.name = type(reporter).__qualname__
+        if reporter.overflow not in ("block", "drop_oldest"):
+            raise ConfigError(
+                f'{self.name}.overflow={reporter.overflow!r}: give "block" or "drop_oldest"'
+            )
         self.kinds = reporter.hears()
         self.edge: Edge[Event] = Edge(reporter.limit)
         self.dropped = 0
@@ -31,6 +36,7 @@ class Ear:
         self._bus, self._clock = bus, clock
         self._errors = 0
         self._in_hand: deque[Event] = deque()
+        self._task: asyncio.Task[None] | None = None
 
     async def tell(self, events: list[Event]) -> None:
         """Hand over events as the reporter's overflow rule says."""
@@ -86,12 +92,27 @@ class Ear:
         self.detached = True
         self._bus.emit(ReporterDetached(self.name, reason))
 
+    async def start(self) -> None:
+        """Start the reporter; raises what that raises, for then the app is not to start."""
+        await _answered(self.reporter.start())
+        self._task = asyncio.create_task(self.run(), name=f"kiqpy:reporter:{self.name}")
+
     async def stop(self) -> None:
-        """Stop the reporter; if that fails, the others are stopped all the same."""
+        """Let the reporter hear what was told, then stop it; if that fails, it is told."""
+        self.edge.close()
+        if self._task is None:
+            return
+        await asyncio.wait({self._task})
         try:
-            await self.reporter.stop()
+            async with asyncio.timeout(self.reporter.stall_timeout):
+                await _answered(self.reporter.stop())
         except Exception as error:
             self._detach(f"its stop raised {error!r}")
+
+
+async def _answered(answer: object) -> None:
+    if inspect.isawaitable(answer):
+        await answer
 
 
 def _is_cancelled() -> bool:
@@ -107,11 +128,11 @@ class Audience:
     def __init__(self, reporters: Sequence[Reporter], bus: Bus, clock: Clock) -> None:
         self.bus = bus
         self.ears = [Ear(reporter, bus, clock) for reporter in reporters]
-        self._tasks: list[asyncio.Task[None]] = []
+        self._kinds = frozenset[type[Event]]().union(*(ear.kinds for ear in self.ears))
 
     def hears(self, kind: type[Event]) -> bool:
-        """Whether anybody wants events of this kind."""
-        return bool(self.bus.handlers(kind)) or any(kind in ear.kinds for ear in self.ears)
+        """Whether anybody wants events of this kind, now. Cheap enough to be asked for each job."""
+        return kind in self._kinds or bool(self.bus.handlers(kind))
 
     async def tell(self, events: list[Event]) -> None:
         """Tell everybody, in order; waits for reporters that block, for as long as they do."""
@@ -123,15 +144,10 @@ class Audience:
                 await ear.tell(wanted)
 
     async def start(self) -> None:
-        """Start the reporters, then their tasks."""
+        """Start the reporters, in order."""
         for ear in self.ears:
-            await ear.reporter.start()
-            self._tasks.append(asyncio.create_task(ear.run(), name=f"kiqpy:reporter:{ear.name}"))
+            await ear.start()
 
     async def stop(self) -> None:
-        """Let every reporter hear what was told, then stop it."""
-        for ear in self.ears:
-            ear.edge.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for ear in self.ears[: len(self._tasks)]:  # those that were started
-            await ear.stop()
+        """Let every reporter hear what was told, then stop it; none waits for another."""
+        await asyncio.gather(*(ear.stop() for ear in self.ears))
