@@ -10,6 +10,7 @@ import click
 
 from kiqpy.cli._screen import complain, version
 from kiqpy.cli.demo import demo
+from kiqpy.cli.new import new
 from kiqpy.cli.run import run
 from kiqpy.errors import KiqError, StoreUnavailable
 
@@ -38,6 +39,7 @@ def _kiqpy() -> None:
 
 _kiqpy.add_command(run)
 _kiqpy.add_command(demo)
+_kiqpy.add_command(new)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
