@@ -164,6 +164,14 @@ def decode(raw: bytes) -> Job:
     return Job.from_payload(payload)
 
 
+def parse(raw: bytes) -> Any:
+    """What the JSON in `raw` says; None if it is none. For what is no job."""
+    try:
+        return _decoder.decode(raw.decode())
+    except (ValueError, RecursionError):
+        return None
+
+
 def encode(payload: Mapping[str, Any]) -> bytes:
     """The payload as strict, compact UTF-8 JSON; ArgumentError names what does not fit."""
     try:

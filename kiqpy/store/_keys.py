@@ -18,8 +18,8 @@ class Keys:
         self.privs = f"{namespace}kiq:privs"
         self.suspects = f"{namespace}kiq:suspects"
         self.trimmed = f"{namespace}kiq:trimmed"
-        self.cron = f"{namespace}kiq:cron"  # hash: periodic's name -> last tick
-        self.cron_off = f"{namespace}kiq:cron:off"  # set: names of periodics that are disabled
+        self.cron = f"{namespace}kiq:cron"  # hash: periodic's name -> last tick (negative: none yet)
+        self.cron_off = f"{namespace}kiq:cron:off"  # hash: name -> 1 off, 0 on, if not as declared
         self.leader = f"{namespace}kiq:leader"
         self.cancels = f"{namespace}kiq:cancels"  # zset: what was cancelled, by time
 
@@ -65,6 +65,26 @@ class Keys:
         """Processed and failed: in all, of a day (as Sidekiq), of a queue (as Verk)."""
         names = [f"{what}{of}" for of in ("", f":{day}", f":{queue}") for what in _COUNTED]
         return [f"{self.prefix}stat:{name}" for name in names]
+
+    def stat(self, name: str) -> str:
+        return f"{self.prefix}stat:{name}"
+
+    def at(self, place: str) -> str:
+        """The key of "schedule", "retry", "dead" or "queue:NAME"."""
+        return self.prefix + place
+
+    def named(self) -> list[str]:
+        """All of Sidekiq's keys that have one name."""
+        names = (self.queues, self.schedule, self.retry, self.dead, self.processes, self.paused)
+        return [*names, f"{self.prefix}process_cleanup"]
+
+    def patterns(self) -> list[str]:
+        """Patterns of all keys of kiqpy's, and of Sidekiq's that have many names."""
+        return [f"{self.prefix}{kind}:*" for kind in ("queue", "stat", "unique", "kiq")]
+
+    def of_process(self, ident: str) -> list[str]:
+        """What a process has written about itself, and what waits for it."""
+        return [self.process(ident), self.signals(ident), *self.work(ident)]
 
     def strays(self) -> tuple[str, str]:
         """Patterns of the keys that hold claims."""

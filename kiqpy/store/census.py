@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
-from kiqpy.errors import DecodeError
-from kiqpy.job import Job, decode
+from kiqpy.errors import ArgumentError, DecodeError
+from kiqpy.job import Job, decode, encode, parse
+from kiqpy.outcome import Lock
 
 Place = Literal["schedule", "retry", "dead"]
+PLACES: Final[tuple[Place, ...]] = ("schedule", "retry", "dead")
+PROCESS_FIELDS: Final = ("info", "busy", "beat", "quiet", "rss", "rtt_us", "concurrency")
+CANCELS_KEPT_S: Final = 7 * 86_400.0
 
 
 class Entry(NamedTuple):
@@ -17,6 +21,71 @@ class Entry(NamedTuple):
     job: Job | None
     raw: bytes
     score: float | None = None
+
+
+class Queue(NamedTuple):
+    """A queue; `latency_s`: for how long its oldest job has been waiting, None: unreadable."""
+
+    name: str
+    size: int
+    latency_s: float | None
+    paused: bool
+
+
+class Scan(NamedTuple):
+    """What one page of a search found; `cursor`: where to go on, None: all was looked at."""
+
+    entries: Sequence[Entry]
+    looked: int
+    cursor: str | None
+
+
+class Transfer(NamedTuple):
+    """An entry as it was seen, and where it goes: with new bytes to a queue or to the dead set."""
+
+    member: bytes
+    to: Literal["queue", "dead", "away"]
+    payload: bytes = b""
+    queue: str = ""
+    jid: str = ""
+    lock: Lock | None = None  # freed, unless it has another owner
+
+
+class Counters(NamedTuple):
+    """(processed, failed): in all, of each day (YYYY-MM-DD, UTC), of each queue."""
+
+    total: tuple[int, int]
+    days: Mapping[str, tuple[int, int]]
+    queues: Mapping[str, tuple[int, int]]
+
+
+class Process(NamedTuple):
+    """What a living process says of itself. Instants are epoch seconds."""
+
+    ident: str
+    hostname: str
+    pid: int
+    tag: str
+    version: str
+    labels: tuple[str, ...]
+    queues: tuple[str, ...]
+    concurrency: int
+    busy: int
+    quiet: bool
+    started_at: float | None
+    beat_at: float | None
+    rss_kb: int
+    rtt_us: int
+
+
+class Busy(NamedTuple):
+    """A job that a process says it runs; `run_at`: since then, epoch seconds."""
+
+    ident: str
+    queue: str
+    job: Job | None
+    raw: bytes
+    run_at: float | None
 
 
 def readable(raw: bytes) -> Job | None:
@@ -32,8 +101,80 @@ def entry(raw: bytes, score: float | None = None) -> Entry:
     return Entry(readable(raw), raw, score)
 
 
+def queue_row(name: str, size: int, oldest: bytes | None, paused: bool, now: float) -> Queue:
+    """A queue, seen at `now`."""
+    if oldest is None:
+        return Queue(name, size, 0.0, paused)
+    job = readable(oldest)
+    since = job.enqueued_at if job else None
+    return Queue(name, size, None if since is None else max(0.0, now - since), paused)
+
+
+def process_row(ident: str, fields: Mapping[str, bytes | None]) -> Process | None:
+    """A process from its hash; None if it is gone, which Sidekiq sees by the missing `info`."""
+    raw = fields.get("info")
+    if raw is None:
+        return None
+    info = _object(raw)
+    return Process(
+        ident, str(info.get("hostname") or ident.split(":")[0]), int(_number(info.get("pid"))),
+        str(info.get("tag") or ""), str(info.get("version") or ""),
+        _words(info.get("labels")), _words(info.get("queues")),
+        int(_number(fields.get("concurrency")) or _number(info.get("concurrency"))),
+        int(_number(fields.get("busy"))), fields.get("quiet") == b"true",
+        _number(info.get("started_at")) or None, _number(fields.get("beat")) or None,
+        int(_number(fields.get("rss"))), int(_number(fields.get("rtt_us"))),
+    )  # fmt: skip
+
+
+def busy_row(ident: str, told: bytes) -> Busy:
+    """A running job from what its process wrote of it."""
+    work = _object(told)
+    raw = _payload(work.get("payload"))
+    run_at = _number(work.get("run_at")) or None
+    return Busy(ident, str(work.get("queue") or ""), readable(raw), raw, run_at)
+
+
+def _payload(payload: object) -> bytes:
+    """Kiq writes a running job's payload as an object, all others write its text."""
+    if isinstance(payload, str):
+        return payload.encode(errors="replace")
+    try:
+        return encode(cast("dict[str, Any]", payload)) if isinstance(payload, dict) else b""
+    except ArgumentError:
+        return b""
+
+
+def _object(raw: bytes) -> Mapping[str, Any]:
+    found = parse(raw)
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def _number(value: object) -> float:
+    """A number or the text of one; 0.0 for all else."""
+    if isinstance(value, bytes | str | int | float):
+        try:
+            number = float(value)
+        except ValueError:
+            return 0.0
+        return number if abs(number) < 1e15 else 0.0
+    return 0.0
+
+
+def whole_number(text: bytes | None) -> int:
+    """A counter's value, 0 if it is none."""
+    return int(_number(text))
+
+
+def _words(value: object) -> tuple[str, ...]:
+    return tuple(map(str, cast("list[object]", value))) if isinstance(value, list) else ()
+
+
 class Census(Protocol):
-    """To look and to act; every page is bounded, every act may be repeated."""
+    """To look and to act. Every page is bounded; every act may be repeated after a lost reply.
+
+    A place is "schedule", "retry", "dead" or "queue:NAME".
+    """
 
     async def sizes(self, queues: Sequence[str]) -> dict[str, int]:
         """Length of each named queue, and of schedule, retry and dead under those names."""
@@ -49,4 +190,78 @@ class Census(Protocol):
         self, queue: str, start: int, count: int, *, newest: bool = False
     ) -> list[Entry]:
         """Jobs of a queue, next one first, or the newest first."""
+        ...
+
+    async def scored(self, place: Place, score: float) -> list[Entry]:
+        """Up to 100 entries of a set with exactly this score."""
+        ...
+
+    async def scan(self, place: str, texts: Sequence[str], cursor: str, count: int) -> Scan:
+        """Entries that hold one of the texts, of about the next `count`; begin with cursor "".
+
+        What stays in place is found; what moves meanwhile may be missed or found twice.
+        """
+        ...
+
+    async def queues(self, also: Sequence[str] = ()) -> list[Queue]:
+        """Every queue ever pushed to, and those in `also`, by name; 10,000 at most."""
+        ...
+
+    async def transfer(self, place: str, transfers: Sequence[Transfer]) -> list[bool]:
+        """Move or delete entries; False for each that was not there any more.
+
+        So two operators make one copy. 100 in one atomic step; of a queue fewer, because there
+        each is searched for, oldest first, which takes the longer the newer it is.
+        """
+        ...
+
+    async def clear(self, place: str) -> int:
+        """Drop all of a set or a queue at once; how many. Locks are not freed."""
+        ...
+
+    async def clear_all(self) -> int:
+        """Drop everything that is Sidekiq's or kiqpy's, in this namespace; how many keys."""
+        ...
+
+    async def counters(self, days: Sequence[str], queues: Sequence[str]) -> Counters:
+        """What was processed and what failed, in one look."""
+        ...
+
+    async def reset_counters(self) -> None:
+        """Set the totals to 0; days and queues keep theirs."""
+        ...
+
+    async def processes(self) -> list[Process]:
+        """The processes that live (10,000 at most), by ident; Sidekiq's too."""
+        ...
+
+    async def prune(self) -> int:
+        """Take those off the list of processes that have not been heard of for a minute."""
+        ...
+
+    async def busy(self, idents: Sequence[str]) -> list[Busy]:
+        """What these processes said at their last heartbeat that they run."""
+        ...
+
+    async def pause(self, queue: str) -> bool:
+        """Claim no more jobs of the queue, in the whole cluster. False: it was paused."""
+        ...
+
+    async def resume(self, queue: str) -> bool:
+        """End a pause. False: there was none."""
+        ...
+
+    async def paused(self) -> list[str]:
+        """The paused queues, by name."""
+        ...
+
+    async def signal(self, ident: str, name: str) -> bool:
+        """Leave a signal for a process's next heartbeat. False: there is no such process."""
+        ...
+
+    async def cancel(self, jid: str, keep: bool) -> None:
+        """Mark a job as cancelled, to be kept in the dead set or forgotten; for seven days.
+
+        The mark is taken back when the job is put into a queue again.
+        """
         ...

@@ -58,7 +58,7 @@ class MemoryBackend:
     ) -> None:
         self.ident = ident
         self.server = server
-        self.census = MemoryCensus(server)
+        self.census = MemoryCensus(server, self._bury)
         self.calendar = MemoryCalendar(server, ident)
         self._dead_limit = dead_limit
         self._dead_timeout_s = dead_timeout_s

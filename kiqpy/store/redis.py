@@ -52,7 +52,7 @@ class RedisBackend:
         self.ident = ident
         self._keys = Keys(namespace)
         self._link = Link(url, pool_size, options or {})
-        self.census = RedisCensus(self._link, self._keys)
+        self.census = RedisCensus(self._link, self._keys, (dead_limit, dead_timeout_s))
         self.calendar = RedisCalendar(self._link, self._keys, ident)
         self._clock = clock or SystemClock()
         self._tracker = Tracker(self._link, self._keys.queue(""), poll_s, self._clock)

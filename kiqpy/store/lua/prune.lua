@@ -1,0 +1,10 @@
+-- prune: take processes off the list whose hash has run out.
+-- KEYS  1 processes  2.. IDENT hashes, up to 100
+-- ARGV  their idents
+-- returns how many were taken off
+-- atomic because a process that beats meanwhile must stay on the list.
+local gone = {}
+for i, ident in ipairs(ARGV) do
+  if redis.call('HEXISTS', KEYS[1 + i], 'info') == 0 then gone[#gone + 1] = ident end
+end
+return #gone > 0 and redis.call('SREM', KEYS[1], unpack(gone)) or 0

@@ -1,0 +1,44 @@
+-- scan: look for texts in one page of a set or a queue; changes nothing.
+-- KEYS  1 set or queue
+-- ARGV  1 cursor ("": begin)  2 how many to look at  3.. texts
+-- returns {next cursor | "" at the end, how many were looked at,
+--          then per match: member, score | false}
+-- A queue is walked from its newest job: pushes then show a job again, and never hide one.
+-- atomic only by being one script; it keeps to its page and to some 4 MiB of payloads.
+local kind = redis.call('TYPE', KEYS[1]).ok
+local cursor, count = ARGV[1], tonumber(ARGV[2])
+local reply, bytes, looked = {'', 0}, 0, 0
+
+local function look(member, score)
+  looked = looked + 1
+  bytes = bytes + #member
+  for i = 3, #ARGV do
+    if string.find(member, ARGV[i], 1, true) then
+      reply[#reply + 1] = member
+      reply[#reply + 1] = score
+      return
+    end
+  end
+end
+
+if kind == 'zset' then
+  cursor = cursor == '' and '0' or cursor
+  repeat
+    local page = redis.call('ZSCAN', KEYS[1], cursor, 'COUNT', 100)
+    cursor = page[1]
+    for i = 1, #page[2], 2 do look(page[2][i], page[2][i + 1]) end
+  until cursor == '0' or looked >= count or bytes > 4194304
+  if cursor == '0' then cursor = '' end
+elseif kind == 'list' then
+  local at, size = tonumber(cursor) or 0, redis.call('LLEN', KEYS[1])
+  repeat
+    local page = redis.call('LRANGE', KEYS[1], at, at + 99)
+    for i = 1, #page do look(page[i], false) end
+    at = at + #page
+  until at >= size or looked >= count or bytes > 4194304
+  cursor = at < size and string.format('%d', at) or ''
+else
+  cursor = ''
+end
+reply[1], reply[2] = cursor, looked
+return reply
