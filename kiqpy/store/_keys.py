@@ -18,7 +18,7 @@ class Keys:
         self.privs = f"{namespace}kiq:privs"
         self.suspects = f"{namespace}kiq:suspects"
         self.trimmed = f"{namespace}kiq:trimmed"
-        self.cron = f"{namespace}kiq:cron"  # hash: periodic's name -> last tick (negative: none yet)
+        self.cron = f"{namespace}kiq:cron"  # hash: periodic -> last tick (negative: none yet)
         self.cron_off = f"{namespace}kiq:cron:off"  # hash: name -> 1 off, 0 on, if not as declared
         self.leader = f"{namespace}kiq:leader"
         self.cancels = f"{namespace}kiq:cancels"  # zset: what was cancelled, by time

@@ -15,7 +15,7 @@ from typing import Generic, NamedTuple, TypeVar, final
 
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreRefused
-from kiqpy.store import Pulse, Pushed
+from kiqpy.store import Pulse, Pushed, calendar
 from kiqpy.store.census import Place
 
 R = TypeVar("R")
@@ -118,6 +118,9 @@ class MemoryServer:
         self.settles: Notes[bool] = Notes()
         self.stats: Counter[str] = Counter()
         self.waiters: defaultdict[str, deque[Waiter]] = defaultdict(deque)
+        self.marks: dict[str, calendar.Mark] = {}  # of periodics, by name
+        self.switched: dict[str, bool] = {}
+        self.leaders: dict[str, tuple[str, float]] = {}  # group -> ident, and until when
 
     def leased(self, ident: str) -> bool:
         return self.leases.get(ident, float("-inf")) > self.clock.now()

@@ -1,0 +1,12 @@
+-- look: what is known of periodics; changes nothing.
+-- KEYS  1 kiq:cron  2 kiq:cron:off
+-- ARGV  names
+-- returns {now, {mark | false for each name}, {"1" off | "0" on | false for each name}}
+-- atomic because a mark and "now" must be of the same instant.
+local time = redis.call('TIME')
+local marks, switched = {}, {}
+for i = 1, #ARGV do
+  marks[i] = redis.call('HGET', KEYS[1], ARGV[i])
+  switched[i] = redis.call('HGET', KEYS[2], ARGV[i])
+end
+return {time[1] .. string.format('.%06d', time[2]), marks, switched}

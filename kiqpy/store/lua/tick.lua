@@ -1,0 +1,54 @@
+-- tick: enqueue a periodic's ticks that are later than its last one, once whoever sends them.
+-- KEYS  1 kiq:cron  2 kiq:cron:off  3 queues  4 schedule  5 queue list  6.. locks
+-- ARGV  1 name  2 enabled as declared 0|1  3 queue name
+--       then per tick: tick in s, payload ("" to pass it over), delay in s or "", jid,
+--       lock index (0 none), lock ttl in ms
+-- returns for each tick "q" queued, "s" scheduled, "d"..jid duplicate, held by jid, "p" past,
+--       "o" disabled
+-- atomic because the mark that a tick is done and the job for it must be one step.
+local name, off = ARGV[1], redis.call('HGET', KEYS[2], ARGV[1])
+if not off then off = ARGV[2] == '1' and '0' or '1' end
+local mark = math.abs(tonumber(redis.call('HGET', KEYS[1], name) or '0'))
+local function check(key, kind)
+  local is = redis.call('TYPE', key).ok
+  if is ~= 'none' and is ~= kind then return key .. ' holds a ' .. is end
+end
+local wrong = check(KEYS[3], 'set') or check(KEYS[4], 'zset') or check(KEYS[5], 'list')
+if wrong then return redis.error_reply('WRONGTYPE ' .. wrong) end
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+local function enqueue(payload, delay, jid, lock, ttl)
+  if lock > 0 and not redis.call('SET', KEYS[5 + lock], jid, 'NX', 'PX', ttl) then
+    local holder = redis.call('GET', KEYS[5 + lock])
+    if holder ~= jid then return 'd' .. holder end
+  end
+  if delay ~= '' then
+    redis.call('ZADD', KEYS[4], string.format('%.6f', now + tonumber(delay)), payload)
+    return 's'
+  end
+  redis.call('LPUSH', KEYS[5], payload)
+  redis.call('SADD', KEYS[3], ARGV[3])
+  return 'q'
+end
+
+local reply, last = {}, nil
+for at = 4, #ARGV, 6 do
+  local tick = tonumber(ARGV[at])
+  if off == '1' then
+    reply[#reply + 1] = 'o'
+  elseif tick <= mark then
+    reply[#reply + 1] = 'p'
+  else
+    mark, last = tick, ARGV[at]
+    if ARGV[at + 1] == '' then
+      last = '-' .. last
+      reply[#reply + 1] = 'p'
+    else
+      reply[#reply + 1] =
+        enqueue(ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4]), ARGV[at + 5])
+    end
+  end
+end
+if last then redis.call('HSET', KEYS[1], name, last) end
+return reply

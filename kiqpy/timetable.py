@@ -1,0 +1,145 @@
+"""From times on the wall to instants: when a periodic job is due, over all changes of the clocks.
+
+A *wall time* is a number of seconds that would be the epoch's if the wall hung in UTC. Where
+clocks jump, a wall time may not exist (the gap in spring) or exist twice (the overlap in autumn):
+
+* `Fixed`: the hours are named. In a gap it is due right after it, in an overlap the first time.
+* `Running`: any hour. It is due whenever the clock on the wall shows it: not at all, or twice.
+"""
+
+from __future__ import annotations
+
+import difflib
+import zoneinfo
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from math import floor
+from typing import Final, Protocol, final
+
+from kiqpy.errors import ConfigError
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH: Final = _EPOCH.replace(tzinfo=None)
+_STRIDE_S: Final = 43_200  # no zone changes its clocks twice within it
+
+
+class Timetable(Protocol):
+    """Instants in epoch seconds, without an end."""
+
+    def next(self, after_s: float) -> float:
+        """The first one after `after_s`."""
+        ...
+
+
+class Wall(Protocol):
+    """Wall times, without an end."""
+
+    def next(self, after: int) -> int: ...
+
+
+@final
+class Every:
+    """The multiples of an interval since the epoch, so that all processes agree."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+
+    def next(self, after_s: float) -> float:
+        number = floor(after_s / self._interval_s) + 1
+        at = round(number * self._interval_s, 6)
+        return at if at > after_s else round((number + 1) * self._interval_s, 6)
+
+
+@final
+class Zone:
+    """A time zone by its name, and when it changes its clocks."""
+
+    def __init__(self, name: str) -> None:
+        self._info = _zone(name)
+
+    def offset(self, at: int) -> int:
+        """Seconds that the wall is ahead of UTC at an instant."""
+        shown = (_EPOCH + timedelta(seconds=at)).astimezone(self._info).utcoffset()
+        return _whole(shown)
+
+    def offsets(self, wall: int) -> tuple[int, int]:
+        """The same for a wall time: before and after the change, if it is within one."""
+        shown = (_NAIVE_EPOCH + timedelta(seconds=wall)).replace(tzinfo=self._info)
+        return _whole(shown.utcoffset()), _whole(shown.replace(fold=1).utcoffset())
+
+    def change(self, after: int, until: int) -> int | None:
+        """The first instant in (after, until] with another offset than `after` has."""
+        offset, at = self.offset(after), after
+        while at < until:
+            before, at = at, min(at + _STRIDE_S, until)
+            if self.offset(at) != offset:
+                return self._first_other(before, at, offset)
+        return None
+
+    def _first_other(self, before: int, at: int, offset: int) -> int:
+        while at - before > 1:
+            middle = (before + at) // 2
+            if self.offset(middle) == offset:
+                before = middle
+            else:
+                at = middle
+        return at
+
+
+@final
+class Fixed:
+    """Wall times, each due once."""
+
+    def __init__(self, wall: Wall, zone: Zone) -> None:
+        self._wall, self._zone = wall, zone
+
+    def next(self, after_s: float) -> float:
+        wall = floor(after_s) + self._zone.offset(floor(after_s))
+        while True:
+            wall = self._wall.next(wall)
+            if (at := self._first(wall)) > after_s:  # else: it was due before the overlap
+                return float(at)
+
+    def _first(self, wall: int) -> int:
+        before, after = self._zone.offsets(wall)
+        if before >= after:
+            return wall - before
+        end_of_gap = self._zone.change(wall - after, wall - before)
+        assert end_of_gap is not None
+        return end_of_gap
+
+
+@final
+class Running:
+    """Wall times, due whenever the clock shows them."""
+
+    def __init__(self, wall: Wall, zone: Zone) -> None:
+        self._wall, self._zone = wall, zone
+
+    def next(self, after_s: float) -> float:
+        since = floor(after_s)
+        offset = self._zone.offset(since)
+        at = self._wall.next(since + offset) - offset
+        while (change := self._zone.change(since, at)) is not None:
+            since, offset = change, self._zone.offset(change)
+            at = self._wall.next(change - 1 + offset) - offset
+        return float(at)
+
+
+def _whole(offset: timedelta | None) -> int:
+    assert offset is not None
+    return round(offset.total_seconds())
+
+
+@lru_cache(maxsize=256)
+def _zone(name: str) -> zoneinfo.ZoneInfo:
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError, TypeError):
+        known = zoneinfo.available_timezones()
+    by_lower = {zone.lower(): zone for zone in known}
+    near = difflib.get_close_matches(str(name).lower(), by_lower, 1)
+    hint = f"did you mean {by_lower[near[0]]!r}?" if near else 'give one such as "Europe/Paris"'
+    if not known:
+        hint = "this machine has no time zones: pip install tzdata"
+    raise ConfigError(f"tz={name!r}: no such time zone; {hint}") from None
