@@ -125,7 +125,9 @@ class Lifecycle:
         url, self._embedded = await resolve(config)
         reporters = [r() if isinstance(r, type) else r for r in config.reporters]
         self._log.detach(self._bus)
-        self._log = log = Log()
+        self._log = log = Log(
+            config.start_log_level, config.done_log_level, config.fail_log_level, config.slow_after
+        )
         log.attach(self._bus)
         return Engine(
             config, self.registry, [log, *reporters], self._store(url, config), self._bus,

@@ -23,6 +23,7 @@ class TimerBeat:
         pulse: Callable[[], Pulse],
         on_orders: Callable[[Orders], None],
         on_lapse: Callable[[], None],
+        on_lag: Callable[[float], None] = lambda _lag_s: None,  # virtual time has none
     ) -> None:
         self._store, self._clock, self._interval_s = store, clock, interval_s
         self._pulse, self._on_orders, self._on_lapse = pulse, on_orders, on_lapse

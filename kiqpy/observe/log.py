@@ -8,6 +8,7 @@ Nothing is configured here.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, ClassVar, Final, final
 
 import structlog
@@ -20,10 +21,13 @@ from kiqpy.reporter import Reporter
 
 _WARNINGS: Final[tuple[type[Event], ...]] = (
     event.JobDead, event.JobFenced, event.JobSwallowedCancel, event.JobRecovered,
-    event.FlushFailed, event.FetchFailed, event.ReporterDetached, event.LeaseLapsed,
+    event.JobBackoffRefused, event.FlushFailed, event.FetchFailed, event.ReporterDetached,
+    event.LeaseLapsed, event.LoopLag,
 )  # fmt: skip
 _NOTES: Final[tuple[type[Event], ...]] = (
-    event.FlushRestored, event.ProcessStarted, event.ProcessQuiet, event.ProcessStopped,
+    event.JobCancelled, event.FlushRestored, event.QueueRunning, event.QueuePausing,
+    event.QueuePaused, event.ProcessStarted, event.ProcessQuiet, event.ProcessStopping,
+    event.ProcessStopped,
 )  # fmt: skip
 
 
@@ -49,14 +53,41 @@ def enabled(log: Any, level: int) -> bool:
     return True
 
 
+def context() -> Callable[[Job], None] | None:
+    """What binds a job to structlog's lines written in the job's own task.
+
+    None unless the application configured `structlog.contextvars.merge_contextvars`: nobody would
+    see it.
+    """
+    merge = structlog.contextvars.merge_contextvars
+    if structlog.is_configured() and merge in structlog.get_config()["processors"]:
+        return _bind
+    return None
+
+
+def _bind(job: Job) -> None:
+    structlog.contextvars.bind_contextvars(**_of(job))
+
+
 @final
 class Log(Reporter):
-    """A line for a start (DEBUG), an end (INFO), a failure (WARNING); unwanted ones are free."""
+    """A line for a job's start, its end, its failure, each at its level; unwanted ones are free.
+
+    A job that took longer than `slow_after` seconds gets one more, `job.slow`, at WARNING.
+    """
 
     limit: ClassVar[int] = 10_000
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        start_level: str = "debug",
+        done_level: str = "info",
+        fail_level: str = "warning",
+        slow_after: float | None = None,
+    ) -> None:
         self._log = logger()
+        self._start_level, self._done_level, self._fail_level = start_level, done_level, fail_level
+        self._slow_after = slow_after
 
     def attach(self, bus: Bus) -> None:
         """Write what happens outside of jobs, too."""
@@ -73,29 +104,41 @@ class Log(Reporter):
             bus.detach(handler)
 
     def hears(self) -> frozenset[type[Event]]:
-        kinds = {
-            event.JobStarted: logging.DEBUG,
-            event.JobSuccess: logging.INFO,
-            event.JobAborted: logging.INFO,
-            event.JobFailure: logging.WARNING,
+        kinds: dict[type[Event], str] = {
+            event.JobStarted: self._start_level,
+            event.JobSuccess: self._done_level,
+            event.JobAborted: self._done_level,
+            event.JobFailure: self._fail_level,
         }
-        return frozenset(kind for kind, level in kinds.items() if enabled(self._log, level))
+        heard = {kind for kind, level in kinds.items() if enabled(self._log, _number(level))}
+        if self._slow_after is not None and enabled(self._log, logging.WARNING):
+            heard |= {event.JobSuccess, event.JobAborted, event.JobFailure}
+        return frozenset(heard)
 
     def handle_started(self, job: Job) -> None:
-        self._log.debug("job.started", **_of(job))
+        self._write(self._start_level, "job.started", job)
 
     def handle_success(self, job: Job, meta: event.JobSuccess) -> None:
-        self._log.info("job.success", **_of(job), took_s=round(meta.took_s, 6))
+        self._ended(self._done_level, "job.success", job, meta.took_s)
 
     def handle_aborted(self, job: Job, meta: event.JobAborted) -> None:
-        self._log.info("job.aborted", **_of(job), reason=meta.reason)
+        self._ended(self._done_level, "job.aborted", job, meta.took_s, reason=meta.reason)
 
     def handle_failure(self, job: Job, error: BaseException, meta: event.JobFailure) -> None:
         again_s = None if meta.retry_in_s is None else round(meta.retry_in_s, 3)
-        self._log.warning(
-            "job.failure", **_of(job), error=f"{type(error).__name__}: {_text(error)}",
-            retry_in_s=again_s,
-        )  # fmt: skip
+        said = f"{type(error).__name__}: {_text(error)}"
+        self._ended(
+            self._fail_level, "job.failure", job, meta.took_s, error=said, retry_in_s=again_s
+        )
+
+    def _ended(self, level: str, line: str, job: Job, took_s: float, **more: object) -> None:
+        took_s = round(took_s, 6)
+        self._write(level, line, job, took_s=took_s, **more)
+        if self._slow_after is not None and took_s > self._slow_after:
+            self._write("warning", "job.slow", job, took_s=took_s)
+
+    def _write(self, level: str, line: str, job: Job, **more: object) -> None:
+        getattr(self._log, level)(line, **_of(job), **more)
 
     def _warn(self, happened: Event) -> None:
         self._log.warning(happened.name, **_fields(happened))
@@ -105,6 +148,10 @@ class Log(Reporter):
 
     def _alarm(self, happened: Event) -> None:
         self._log.error(happened.name, **_fields(happened))
+
+
+def _number(level: str) -> int:
+    return int(getattr(logging, level.upper()))
 
 
 def _of(job: Job) -> dict[str, Any]:

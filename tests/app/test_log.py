@@ -1,0 +1,237 @@
+"""Log lines: what they hold, at which level, and what a job's own lines get of its context."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from kiqpy import App, ConfigError, Discard, Job, worker
+from kiqpy.bus import Bus
+from kiqpy.event import FlushFailed, JobAborted, JobFailure, JobRefused, JobStarted, JobSuccess
+from kiqpy.observe.log import Log, context
+from tests.server import TestServer
+
+pytestmark = pytest.mark.anyio
+
+
+class Lines:
+    """What structlog was given, each line with its level and all that is bound to it."""
+
+    def __init__(self) -> None:
+        self.all: list[dict[str, Any]] = []
+
+    def __call__(self, _logger: object, method: str, fields: Any) -> Any:
+        self.all.append({**fields, "level": method})
+        raise structlog.DropEvent
+
+    def of(self, line: str) -> list[dict[str, Any]]:
+        return [fields for fields in self.all if fields["event"] == line]
+
+    def levels(self) -> dict[str, str]:
+        """The level of each kind of line about a job."""
+        jobs = (line for line in self.all if line["event"].startswith("job."))
+        return {line["event"]: line["level"] for line in jobs}
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    yield from configured(structlog.contextvars.merge_contextvars)
+
+
+@pytest.fixture
+def lines_without_context() -> Iterator[Lines]:
+    yield from configured()
+
+
+def configured(*processors: Any) -> Iterator[Lines]:
+    """structlog as an application might configure it."""
+    lines = Lines()
+    structlog.configure(
+        processors=[*processors, lines],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        cache_logger_on_first_use=False,
+    )
+    yield lines
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+@worker
+async def good(n: int) -> None: ...
+
+
+@worker(retry=2, backoff=lambda _count, _error, _job: 1000.0)
+async def bad() -> None:
+    raise ValueError("no")
+
+
+@worker
+async def unwanted() -> Discard:
+    return Discard("not today")
+
+
+@worker
+async def slow() -> None:
+    await asyncio.sleep(0.06)  # it is its length that is logged
+
+
+@worker
+async def says() -> None:
+    structlog.get_logger().info("mine", bound=structlog.contextvars.get_contextvars())
+    await asyncio.create_task(says_more())
+
+
+async def says_more() -> None:
+    structlog.get_logger().info("mine too")
+
+
+@worker
+def says_in_a_thread() -> None:
+    structlog.get_logger().info("mine in a thread")
+
+
+WORKERS = [good, bad, unwanted, slow, says, says_in_a_thread]
+
+
+async def run(server: TestServer, *jobs: Job, **options: Any) -> list[str]:
+    """Run the jobs to their end, one after the other; their jids."""
+    app = App(redis_url=server.url, workers=WORKERS, queues={"default": 1}, **options)
+    stopped: asyncio.Queue[Any] = asyncio.Queue()
+    app.attach("job.stopped", stopped.put_nowait)
+    jids: list[str] = []
+    async with app:
+        for job in jobs:
+            jids.append((await app.enqueue(job)).jid)
+            await asyncio.wait_for(stopped.get(), 20)
+    return jids
+
+
+async def test_every_line_of_a_job_says_whose_it_is(clean: TestServer, lines: Lines) -> None:
+    good_jid, bad_jid, unwanted_jid = await run(clean, good.new(1), bad.new(), unwanted.new())
+    who = {"class": "good", "queue": "default", "attempt": 1, "jid": good_jid}
+    assert lines.of("job.started")[0] == {"event": "job.started", "level": "debug"} | who
+    [success] = lines.of("job.success")
+    assert 0 < success.pop("took_s") < 20
+    assert success == {"event": "job.success", "level": "info"} | who
+    [failure] = lines.of("job.failure")
+    assert 0 < failure.pop("took_s") < 20
+    assert failure == {
+        "event": "job.failure", "level": "warning", "jid": bad_jid, "class": "bad",
+        "queue": "default", "attempt": 1, "error": "ValueError: no", "retry_in_s": 1000.0,
+    }  # fmt: skip
+    [aborted] = lines.of("job.aborted")
+    assert aborted["reason"] == "not today"
+    assert aborted["jid"] == unwanted_jid
+
+
+async def test_levels_are_as_the_app_says(clean: TestServer, lines: Lines) -> None:
+    options = {"start_log_level": "info", "done_log_level": "debug", "fail_log_level": "error"}
+    await run(clean, good.new(1), bad.new(), unwanted.new(), **options)
+    assert lines.levels() == {
+        "job.started": "info", "job.success": "debug", "job.failure": "error",
+        "job.aborted": "debug",
+    }  # fmt: skip
+
+
+def test_a_level_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"start_log_level='loud': give one of 'debug'"):
+        App(start_log_level="loud")
+
+
+async def test_a_job_that_took_too_long_is_warned_of_once(clean: TestServer, lines: Lines) -> None:
+    await run(clean, slow.new(), good.new(1), slow_after=0.05)
+    [line] = lines.of("job.slow")
+    assert line["took_s"] > 0.05
+    assert (line["class"], line["level"]) == ("slow", "warning")
+    assert len(lines.of("job.success")) == 2
+
+
+async def test_without_slow_after_nobody_is_slow(clean: TestServer, lines: Lines) -> None:
+    await run(clean, slow.new())
+    assert lines.of("job.slow") == []
+
+
+async def test_a_jobs_own_lines_have_its_context(clean: TestServer, lines: Lines) -> None:
+    jids = await run(clean, says.new(), says_in_a_thread.new(), says.new())
+    first, in_a_thread, last = jids
+    for line, class_, expected in (
+        ("mine", "says", [first, last]),
+        ("mine too", "says", [first, last]),
+        ("mine in a thread", "says_in_a_thread", [in_a_thread]),
+    ):
+        assert [said["jid"] for said in lines.of(line)] == expected
+        for said in lines.of(line):
+            assert (said["class"], said["queue"], said["attempt"]) == (class_, "default", 1)
+    assert structlog.contextvars.get_contextvars() == {}
+
+
+async def test_where_nobody_would_see_it_nothing_is_bound(
+    clean: TestServer, lines_without_context: Lines
+) -> None:
+    await run(clean, says.new())
+    [line] = lines_without_context.of("mine")
+    assert line["bound"] == {}
+
+
+def test_context_is_for_those_who_merge_it(lines: Lines) -> None:
+    assert context() is not None
+    structlog.configure(processors=[lines])
+    assert context() is None
+    structlog.reset_defaults()
+    assert context() is None
+
+
+def test_structlog_is_never_configured_by_an_import() -> None:
+    program = (
+        "import kiqpy, kiqpy.observe.log, structlog\n"
+        "jobs = kiqpy.App()\n"
+        "assert not structlog.is_configured()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+async def test_without_structlog_lines_go_to_the_standard_librarys_logger(
+    clean: TestServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="kiqpy")
+    [jid] = await run(clean, good.new(1))
+    [line] = [record for record in caplog.records if "job.success" in record.getMessage()]
+    assert line.name == "kiqpy"
+    assert f"jid='{jid}'" in line.getMessage()
+    assert "job.started" not in caplog.text  # DEBUG
+
+
+def heard(level: int, **options: Any) -> frozenset[Any]:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+    return Log(**options).hears()
+
+
+def test_lines_that_nobody_wants_are_free(lines: Lines) -> None:
+    everything = {JobStarted, JobSuccess, JobAborted, JobFailure}
+    assert heard(logging.DEBUG) == everything
+    assert heard(logging.INFO) == everything - {JobStarted}
+    assert heard(logging.WARNING) == {JobFailure}
+    assert heard(logging.ERROR) == frozenset()
+    assert heard(logging.ERROR, fail_level="critical") == {JobFailure}
+    assert heard(logging.WARNING, slow_after=1.0) == everything - {JobStarted}
+    assert heard(logging.ERROR, slow_after=1.0) == frozenset()
+
+
+def test_what_happens_outside_of_jobs_is_logged_without_payloads(lines: Lines) -> None:
+    bus, log = Bus(), Log()
+    log.attach(bus)
+    bus.emit(FlushFailed("away", 3))
+    bus.emit(JobRefused("j1", "mail", b"secret", "no"))
+    log.detach(bus)
+    bus.emit(FlushFailed("away", 4))
+    assert lines.all == [
+        {"event": "flush.failed", "level": "warning", "error": "away", "buffered": 3},
+        {"event": "job.refused", "level": "error", "jid": "j1", "queue": "mail", "error": "no"},
+    ]
