@@ -18,7 +18,7 @@ _log = logging.getLogger("kiqpy")
 
 def matching(patterns: Iterable[str]) -> list[str]:
     """The names of the events that match any of them; ConfigError for one that matches none."""
-    names = [kind.name for kind in Event.__subclasses__()]
+    names = {kind.name for kind in Event.__subclasses__()}
     found: set[str] = set()
     for pattern in patterns:
         if not isinstance(pattern, str):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -30,8 +30,8 @@ def matching(patterns: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
-def _hint(pattern: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(pattern, names, 1, 0.5)
+def _hint(pattern: str, names: set[str]) -> str:
+    near = difflib.get_close_matches(pattern, sorted(names), 1, 0.5)
     return f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(names))
 
 

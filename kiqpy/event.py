@@ -148,6 +148,16 @@ class JobSwallowedCancel(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class JobLeakedTask(Event):
+    """A task that a job started has outlived it; `cancelled`: and was told to end."""
+
+    name: ClassVar[str] = "job.leaked_task"
+    job: Job
+    task: str
+    cancelled: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FlushFailed(Event):
     """The client can't reach the store; jobs are kept in memory. Told once an outage."""
 
@@ -230,13 +240,15 @@ class ReporterDetached(Event):
 
 @dataclass(frozen=True, slots=True)
 class ProcessStarted(Event):
+    """The app has started: jobs are taken, and claimed if it is a server."""
+
     name: ClassVar[str] = "process.started"
     identity: str
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessQuiet(Event):
-    """No more jobs are claimed."""
+    """No more jobs are claimed; what runs ends in its own time."""
 
     name: ClassVar[str] = "process.quiet"
     identity: str
@@ -253,6 +265,8 @@ class ProcessStopping(Event):
 
 @dataclass(frozen=True, slots=True)
 class ProcessStopped(Event):
+    """The app has stopped and left; always the last event of a process."""
+
     name: ClassVar[str] = "process.stopped"
     identity: str
     released: int  # jobs pushed back because they outlasted the grace
