@@ -20,6 +20,7 @@ from kiqpy.errors import (
 )
 from kiqpy.job import Job
 from kiqpy.outcome import Discard, Kill, Snooze
+from kiqpy.periodic import Periodic
 from kiqpy.receipt import Receipt
 from kiqpy.reporter import Reporter
 from kiqpy.worker import Worker, current_job, worker
@@ -38,6 +39,7 @@ __all__ = [
     "Kill",
     "KiqError",
     "LifecycleError",
+    "Periodic",
     "Receipt",
     "Reporter",
     "Snooze",

@@ -14,8 +14,10 @@ _NICKNAMES: Final = {
     "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *",
 }  # fmt: skip
 _ITEM: Final = re.compile(r"(?:(?P<any>\*)|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>\d+))?")
-_MONTHS: Final = tuple("jan feb mar apr may jun jul aug sep oct nov dec".split())
-_DAYS: Final = tuple("sun mon tue wed thu fri sat".split())
+_MONTHS: Final = (
+    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+)  # fmt: skip
+_DAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 
 class _Field(NamedTuple):

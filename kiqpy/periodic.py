@@ -171,7 +171,9 @@ def declared(_option: str, value: object) -> tuple[Periodic, ...]:
 def _entry(item: object) -> Periodic:
     if isinstance(item, Periodic):
         return item
-    parts = [*cast("Sequence[Any]", item), {}] if isinstance(item, tuple | list) else []
+    parts: list[Any] = []
+    if isinstance(item, tuple | list):
+        parts = [*cast("Sequence[Any]", item), dict[str, Any]()]
     if len(parts) not in (3, 4) or not isinstance(parts[2], Mapping):
         raise ConfigError(f"periodics: {item!r} is none: {_EXAMPLE}")
     given = dict(cast("Mapping[str, Any]", parts[2]))

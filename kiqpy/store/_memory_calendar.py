@@ -7,9 +7,7 @@ from typing import final
 
 from kiqpy.store import Parcel
 from kiqpy.store._memory_server import MemoryServer
-from kiqpy.store.calendar import Look, Mark, Tick, Ticked
-
-_AHEAD_S = 3600.0
+from kiqpy.store.calendar import AHEAD_S, Look, Mark, Tick, Ticked
 
 
 @final
@@ -31,7 +29,7 @@ class MemoryCalendar:
     async def note(self, names: Sequence[str]) -> None:
         now, marks = self._server.clock.now(), self._server.marks
         for name in names:
-            if name not in marks or marks[name].at > now + _AHEAD_S:
+            if name not in marks or marks[name].at > now + AHEAD_S:
                 marks[name] = Mark(now, ticked=False)
 
     async def tick(self, name: str, ticks: Sequence[Tick], enabled: bool) -> list[Ticked]:

@@ -8,7 +8,7 @@ from typing import Final, Literal, cast, final
 from kiqpy.store import Parcel
 from kiqpy.store._keys import Keys
 from kiqpy.store._link import Arg, Link
-from kiqpy.store.calendar import Look, Mark, Tick, Ticked
+from kiqpy.store.calendar import AHEAD_S, Look, Mark, Tick, Ticked
 
 _States = Literal["queued", "scheduled", "duplicate", "past", "off"]
 _STATES: Final[dict[str, _States]] = {
@@ -43,7 +43,7 @@ class RedisCalendar:
         )
 
     async def note(self, names: Sequence[str]) -> None:
-        await self._link.call("note", (self._keys.cron,), names)
+        await self._link.call("note", (self._keys.cron,), (AHEAD_S, *names))
 
     async def tick(self, name: str, ticks: Sequence[Tick], enabled: bool) -> list[Ticked]:
         keys = self._keys

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from kiqpy.store import Parcel
+
+
+AHEAD_S: Final = 3600.0  # a mark so far ahead is one of a wrong clock
 
 
 class Mark(NamedTuple):

@@ -1,0 +1,68 @@
+"""One process of many does what need not be done by all. This only saves work: two are no harm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import ClassVar, Final, final
+
+from kiqpy.clock import Clock
+from kiqpy.errors import StoreError
+from kiqpy.event import Event, LeaderElected, LeaderResigned
+from kiqpy.store.calendar import Calendar
+
+_MARGIN_S: Final = 2.0  # trust ends this long before the lease does
+
+
+@final
+class Leader:
+    """Wants to lead a group, and renews it four times as often as it must.
+
+    It is trusted from the moment the request was *sent*, by the monotonic clock, and no longer
+    than that: a process that was stopped, or can't reach the store, knows that it leads no more.
+    """
+
+    name: ClassVar[str] = "lead"
+
+    def __init__(
+        self,
+        calendar: Calendar,
+        ident: str,
+        group: str,
+        ttl_s: float,
+        clock: Clock,
+        tell: Callable[[Event], None],
+        on_elected: Callable[[], None],
+    ) -> None:
+        self._calendar, self._ident, self._group = calendar, ident, group
+        self._ttl_s, self._clock = ttl_s, clock
+        self._tell, self._on_elected = tell, on_elected
+        self._until = float("-inf")
+        self._told = False
+
+    async def tick(self) -> float:
+        sent = self._clock.monotonic()
+        try:
+            won = await self._calendar.lead(self._ttl_s, self._group)
+            trusted_s = self._ttl_s - min(_MARGIN_S, self._ttl_s / 2)
+            self._until = sent + trusted_s if won else float("-inf")
+        finally:
+            self.leads()
+        return self._ttl_s / 4
+
+    def leads(self) -> bool:
+        """Whether this process surely leads; tells of each change once."""
+        leads = self._clock.monotonic() < self._until
+        if leads != self._told:
+            self._told = leads
+            self._tell((LeaderElected if leads else LeaderResigned)(self._ident))
+            if leads:
+                self._on_elected()
+        return leads
+
+    async def resign(self) -> None:
+        """Lead no more; a store that does not answer will forget it by itself."""
+        self._until = float("-inf")
+        self.leads()
+        with suppress(StoreError):
+            await self._calendar.resign(self._group)
