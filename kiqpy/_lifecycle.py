@@ -8,12 +8,16 @@ import logging
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
-from typing import Any, ClassVar, Self, cast
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
-from kiqpy._address import new_ident, resolve
+from kiqpy._beat import Beat
 from kiqpy._engine import Engine
 from kiqpy._flow.tree import whole
+from kiqpy._ground import Ground, ground, redis_store
+from kiqpy._periodics import Periodics, check_known
+from kiqpy._sandbox.ledger import Ledger
+from kiqpy._sandbox.scope import here
 from kiqpy.bus import Bus, Handler
 from kiqpy.client import Client
 from kiqpy.clock import Clock, SystemClock
@@ -25,10 +29,9 @@ from kiqpy.options import duration
 from kiqpy.registry import Registry
 from kiqpy.reporter import Reporter
 from kiqpy.store import Store
-from kiqpy.store._embedded import EmbeddedServer
-from kiqpy.store._session import Session
-from kiqpy.store.census import Place
-from kiqpy.store.redis import RedisBackend
+
+if TYPE_CHECKING:
+    from kiqpy._sandbox.virtual import Trial
 
 _log = logging.getLogger("kiqpy")
 When = float | timedelta | None
@@ -40,6 +43,7 @@ class Lifecycle:
     queues: ClassVar[Mapping[str, int | None] | Sequence[str]] = {"default": 25}
     workers: ClassVar[Sequence[Any]] = ()
     reporters: ClassVar[Sequence[type[Reporter] | Reporter]] = ()
+    periodics: ClassVar[Any] = ()  # of an instance: `Periodics`, for run-time control
 
     def __init__(self, *, clock: Clock | None = None, **overrides: Any) -> None:
         self.name = f"{type(self).__module__}.{type(self).__qualname__}"
@@ -51,14 +55,17 @@ class Lifecycle:
         check_middleware("client_middleware", self.config.client_middleware)
         for spec in self.registry.specs():
             spec.apps.add(self)
+        check_known(self.config.periodics, [*self.config.queues], self.registry)
+        self.__dict__["periodics"] = Periodics(cast("Any", self))
         if self.config.server and not self.config.queues:
             raise ConfigError(f'{self.name} has no queues: set queues = {{"default": 25}}')
         self._clock: Clock = clock or SystemClock()
         self._bus = Bus()
         self._log = Log()
+        self.sandbox = Ledger(self.registry)
         self._engine: Engine | None = None
         self._stopping: Engine | None = None
-        self._embedded: EmbeddedServer | None = None
+        self._ground: Ground | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._starting = False
@@ -89,11 +96,14 @@ class Lifecycle:
         """
         await self._start(server=None)
 
-    async def _start(self, server: bool | None) -> None:
+    def _refuse_second_start(self) -> None:
         if self._stopping is not None:
             raise LifecycleError(f"{self.name} is still stopping: await its stop() first")
         if self._engine is not None or self._starting:
             raise LifecycleError(f"{self.name} is started already; stop it first, or make another")
+
+    async def _start(self, server: bool | None) -> None:
+        self._refuse_second_start()
         self._starting, self._failure = True, None
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._ended = asyncio.Event()
@@ -105,13 +115,16 @@ class Lifecycle:
             await engine.start()
             self._engine = engine
         except BaseException:
-            await self._stop_embedded()
+            await self._clear_away()
             raise
         finally:
             self._starting = False
 
     async def _configured(self) -> Config:
-        self.config = configure(self._given).replace(**self._overrides)
+        given = dict(self._given)
+        if self._ground or here().mode(self.sandbox) or given.get("test_mode"):
+            given.pop("redis_url", None)  # it may be env(...) of a variable that no test has
+        self.config = configure(given).replace(**self._overrides)
         answer = self.init(self.config)
         if inspect.isawaitable(answer):
             answer = await answer
@@ -122,27 +135,26 @@ class Lifecycle:
         return self.config
 
     async def _build(self, config: Config) -> Engine:
-        url, self._embedded = await resolve(config)
         reporters = [r() if isinstance(r, type) else r for r in config.reporters]
         self._log.detach(self._bus)
         self._log = log = Log(
             config.start_log_level, config.done_log_level, config.fail_log_level, config.slow_after
         )
         log.attach(self._bus)
-        return Engine(
-            config, self.registry, [log, *reporters], self._store(url, config), self._bus,
-            self._clock, self._on_failure, self._on_signal,
-        )  # fmt: skip
+
+        def make(config: Config, store: Store, beat: type[Beat]) -> Engine:
+            return Engine(
+                config, self.registry, [log, *reporters], store, self._bus,
+                self._clock, self._on_failure, self._on_signal, beat,
+            )  # fmt: skip
+
+        if self._ground is None:
+            mode = here().mode(self.sandbox) or config.test_mode
+            self._ground = ground(mode, self.sandbox, self._clock, self._store)
+        return await self._ground.build(config, make)
 
     def _store(self, url: str, config: Config) -> Store:
-        backend = RedisBackend(
-            url, new_ident(config, self._clock), namespace=config.namespace,
-            dead_limit=config.dead_limit, dead_timeout_s=config.dead_timeout,
-            pool_size=config.pool_size, suspicion_s=config.suspicion, poll_s=config.fetch_interval,
-            options=config.redis_options, clock=self._clock,
-        )  # fmt: skip
-        places = cast("tuple[Place, ...]", config.schedulers)
-        return Session(backend, self._clock, places)
+        return redis_store(url, config, self._clock)
 
     def _on_failure(self, error: BaseException) -> None:
         """One of kiqpy's own stages broke again and again: say so, above all to who waits."""
@@ -180,7 +192,7 @@ class Lifecycle:
             unflushed = await whole(engine.stop(grace_s), on_cancel=engine.hurry)
         finally:
             self._stopping = None
-        await self._stop_embedded()
+        await self._clear_away()
         if self._ended is not None:
             self._ended.set()
         if unflushed:
@@ -196,10 +208,10 @@ class Lifecycle:
         if self._stopping is not None and grace is not None:
             self._clock.call_later(duration("grace", grace), self._stopping.hurry)
 
-    async def _stop_embedded(self) -> None:
-        server, self._embedded = self._embedded, None
-        if server is not None:
-            await server.stop()
+    async def _clear_away(self) -> None:
+        under, self._ground = self._ground, None
+        if under is not None:
+            await under.close()
 
     async def wait_stopped(self) -> None:
         """Return when the app was told to stop from afar; raise what broke it, if anything did."""
@@ -230,6 +242,30 @@ class Lifecycle:
             yield self
         finally:
             await self.stop()
+
+    @asynccontextmanager
+    async def testing(self, *, now: datetime | float | None = None) -> AsyncGenerator[Trial]:
+        """The app on a store in memory, in virtual time that begins at `now`: needs no Redis.
+
+        Enqueued jobs stay where they are until `await t.drain()`, and no time passes until
+        `await t.tick(seconds)`; all that happens then is what production does. Reporters and
+        middleware are the app's own. See docs/testing.md.
+        """
+        from kiqpy._sandbox.virtual import Trial  # only tests pay for it
+
+        self._refuse_second_start()
+        trial = Trial(self.sandbox, self._bus, now)
+        clock, self._clock, self._ground = self._clock, trial.clock, trial
+        try:
+            await self._start(server=True)
+            try:
+                yield trial
+            finally:
+                await trial.conclude(self.stop(0.0))
+        finally:
+            self._clock = clock
+        if self._failure is not None:
+            raise self._failure
 
     def _running(self) -> Engine:
         if self._engine is None:

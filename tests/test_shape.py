@@ -22,8 +22,9 @@ PACKAGE: Tree = {
 }
 
 DOORS = (
-    *("client", "_buffer", "app", "admin", "_engine", "_address", "_lifecycle"),
-    *("_embedding", "_upkeep", "_pulse", "_periodics", "_answers", "_sandbox"),
+    *("client", "_buffer", "app", "admin", "_acts", "_rows", "_engine", "_address", "_lifecycle"),
+    *("_embedding", "_upkeep", "_pulse", "_lines", "_control", "_periodics", "_answers"),
+    *("_sandbox", "_ground"),
 )
 # The longest prefix wins. (floor, group): down is free, on one floor only inside the group.
 FLOORS: dict[str, tuple[float, str]] = {
@@ -31,7 +32,7 @@ FLOORS: dict[str, tuple[float, str]] = {
         f"kiqpy.{name}": (0, "facts")
         for name in (
             *("errors", "job", "outcome", "policy", "periodic", "event", "config", "options"),
-            *("receipt", "checks", "codec", "unique", "backoff"),
+            *("receipt", "checks", "codec", "unique", "crontab", "timetable", "backoff", "group"),
         )
     },
     **{

@@ -1,0 +1,1 @@
+"""An app without its surroundings: what `App.testing` and `test_mode` run on."""

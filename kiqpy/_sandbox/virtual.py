@@ -1,0 +1,246 @@
+"""`async with app.testing() as t`: an app on a store in memory, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, cast, final
+
+from kiqpy._engine import Engine
+from kiqpy._fakeclock import FakeClock, rest
+from kiqpy._loops.beat import TimerBeat
+from kiqpy._sandbox.calm import CalmUpkeep, calm
+from kiqpy._sandbox.gate import Gate
+from kiqpy._sandbox.inline import Inline
+from kiqpy._sandbox.ledger import Ledger
+from kiqpy._sandbox.stand import noting, session
+from kiqpy._sandbox.tally import Drained, Tally
+from kiqpy._upkeep import Upkeep
+from kiqpy.bus import Bus
+from kiqpy.config import Config
+from kiqpy.job import Job, decode
+from kiqpy.options import duration, instant
+from kiqpy.store import Store
+from kiqpy.store.census import Place
+from kiqpy.store.memory import MemoryServer
+from kiqpy.worker import AnyWorker
+
+if TYPE_CHECKING:
+    from kiqpy._ground import Make
+
+_MOST: Final = 10_000
+_ULP_S: Final = 1e-6  # more than the rounding error of an epoch second
+
+
+@final
+class Trial:
+    """An app under test. Nothing runs until `drain`, and no time passes until `tick`."""
+
+    def __init__(self, ledger: Ledger, bus: Bus, now: datetime | float | None = None) -> None:
+        self.clock = FakeClock() if now is None else FakeClock(instant("now", now))
+        self._ledger, self._bus = ledger, bus
+        self._server = MemoryServer(self.clock)
+        self._gate: Gate
+        self._engine: Engine
+        self._inline: Inline | None = None
+
+    # -- for the app's lifecycle
+
+    async def build(self, config: Config, make: Make) -> Engine:
+        """The engine that is tested: all of it, on a store whose jobs are held back."""
+        config = calm(config)
+        self._gate = Gate(session(self._server, config, self.clock))
+        self._engine = make(config, cast("Store", self._gate), TimerBeat)
+        self._engine.upkeep = cast("Upkeep", CalmUpkeep(self._engine.upkeep))
+        self._ledger.clear()
+        self._ledger.live = "sandbox"
+        self._inline = noting(self._engine, self._ledger, self._server, "sandbox")
+        return self._engine
+
+    async def conclude(self, stop: Coroutine[Any, Any, None]) -> None:
+        """Let the app stop; what is bounded by time must see time pass."""
+        stopping = asyncio.ensure_future(stop)
+        await rest()
+        while not stopping.done():
+            await self.clock.advance(1.0)
+        await stopping
+
+    async def close(self) -> None:
+        """The engine has stopped. What was noted stays."""
+        self._ledger.live = None
+        if self._inline is not None:
+            self._inline.close()
+
+    # -- what was enqueued
+
+    @property
+    def enqueued(self) -> list[Job]:
+        """Every job enqueued so far, in order, whether or not it has run since."""
+        return self.jobs()
+
+    def jobs(
+        self, worker: AnyWorker | str | None = None, args: object = None, **subset: Any
+    ) -> list[Job]:
+        """Those of them that fit; see `assert_enqueued`."""
+        return self._ledger.jobs(worker, args, "shared", **subset)
+
+    def assert_enqueued(
+        self,
+        worker: AnyWorker | str | None = None,
+        args: object = None,
+        count: int | None = None,
+        **subset: Any,
+    ) -> Job:
+        """Return the (first) job enqueued so far that fits; exactly `count` of them, if given.
+
+        Only what is named is compared: `args` (a list, or a dict of parameter names and values),
+        `in_`, `at`, and any payload field, `queue="mail"`; of dicts, the keys that are named.
+        AssertionError says what was enqueued, and which job comes nearest.
+        """
+        return self._ledger.assert_enqueued(worker, args, count, "shared", **subset)
+
+    def refute_enqueued(
+        self, worker: AnyWorker | str | None = None, args: object = None, **subset: Any
+    ) -> None:
+        """AssertionError, with the jobs, if any that was enqueued so far fits."""
+        self._ledger.refute_enqueued(worker, args, "shared", **subset)
+
+    # -- what there is
+
+    @property
+    def now(self) -> datetime:
+        """The virtual time, in UTC; `at=t.now + timedelta(hours=1)`."""
+        return datetime.fromtimestamp(self.clock.now(), UTC)
+
+    @property
+    def queued(self) -> list[Job]:
+        """What waits in queues to be run, oldest first, queue by queue."""
+        return [decode(raw) for jobs in self._server.queues.values() for raw in reversed(jobs)]
+
+    @property
+    def scheduled(self) -> list[Job]:
+        """What waits for its time, soonest first; `job.at_s` is when."""
+        return self._at_rest("schedule")
+
+    @property
+    def retries(self) -> list[Job]:
+        """What failed and waits for its next try, soonest first; `job.at_s` is when."""
+        return self._at_rest("retry")
+
+    @property
+    def dead(self) -> list[Job]:
+        """What failed for good, oldest first."""
+        return self._at_rest("dead")
+
+    def _at_rest(self, place: Place) -> list[Job]:
+        members = self._server.places[place]
+        jobs: list[Job] = []
+        for score, raw in members.slice(0, len(members)):
+            job = decode(raw)
+            job.at_s = score
+            jobs.append(job)
+        return jobs
+
+    # -- what happens
+
+    async def drain(
+        self,
+        *,
+        with_scheduled: bool = False,
+        limit: int | None = None,
+        raise_errors: bool = False,
+        timeout: float = 30.0,
+    ) -> Drained:
+        """Run what is queued, and what that enqueues, until the queues are empty.
+
+        Failures go where they would go, to `t.retries` or `t.dead`; `raise_errors=True` raises the
+        first one. `with_scheduled`: let time pass until schedule and retry set are empty, too.
+        `limit`: run no more jobs than that. Raises TimeoutError, naming the jobs, if they take
+        longer than `timeout` seconds of real time, and RuntimeError after 10,000 jobs.
+        """
+        tally = Tally()
+        self._bus.attach("job.*", tally.hear)
+        late = asyncio.timeout(timeout)
+        try:
+            async with late:
+                await self._drain(limit, with_scheduled)
+        except TimeoutError:
+            if late.expired():
+                raise TimeoutError(self._stuck(timeout)) from None
+            raise
+        finally:
+            await self._gate.shut()
+            self._bus.detach(tally.hear)
+        if raise_errors and tally.error is not None:
+            raise tally.error
+        return tally.drained()
+
+    async def _drain(self, limit: int | None, with_scheduled: bool) -> None:
+        left = _MOST if limit is None else limit
+        while True:
+            left = await self._run(left)
+            if left <= 0:
+                break
+            due = self._next_due() if with_scheduled else None
+            if due is None:
+                return
+            await self._pass(max(0.0, due - self.clock.now()))
+        if limit is None and self._waiting():
+            raise RuntimeError(
+                f"{_MOST:,} jobs were run and more wait: does a job enqueue itself? Give limit=..."
+            )
+
+    async def _run(self, left: int) -> int:
+        """Until nothing more can be run; how many more jobs may be."""
+        await self._engine.client.flush()
+        self._gate.admit(left)
+        while True:
+            self._gate.settled.clear()
+            await rest()
+            if not self._held() and (self._gate.left <= 0 or not self._waiting()):
+                break
+            await self._gate.settled.wait()  # real work is under way, a thread or a socket
+        left = self._gate.left
+        await self._gate.shut()
+        await rest()
+        return left
+
+    def _waiting(self) -> bool:
+        queues = self._gate.asked - self._server.paused
+        return any(self._server.queues[queue] for queue in queues)
+
+    def _held(self) -> bool:
+        ident = self._gate.ident
+        return any(self._server.privates[ident, queue] for queue in self._gate.asked)
+
+    def _next_due(self) -> float | None:
+        firsts = [self._server.places[place].slice(0, 1) for place in ("schedule", "retry")]
+        return min((found[0][0] for found in firsts if found), default=None)
+
+    def _stuck(self, timeout: float) -> str:
+        jobs = [run.job for run in self._engine.lines.runs() if run.job is not None]
+        names = ", ".join(f"{job.class_}({', '.join(map(repr, job.args))})" for job in jobs)
+        return f"after {timeout:g} s these jobs still run: {names or '(none: the queue is stuck)'}"
+
+    async def tick(self, seconds: Any) -> None:
+        """Let virtual time pass: what becomes due is moved to its queue, periodic jobs come.
+
+        They are not run; `drain` does that. Takes seconds or a timedelta.
+        """
+        await self._pass(duration("seconds", seconds))
+
+    async def _pass(self, seconds: float) -> None:
+        until = self.clock.now() + seconds
+        self._engine.upkeep.wake()  # the loops look again at what comes next
+        await self.clock.advance(seconds)
+        while self.clock.now() < until:
+            await self.clock.advance(_ULP_S)
+        self._engine.upkeep.wake()
+        await rest()
+        self._note_new()
+
+    def _note_new(self) -> None:
+        """Jobs that came by no client: periodic ones."""
+        for job in (*self.queued, *self.scheduled):
+            self._ledger.note(job, self.clock.now())
