@@ -8,6 +8,7 @@
 local kind = redis.call('TYPE', KEYS[1]).ok
 local cursor, count = ARGV[1], tonumber(ARGV[2])
 local reply, bytes, looked = {'', 0}, 0, 0
+local step = math.min(count, 100)
 
 local function look(member, score)
   looked = looked + 1
@@ -24,7 +25,7 @@ end
 if kind == 'zset' then
   cursor = cursor == '' and '0' or cursor
   repeat
-    local page = redis.call('ZSCAN', KEYS[1], cursor, 'COUNT', 100)
+    local page = redis.call('ZSCAN', KEYS[1], cursor, 'COUNT', step)
     cursor = page[1]
     for i = 1, #page[2], 2 do look(page[2][i], page[2][i + 1]) end
   until cursor == '0' or looked >= count or bytes > 4194304
@@ -32,7 +33,7 @@ if kind == 'zset' then
 elseif kind == 'list' then
   local at, size = tonumber(cursor) or 0, redis.call('LLEN', KEYS[1])
   repeat
-    local page = redis.call('LRANGE', KEYS[1], at, at + 99)
+    local page = redis.call('LRANGE', KEYS[1], at, at + step - 1)
     for i = 1, #page do look(page[i], false) end
     at = at + #page
   until at >= size or looked >= count or bytes > 4194304
