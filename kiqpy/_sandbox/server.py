@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,15 @@ class PrivateServer(EmbeddedServer):
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="kiqpy-"))
         super().__init__(self._folder)
+
+    def clear(self) -> None:
+        """Remove every key. OSError if the server does not answer within 5 s."""
+        with socket.socket(socket.AF_UNIX) as wire:
+            wire.settimeout(5.0)
+            wire.connect(self._socket)
+            wire.sendall(b"FLUSHALL\r\n")
+            if not wire.recv(256).startswith(b"+OK"):
+                raise OSError("the server refused to remove its keys")
 
     async def stop(self) -> None:
         """End the server and remove its folder. Idempotent."""

