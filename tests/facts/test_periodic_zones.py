@@ -59,6 +59,8 @@ TABLE = [
     (NEW_YORK, "0 0-23 * * *", "2024-11-03 04:30", ["03 05:00", "03 06:00", "03 07:00"]),
     (NEW_YORK, "59 59 1 * * *", "2024-11-03 05:00", ["03 05:59", "04 06:59"]),
     (NEW_YORK, "0 1 * * *", "2024-11-03 05:30", ["04 06:00", "05 06:00"]),
+    (NEW_YORK, "30 1 * * *", "2024-11-03 06:10", ["04 06:30", "05 06:30"]),
+    (NEW_YORK, "50 1-2 * * *", "2024-11-03 06:55", ["03 07:50", "04 06:50"]),
     (NEW_YORK, "0 9 * * 1-5", "2024-11-01 14:00", ["04 14:00", "05 14:00"]),
     # Lord Howe has 01:30-02:00 twice on 7 April (until 15:00 UTC the day before) ...
     (LORD_HOWE, "45 1 * * *", "2024-04-05 00:00", ["05 14:45", "06 14:45", "07 15:15"]),
@@ -150,16 +152,23 @@ def text(values: set[int]) -> str:
 
 MINUTES = st.sets(st.sampled_from(range(60)), min_size=1, max_size=4)
 HOURS = st.sets(st.sampled_from([*range(5), 22, 23, 9, 12]), min_size=1, max_size=4)
-SURELY = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+SURELY = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 
 
 @st.composite
 def spans(draw: st.DrawFn) -> tuple[str, int, int]:
-    """A zone, and two days of its: nearly always around a change of its clocks."""
+    """A zone, and a day and a half of its: nearly always around a change of its clocks."""
     zone = draw(st.sampled_from(ZONES))
     middle = draw(st.sampled_from(changes(zone) or [FIRST + 1000 * DAY]))
     start = middle - DAY - 60 * draw(st.integers(0, 90))
-    return zone, start, start + 2 * DAY
+    return zone, start, start + 3 * DAY // 2
+
+
+def agree(entry: Periodic, expected: list[int], start: int, end: int) -> None:
+    """The ticks of a span, and the next one from any instant of it."""
+    assert entry.ticks(start, end) == expected
+    for at in range(start, end, 1740):
+        assert next((tick for tick in expected if tick > at), entry.next(at)) == entry.next(at)
 
 
 def test_there_are_fifty_zones_with_changes() -> None:
@@ -174,7 +183,7 @@ def test_named_hours_run_once_and_never_not(
 ) -> None:
     zone, start, end = span
     entry = Periodic(f"{text(minutes)} {text(hours)} * * *", job, tz=zone)
-    assert entry.ticks(start, end) == Oracle(zone, minutes, hours).fixed(start, end)
+    agree(entry, Oracle(zone, minutes, hours).fixed(start, end), start, end)
 
 
 @SURELY
@@ -184,9 +193,8 @@ def test_other_hours_follow_the_clock(
 ) -> None:
     zone, start, end = span
     entry = Periodic(f"{text(minutes)} */{step} * * *", job, tz=zone)
-    assert entry.ticks(start, end) == Oracle(zone, minutes, {*range(0, 24, step)}).running(
-        start, end
-    )
+    oracle = Oracle(zone, minutes, {*range(0, 24, step)})
+    agree(entry, oracle.running(start, end), start, end)
 
 
 def wall(zone: str, at: float) -> datetime:
@@ -212,11 +220,11 @@ def test_ten_years_of_each_zone(zone: str) -> None:
     whole = {shown[0].date() + timedelta(days=n) for n in range((shown[-1] - shown[0]).days + 1)}
     assert len(whole - days) == (zone == "Pacific/Apia"), "only Samoa has skipped a day"
 
-    monthly = Periodic("15 */6 1,15 * mon", job, tz=zone)
+    monthly = Periodic("15 */12 1,15 * mon", job, tz=zone)
     found = monthly.ticks(FIRST, LAST)
     assert all(a < b for a, b in pairwise(found))
-    assert len(found) > 2500
+    assert len(found) > 1300
     for tick in found:
         seen = wall(zone, tick)
-        assert (seen.minute, seen.hour % 6) == (15, 0)
+        assert (seen.minute, seen.hour % 12) == (15, 0)
         assert seen.day in (1, 15) or seen.weekday() == 0
