@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from kiqpy import App, LifecycleError, StoreUnavailable, worker
-from kiqpy.store import Orders
 from tests.eventually import eventually
 from tests.server import TestServer
 
@@ -219,6 +218,26 @@ async def test_a_cancel_stops_the_jobs_and_stays_a_cancel(jobs: Jobs, clean: Tes
     assert "kiqpy:watch" not in names
 
 
+async def test_a_second_cancel_ends_the_grace_and_leaves_nobody_watching(
+    jobs: Jobs, clean: TestServer
+) -> None:
+    async def service() -> None:
+        async with jobs.lifespan(object()):
+            await jobs.enqueue(waits.new(1))
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(service())
+    await began.wait()
+    task.cancel()
+    await eventually(lambda: jobs._stopping, "the stop")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert clean.cli("LLEN", "queue:default") == 1
+    await asyncio.sleep(0)
+    assert "kiqpy:watch" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
 # -- an app that breaks, or is told to stop
 
 
@@ -253,14 +272,16 @@ async def test_what_ends_the_service_is_not_hidden_by_a_broken_app(jobs: Jobs) -
 
 
 async def test_a_stop_from_afar_only_quiets(
-    jobs: Jobs, clean: TestServer, caplog: pytest.LogCaptureFixture
+    redis_url: str, clean: TestServer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    jobs = Jobs(redis_url=redis_url, heartbeat_interval=0.1, lease_ttl=5)
+    heard: list[str] = []
+    jobs.attach("process.*", lambda event: heard.append(event.name))
     async with jobs.lifespan(object()):
-        engine = jobs._engine
-        assert engine is not None
-        engine._on_orders(Orders(signal="TERM"))
-        await eventually(lambda: engine.is_quiet, "the quiet")
+        clean.cli("LPUSH", f"{jobs.store.ident}-signals", "TERM")
+        await eventually(lambda: "process.quiet" in heard, "the quiet")
         assert (await jobs.enqueue(note.new(1))).state == "queued"
+    assert heard[-1] == "process.stopped"
     assert "was told to stop from afar" in caplog.text
     assert clean.cli("LLEN", "queue:default") == 1
     assert ran == []
