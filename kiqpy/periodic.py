@@ -187,9 +187,7 @@ class _Wall:
     """The wall times of an expression: croniter knows the days, each day has the same times."""
 
     def __init__(self, crontab: Crontab) -> None:
-        from croniter import croniter  # dear: not for a process that declares no periodic
-
-        self._days: Any = croniter("0 0 " + crontab.days, 0.0, max_years_between_matches=30)
+        self._days = None if crontab.days == "* * *" else _days(crontab.days)
         self._times = array(
             "l",
             (
@@ -210,10 +208,18 @@ class _Wall:
 
     def _day(self, day: int) -> int:
         """The first day, counted from the epoch's, that is not before `day`."""
+        if self._days is None:
+            return day
         if not self._asked <= day <= self._found:
             found = self._days.get_next(float, start_time=float(day * _DAY_S - 1))
             self._asked, self._found = day, int(found) // _DAY_S
         return self._found
+
+
+def _days(text: str) -> Any:
+    from croniter import croniter  # dear: not for a process that declares no periodic
+
+    return croniter("0 0 " + text, 0.0, max_years_between_matches=30)
 
 
 @lru_cache(maxsize=512)
