@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kiqpy.app import App
 from kiqpy.clock import Clock
+from kiqpy.codec import Codec
 from kiqpy.config import Config, env
 from kiqpy.errors import (
     ArgumentError,
@@ -30,6 +31,7 @@ __all__ = [
     "ArgumentError",
     "BufferFull",
     "Clock",
+    "Codec",
     "Config",
     "ConfigError",
     "DecodeError",
