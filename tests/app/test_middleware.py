@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 from typing import Any
 
 import pytest
 
-from kiqpy import ArgumentError, ConfigError, Discard, Job, LifecycleError, Snooze
+from kiqpy import (
+    App,
+    ArgumentError,
+    ConfigError,
+    Discard,
+    Job,
+    LifecycleError,
+    Snooze,
+    worker,
+)
+from kiqpy.event import Event, JobAborted, JobFailure, JobSnoozed, JobSuccess
 from kiqpy.middleware import Next, check_middleware, compile_client, compile_server
 from kiqpy.testing import rest
+from tests.server import TestServer
 
 pytestmark = pytest.mark.anyio
 
@@ -331,3 +343,111 @@ async def test_code_that_cannot_wait_is_told_who_would() -> None:
         assert compiled is not None
         with pytest.raises(LifecycleError, match=rf"client middleware .*{chain[1].__name__} waits"):
             compiled.at_once(JOB)
+
+
+# -- in a running app
+
+
+@worker(queue="default", retry=3, backoff=lambda _count, _error, _job: 1000.0)
+async def echo(text: str) -> Any:
+    ran.append(text)
+    if text == "snooze":
+        return Snooze(1000)
+    if text == "raise":
+        raise ValueError("performs")
+    return None
+
+
+@worker
+def in_a_thread(text: str) -> None:
+    ran.append(text)
+
+
+ran: list[str] = []
+
+
+async def outcomes(server: TestServer, chain: list[Any], *jobs: Job, **options: Any) -> list[Event]:
+    """What became of each job, run one after the other."""
+    ran.clear()
+    told: asyncio.Queue[Event] = asyncio.Queue()
+    app = App(
+        redis_url=server.url, workers=[echo, in_a_thread], queues={"default": 1}, middleware=chain,
+        **options,
+    )  # fmt: skip
+    for name in ("job.success", "job.aborted", "job.snoozed", "job.failure"):
+        app.attach(name, told.put_nowait)
+    async with app:
+        ends: list[Event] = []
+        for job in jobs:
+            await app.enqueue(job)
+            ends.append(await asyncio.wait_for(told.get(), 20))
+    return ends
+
+
+async def test_in_an_app_it_stands_around_every_attempt(clean: TestServer) -> None:
+    seen: list[str] = []
+    jobs = [echo.new("x"), in_a_thread.new("y")]
+    ends = await outcomes(clean, [Tag("a", seen), forgets], *jobs)
+    assert [type(end) for end in ends] == [JobSuccess, JobSuccess]
+    assert ran == ["x", "y"]
+    assert seen == ["a>", "<a"] * 2
+
+
+async def test_in_an_app_one_that_does_not_go_on_aborts_the_job(clean: TestServer) -> None:
+    [end] = await outcomes(clean, [passes, halts], echo.new("x"))
+    assert isinstance(end, JobAborted)
+    assert end.reason == "halted"
+    assert ran == []
+    assert clean.cli("ZCARD", "retry") == 0
+
+
+async def test_in_an_app_signals_pass_and_may_be_given(clean: TestServer) -> None:
+    async def discards(job: Job, call_next: Next) -> Any:
+        if job.args == ["discard"]:
+            raise Discard("by middleware")
+        await call_next(job)
+
+    ends = await outcomes(clean, [forgets, discards], echo.new("snooze"), echo.new("discard"))
+    snoozed, aborted = ends
+    assert isinstance(snoozed, JobSnoozed)
+    assert isinstance(aborted, JobAborted)
+    assert (snoozed.in_s, aborted.reason) == (1000, "by middleware")
+
+
+async def test_in_an_app_its_error_is_the_jobs_failure_and_says_whose_it_is(
+    clean: TestServer,
+) -> None:
+    async def breaks(job: Job, call_next: Next) -> Any:
+        await call_next(job)
+        raise KeyError("of the middleware")
+
+    ends = await outcomes(clean, [breaks, forgets], echo.new("x"), echo.new("raise"))
+    own, performs = ends
+    assert isinstance(own, JobFailure)
+    assert isinstance(performs, JobFailure)
+    assert own.retry_in_s == 1000.0
+    assert own.error.__notes__[0].endswith("breaks")
+    assert not hasattr(performs.error, "__notes__")
+    entries = clean.cli("ZRANGE", "retry", 0, -1)
+    assert isinstance(entries, list)
+    kept = {job["args"][0]: job for job in (json.loads(str(entry)) for entry in entries)}
+    assert kept["x"]["error_class"] == "KeyError"
+    assert "raised by middleware" in kept["x"]["error_message"]
+    assert kept["raise"]["error_message"] == "performs"
+
+
+async def test_in_an_app_the_job_that_goes_on_is_the_one_that_runs(clean: TestServer) -> None:
+    async def louder(job: Job, call_next: Next) -> Any:
+        return await call_next(Job.from_payload({**job.payload, "args": [job.args[0].upper()]}))
+
+    await outcomes(clean, [louder], echo.new("x"), in_a_thread.new("y"))
+    assert ran == ["X", "Y"]
+
+
+async def test_in_an_app_a_timeout_includes_the_middleware(clean: TestServer) -> None:
+    async def hangs(job: Job, call_next: Next) -> Any:
+        await asyncio.Event().wait()
+
+    [end] = await outcomes(clean, [hangs], echo.new("x"), timeout=0.05)
+    assert isinstance(end, JobFailure)
+    assert isinstance(end.error, TimeoutError)
