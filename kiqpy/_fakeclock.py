@@ -7,13 +7,15 @@ import heapq
 import itertools
 import random  # noqa: TID251  # seeded: the same numbers in every run
 from collections.abc import Callable
-from typing import Final, final
+from typing import Any, Final, final
+from weakref import WeakSet
 
 from kiqpy.clock import Timer
 
 _START: Final = 1_700_000_000.0
 _QUIET_ROUNDS: Final = 5  # a finished task may wake another through a few callbacks
 _MOST_ROUNDS: Final = 100_000
+_resting: Final[WeakSet[asyncio.Task[Any]]] = WeakSet()
 
 
 @final
@@ -101,16 +103,21 @@ def _wake(sleeper: asyncio.Future[None]) -> None:
 
 
 async def rest() -> None:
-    """Return when every other task of this event loop waits for something."""
-    quiet = 0
-    for _ in range(_MOST_ROUNDS):
-        await asyncio.sleep(0)
-        quiet = 0 if any(map(_runs, asyncio.all_tasks())) else quiet + 1
-        if quiet == _QUIET_ROUNDS:
-            return
+    """Return when every other task of this event loop waits for something (or rests, too)."""
+    me, quiet = asyncio.current_task(), 0
+    assert me is not None
+    _resting.add(me)
+    try:
+        for _ in range(_MOST_ROUNDS):
+            await asyncio.sleep(0)
+            quiet = 0 if any(map(_runs, asyncio.all_tasks())) else quiet + 1
+            if quiet == _QUIET_ROUNDS:
+                return
+    finally:
+        _resting.discard(me)
     raise RuntimeError("some task never waits for anything: virtual time can't pass")
 
 
-def _runs(task: asyncio.Task[object]) -> bool:
+def _runs(task: asyncio.Task[Any]) -> bool:
     waits_for: asyncio.Future[object] | None = getattr(task, "_fut_waiter", None)
-    return task is not asyncio.current_task() and (waits_for is None or waits_for.done())
+    return task not in _resting and (waits_for is None or waits_for.done())

@@ -195,6 +195,7 @@ class Trial:
         """Until nothing more can be run; how many more jobs may be."""
         await self._engine.client.flush()
         self._gate.admit(left)
+        await self._engine.lines.wake()  # one that was paused may be so no longer
         while True:
             self._gate.settled.clear()
             await rest()
@@ -207,7 +208,8 @@ class Trial:
         return left
 
     def _waiting(self) -> bool:
-        queues = self._gate.asked - self._server.paused
+        resting = self._engine.lines.resting
+        queues = set[str]() if resting else self._gate.asked - self._server.paused
         return any(self._server.queues[queue] for queue in queues)
 
     def _held(self) -> bool:

@@ -124,10 +124,21 @@ def same(expected: object, found: object) -> bool:
 
 
 def _listed_fault(expected: list[Any], job: Job, spec: Spec | None) -> list[str]:
-    positional = spec.arguments(job.args)[0] if spec else job.args
-    if same(expected, positional) or same(expected, job.args):
+    """The list as it was given to `new`: what it leaves to defaults is compared with those."""
+    if same(expected, job.args):
+        return []
+    if spec is not None and same(_completed(expected, spec), spec.arguments(job.args)[0]):
         return []
     return [f"args: expected {expected!r}, got {job.args!r}"]
+
+
+def _completed(args: list[Any], spec: Spec) -> list[Any]:
+    try:
+        bound = spec.signature.bind_partial(*args)
+    except TypeError:  # too many; then they do not fit either
+        return args
+    bound.apply_defaults()
+    return list(bound.args)
 
 
 def _named_fault(expected: Mapping[str, Any], job: Job, spec: Spec | None) -> list[str]:
