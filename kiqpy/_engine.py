@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-from collections.abc import Callable, Coroutine
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, Final, final
 
 from kiqpy import event
-from kiqpy._beat import Beat, Heartbeat, rss_kb
+from kiqpy._beat import Beat, Heartbeat
+from kiqpy._flow.loop import Loop
 from kiqpy._flow.tree import ended
+from kiqpy._lines import Lines
+from kiqpy._loops.watch import Canceller, Discoverer, LeakWatch
+from kiqpy._pulse import Pulses
 from kiqpy._stages.audience import Audience
-from kiqpy._stages.consumer import CANCEL_S
 from kiqpy._stages.executor import Executor
 from kiqpy._stages.line import Line
 from kiqpy._stages.perform import Defaults, Performer
@@ -23,16 +23,15 @@ from kiqpy.client import Client, ClientSettings
 from kiqpy.clock import Clock
 from kiqpy.config import Config
 from kiqpy.errors import StoreError
-from kiqpy.job import encode
 from kiqpy.middleware import compile_server
+from kiqpy.observe.log import context
 from kiqpy.policy import Rules
 from kiqpy.registry import Registry
 from kiqpy.reporter import Reporter
-from kiqpy.store import Orders, Pulse, Store
+from kiqpy.store import Orders, Store
 
 _SETTLE_S: Final = 5.0  # what the reporters, the client and the last settling get at a stop
 _TROUBLES: Final = 100  # told of one process; a text that varies must not fill the log
-_WORK_SHOWN: Final = 250  # running jobs shown to Sidekiq's Busy page
 
 
 @final
@@ -56,20 +55,18 @@ class Engine:
             store, clock, _client_settings(config), bus.emit, on_failure, bus.handlers
         )
         self.audience = Audience(reporters, bus, clock)
-        self.upkeep = Upkeep(config, store, bus, clock)
-        self.lines: dict[str, Line] = {}
-        self.is_quiet = False
-        self._registry, self._on_failure, self._on_signal = registry, on_failure, on_signal
-        self._line_tasks: set[asyncio.Task[None]] = set()
+        self.upkeep = Upkeep(config, store, bus, clock, self.client)
+        self.lines = Lines(store, self.audience, clock, self._on_trouble, on_failure)
+        self._registry, self._on_signal = registry, on_signal
         self._chores: set[asyncio.Task[None]] = set()
         self._trouble: set[tuple[str, str]] = set()
         self._late = asyncio.Event()
-        self._started_at = clock.now()
-        self._tag = _folder()
         self._up = False
+        self.pulse = Pulses(store.ident, self.lines, config.lease_ttl, clock)
         self._heartbeat: Beat = beat(
             store, clock, config.heartbeat_interval, config.stuck_after,
-            self._pulse, self._on_orders, self._on_lapse,
+            self.pulse,
+            self._on_orders, self._on_lapse, self._on_lag,
         )  # fmt: skip
 
     async def start(self) -> None:
@@ -82,7 +79,7 @@ class Engine:
             await self.audience.start()
             if self.config.server:
                 self._start_lines()
-                self.upkeep.start()
+                self.upkeep.start(self._watchers())
         except BaseException:
             await self.stop(0.0)
             raise
@@ -90,38 +87,37 @@ class Engine:
         self.bus.emit(event.ProcessStarted(self.store.ident))
 
     def _start_lines(self) -> None:
-        perform = self.performer()
+        self._perform = self.performer()
         for queue, limit in self.config.queues.items():
-            line = self.lines[queue] = self.line(queue, limit, self.store, perform)
-            task = self._spawn(self._line_tasks, line.run(), f"queue:{queue}")
-            task.add_done_callback(self._line_ended)
+            self.lines.start(self.lines.line(queue, limit, self._perform))
+        for group in self.config.groups:
+            self.lines.add_group(group, self._perform)
+
+    def _watchers(self) -> Iterator[Loop]:
+        """What is looked for while jobs run."""
+        lines, config = self.lines, self.config
+        yield Canceller(self.store, lines.runs, lines.cancel)
+        if config.leaked_tasks != "ignore":
+            jobs = lambda: (run.job for run in lines.runs())  # noqa: E731
+            yield LeakWatch(jobs, config.leaked_tasks, self.bus.emit)
+        if any(group.patterns() for group in config.groups):
+            yield Discoverer(self.store.census, lines.discover)
 
     def line(self, queue: str, limit: int, store: Store, perform: Performer) -> Line:
         """One queue's stages, not yet running; `store` may be another process's half."""
-        return Line(queue, limit, store, perform, self.audience, self.clock, self._on_trouble)
+        return self.lines.line(queue, limit, perform, store)
 
     def performer(self) -> Performer:
         """What runs this app's jobs."""
         config = self.config
         defaults = Defaults(
             Rules(config.retry, dead=True, backoff=config.backoff), config.timeout,
-            compile_server(config.middleware),
+            compile_server(config.middleware), context(),
         )  # fmt: skip
         executor = Executor(config.threads, config.processes)
         return Performer(self._registry, executor, self.store, self.audience, self.clock, defaults)
 
-    def _spawn(
-        self, where: set[asyncio.Task[None]], run: Coroutine[Any, Any, None], name: str
-    ) -> asyncio.Task[None]:
-        task = asyncio.create_task(run, name=f"kiqpy:{name}")
-        where.add(task)
-        return task
-
     # -- what is heard while it runs
-
-    def _line_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._on_failure(error)
 
     def _on_trouble(self, queue: str, error: StoreError) -> None:
         """Say once what keeps a queue from being fetched, until the process stops."""
@@ -132,51 +128,31 @@ class Engine:
     def _on_lapse(self) -> None:
         self.bus.emit(event.LeaseLapsed(self.store.ident))
 
+    def _on_lag(self, lag_s: float) -> None:
+        self.bus.emit(event.LoopLag(lag_s))
+
     def _on_orders(self, orders: Orders) -> None:
-        for line in self.lines.values():
-            task = self._spawn(self._chores, self._reconcile(line, orders), "reconcile")
-            task.add_done_callback(self._chores.discard)
+        task = asyncio.create_task(self.lines.reconcile(orders), name="kiqpy:reconcile")
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
         if orders.signal:
             self._on_signal(orders.signal)
 
-    async def _reconcile(self, line: Line, orders: Orders) -> None:
-        try:
-            await line.reconcile(orders)
-        except StoreError as error:  # the next heartbeat brings another chance
-            self._on_trouble(line.queue, error)
+    # -- control
 
-    def _pulse(self) -> Pulse:
-        config, queues = self.config, tuple(self.config.queues)
-        runs = [run for line in self.lines.values() for run in line.runs()]
-        info: dict[str, Any] = {
-            "hostname": socket.gethostname(), "started_at": self._started_at, "pid": os.getpid(),
-            "tag": self._tag, "concurrency": sum(config.queues.values()),
-            "queues": list(queues), "labels": [], "identity": self.store.ident, "embedded": True,
-            "weights": [dict.fromkeys(queues, 0)], "version": "kiqpy",
-        }  # fmt: skip
-        began = self.clock.now() - self.clock.monotonic()
-        work = {
-            f"{run.claim.queue}-{run.claim.delivery}": encode({
-                "queue": run.claim.queue,
-                "payload": run.claim.raw.decode(errors="replace"),
-                "run_at": int(began + run.started),
-            }).decode()
-            for run in runs[:_WORK_SHOWN]
-        }  # fmt: skip
-        return Pulse(
-            encode(info).decode(), sum(config.queues.values()), self.is_quiet, len(runs), work,
-            rss_kb(), queues, config.lease_ttl,
-        )  # fmt: skip
+    async def add_queue(self, queue: str, limit: int) -> None:
+        """Work on one more queue."""
+        await self.lines.add(queue, limit, self._perform)
 
     # -- the way out
 
-    async def quiet(self) -> None:
-        """Claim nothing more; what runs ends in its own time."""
-        if not self.is_quiet:
-            self.is_quiet = True
-            await asyncio.gather(*(line.quiet() for line in self.lines.values()))
-            if self._up:
-                self.bus.emit(event.ProcessQuiet(self.store.ident))
+    async def quiet(self, on: bool = True) -> None:
+        """Claim nothing more until told otherwise; what runs ends in its own time."""
+        if on == self.lines.resting:
+            return
+        await self.lines.rest(on)
+        if on and self._up:
+            self.bus.emit(event.ProcessQuiet(self.store.ident))
 
     async def stop(self, grace_s: float) -> int:
         """Let jobs end for `grace_s`, push the rest back, flush the client, leave.
@@ -184,11 +160,13 @@ class Engine:
         Returns how many jobs the client could not make durable. Bounded at every step: it ends
         within `grace_s` and some 25 s, whatever jobs, reporters and the store do.
         """
+        if self._up:
+            self.bus.emit(event.ProcessStopping(self.store.ident, grace_s))
         self.upkeep.halt()
-        quieting = asyncio.ensure_future(self.quiet())
+        quieting = asyncio.ensure_future(self.lines.quiet())
         await ended({quieting}, _SETTLE_S, self.clock)
         await self._finish(self.upkeep.tasks, 1.0)
-        released = await self._end_lines(grace_s)
+        released = await self.lines.end(grace_s, self._late)
         await self._finish({asyncio.ensure_future(self.audience.stop())}, _SETTLE_S)
         unflushed = await self.client.stop(_SETTLE_S)
         await self._finish({quieting, *self._chores}, 0.0)
@@ -203,15 +181,6 @@ class Engine:
         """Let a `stop` that is under way wait for jobs no longer."""
         self._late.set()
 
-    async def _end_lines(self, grace_s: float) -> int:
-        """Dry the lines out; what outlasts the grace goes back to the heads of its queues."""
-        if await ended(self._line_tasks, grace_s, self.clock, self._late):
-            return 0
-        released = sum(len(line.runs()) for line in self.lines.values())
-        await asyncio.gather(*(line.release(CANCEL_S) for line in self.lines.values()))
-        await self._finish(self._line_tasks, _SETTLE_S)
-        return released
-
     async def _leave(self) -> None:
         try:
             await self.store.leave()
@@ -224,14 +193,6 @@ class Engine:
         for task in tasks:
             task.cancel()
         await ended(tasks, 1.0, self.clock)
-
-
-def _folder() -> str:
-    """The name of the folder we run in, as Sidekiq's tag; it may have been removed."""
-    try:
-        return Path.cwd().name
-    except OSError:
-        return ""
 
 
 def _client_settings(config: Config) -> ClientSettings:

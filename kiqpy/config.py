@@ -11,7 +11,9 @@ from typing import Any, Final, Literal, NamedTuple, cast
 from kiqpy.backoff import check_backoff
 from kiqpy.checks import count, flag, items, matching, one_of, optional_seconds, seconds
 from kiqpy.errors import ConfigError
+from kiqpy.group import QueueGroup
 from kiqpy.options import Backoff, duration, queue_name, refuse_unknown, retry_limit
+from kiqpy.periodic import Periodic, declared
 
 Url = str | Callable[[], "str | Awaitable[str]"] | None
 
@@ -59,6 +61,7 @@ class Config:
     """All options of an app. Durations are seconds."""
 
     queues: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"default": 25})
+    groups: tuple[QueueGroup, ...] = ()  # queues that share a limit; may stand in `queues`
     redis_url: Url = None  # None: KIQPY_REDIS_URL, REDIS_URL, else the embedded server
     redis_options: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
     embedded: bool = True  # False: no URL is an error
@@ -90,7 +93,7 @@ class Config:
     timeout: float | None = None
     threads: int = 40
     processes: int = 2
-    periodics: tuple[Any, ...] = ()
+    periodics: tuple[Periodic, ...] = ()
     elect_ttl: float = 60.0
     middleware: tuple[Any, ...] = ()  # around each attempt, outermost first
     client_middleware: tuple[Any, ...] = ()  # around each push, outermost first
@@ -99,6 +102,7 @@ class Config:
     done_log_level: str = "info"
     fail_log_level: str = "warning"
     slow_after: float | None = None  # warn of a job that took longer
+    leaked_tasks: Literal["cancel", "report", "ignore"] = "cancel"  # of jobs that have ended
     test_mode: Literal["sandbox", "inline", "fake", "redis"] | None = None
     reporters: tuple[Any, ...] = ()
     workers: tuple[Any, ...] = ()
@@ -130,7 +134,9 @@ def configure(given: Mapping[str, Any]) -> Config:
     values = {k: v.read() if isinstance(v, Env) else v for k, v in given.items()}
     concurrency = values.pop("concurrency", 25)
     if "queues" in values:
-        values["queues"] = _queues(values["queues"], concurrency, values.get("max_running"))
+        plain, groups = _sorted_out(values["queues"])
+        values["queues"] = _queues(plain, concurrency, values.get("max_running"))
+        values["groups"] = _groups((*values.get("groups", ()), *groups))
     checked = {k: _CHECKS[k](k, v) if k in _CHECKS else v for k, v in values.items()}
     return _consistent(Config(**checked))
 
@@ -141,13 +147,33 @@ def _consistent(config: Config) -> Config:
             f"heartbeat_interval={config.heartbeat_interval:g}: at most half of "
             f"lease_ttl={config.lease_ttl:g}, or one lost heartbeat gives the jobs away"
         )
-    total = sum(config.queues.values())
-    if total > config.max_running and len(config.queues) > 1:
+    names = [*config.queues, *(name for group in config.groups for name in group.queues)]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"queue {twice[0]!r} is declared twice: a queue has one limit or group")
+    total = sum(config.queues.values()) + sum(group.concurrency for group in config.groups)
+    if total > config.max_running and len(names) > 1:
         raise ConfigError(
             f"queues add up to {total:,} jobs at a time, more than max_running="
             f"{config.max_running:,}"
         )
     return config
+
+
+def _sorted_out(value: object) -> tuple[object, list[QueueGroup]]:
+    """Queues of their own, and groups, which may stand among them."""
+    if isinstance(value, Mapping):
+        given = cast("Mapping[object, object]", value)
+        groups = [item for item in given.values() if isinstance(item, QueueGroup)]
+        return {k: v for k, v in given.items() if not isinstance(v, QueueGroup)}, groups
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        listed = list(cast("Iterable[object]", value))
+        groups = [item for item in listed if isinstance(item, QueueGroup)]
+        return [item for item in listed if not isinstance(item, QueueGroup)], groups
+    return value, []
+
+
+def _groups(found: Iterable[QueueGroup]) -> tuple[QueueGroup, ...]:
+    return tuple(dict.fromkeys(found))
 
 
 def _queues(value: object, concurrency: object, most: object) -> dict[str, int]:
@@ -215,7 +241,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "timeout": optional_seconds,
     "threads": count,
     "processes": count,
-    "periodics": items,
+    "periodics": declared,
     "elect_ttl": seconds(0.2, 1000),
     "middleware": items,
     "client_middleware": items,
@@ -223,6 +249,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "start_log_level": one_of(*LOG_LEVELS),
     "done_log_level": one_of(*LOG_LEVELS),
     "fail_log_level": one_of(*LOG_LEVELS),
+    "leaked_tasks": one_of("cancel", "report", "ignore"),
     "slow_after": optional_seconds,
     "test_mode": one_of("sandbox", "inline", "fake", "redis", None),
     "reporters": items,

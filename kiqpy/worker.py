@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import (
     Any,
     ClassVar,
@@ -49,6 +49,11 @@ def current_job() -> Job:
 def enter_job(job: Job) -> None:
     """Make `job` the current one for the rest of this context. For the stage that runs it."""
     _current.set(job)
+
+
+def job_of(context: Context | None) -> Job | None:
+    """The job that a context belongs to."""
+    return None if context is None else context.get(_current)
 
 
 Hook = Callable[[Job, BaseException], object]

@@ -18,8 +18,8 @@ How = Literal["before", "after", "late"]
 ANY = "*"
 
 VERBS = (
-    "push", "wait", "unwait", "fetch", "recover", "settle", "holding", "due", "promote", "marks", "unlock",
-    "suspects", "rescue", "beat", "leave",
+    "push", "wait", "unwait", "fetch", "recover", "settle", "holding", "due", "promote",
+    "marks", "unlock",     "suspects", "rescue", "beat", "leave",
 )  # fmt: skip
 
 

@@ -104,7 +104,7 @@ class Consumer:
     def __init__(
         self, perform: Perform, clock: Clock, on_swallowed: Callable[[Job, float], None]
     ) -> None:
-        self.running: dict[int, Run] = {}
+        self.running: set[Run] = set()
         self._perform, self._clock, self._on_swallowed = perform, clock, on_swallowed
         self._finished: list[Settlement] = []
         self._changed = asyncio.Event()
@@ -131,13 +131,14 @@ class Consumer:
 
     def _start(self, claim: Claim) -> None:
         run = Run(claim, self._clock, self._on_swallowed)
-        self.running[claim.delivery] = run
+        self.running.add(run)
         run.task = asyncio.create_task(self._perform(run))
         run.task.add_done_callback(lambda _task: self._conclude(run, run.end()))
 
     def _conclude(self, run: Run, settlement: Settlement) -> None:
-        if self.running.pop(run.claim.delivery, None) is None:
+        if run not in self.running:
             return  # it was given back already; whatever it did since is fenced
+        self.running.discard(run)
         self._finished.append(settlement)
         if len(self._finished) == 1:  # one batch a turn of the loop, however many runs end in it
             asyncio.get_running_loop().call_soon(self._flush)
@@ -151,7 +152,7 @@ class Consumer:
 
     async def release(self, within_s: float) -> None:
         """Cancel what runs; what has not ended after `within_s` is given back all the same."""
-        runs = list(self.running.values())
+        runs = list(self.running)
         for run in runs:
             run.cancel("released")
         await ended({run.task for run in runs if run.task is not None}, within_s, self._clock)

@@ -15,6 +15,7 @@ from kiqpy._stages.consumer import Consumer, Perform, Run
 from kiqpy._stages.producer import Producer
 from kiqpy._stages.reporter import Settler
 from kiqpy._stages.settlement import Settlement
+from kiqpy._stages.supply import Supply
 from kiqpy.clock import Clock
 from kiqpy.errors import LeaseLost, QueuePaused, StoreError, StoreUnavailable
 from kiqpy.event import Event, JobSwallowedCancel, QueueRestarted
@@ -38,13 +39,14 @@ class LineStatistics(NamedTuple):
 class Line:
     """Producer -> Consumer -> Settler for one queue, restarted together if one of them breaks.
 
-    The settlements' edge gives its credit to the claims' edge: a slot is free when its job is
-    settled and told, so claims never exceed the limit.
+    Or for several queues that share a limit. The settlements' edge gives its credit to the
+    claims' edge: a slot is free when its job is settled and told, so claims never exceed the
+    limit.
     """
 
     def __init__(
         self,
-        queue: str,
+        supply: Supply,
         limit: int,
         store: Store,
         perform: Perform,
@@ -52,28 +54,33 @@ class Line:
         clock: Clock,
         on_trouble: Callable[[str, StoreError], None],
     ) -> None:
-        self.queue, self.limit = queue, limit
+        self.supply, self.limit = supply, limit
         self._store, self._perform, self._audience, self._clock = store, perform, audience, clock
         self._on_trouble = on_trouble
         self._chain = Chain(self._build, self._mend, self._restarted, clock)
-        self._strays: set[int] = set()
-        self._boxed = False
-        self._stopping = False
+        self._strays: set[Claim] = set()
+        self._boxed: set[str] = set()
+        self._resting = self.ending = False
         self._build()
 
+    @property
+    def name(self) -> str:
+        return ",".join(self.supply.queues)
+
     def _build(self) -> Sequence[Link]:
+        self.supply.mine.clear()
         self._claims: Edge[Claim] = Edge(self.limit)
-        settlements: Edge[Settlement] = Edge(self.limit, source=self._claims)
-        self._producer = Producer(self.queue, self._store, self._clock, self._trouble)
-        if self._stopping:
+        self._settlements: Edge[Settlement] = Edge(self.limit, source=self._claims)
+        self._producer = Producer(self.supply, self._clock, self._trouble)
+        self._producer.rest(self._resting)
+        if self.ending:
             self._producer.hush()
         self._consumer = Consumer(self._perform, self._clock, self._swallowed)
-        mine = self._producer.mine
-        settler = Settler(self.queue, self._store, self._audience, self._clock, mine)
+        settler = Settler(self._store, self._audience, self._clock, self.supply.mine)
         return (
             Link(self._producer, None, self._claims),
-            Link(self._consumer, self._claims, settlements),
-            Link(settler, settlements, None),
+            Link(self._consumer, self._claims, self._settlements),
+            Link(settler, self._settlements, None),
         )
 
     async def run(self) -> None:
@@ -86,17 +93,39 @@ class Line:
         await self._give_back(_LEAVE_S)
 
     async def quiet(self) -> None:
-        """Claim nothing more; `run` ends when what runs has ended."""
-        self._stopping = True
+        """Claim nothing more, ever; `run` ends when what runs has ended."""
+        self.ending = True
         await self._producer.quiet()
+
+    async def rest(self, resting: bool = True) -> None:
+        """Claim nothing more until told otherwise; what runs goes on."""
+        self._resting = resting
+        self._producer.rest(resting)
+        await self._producer.wake()
+
+    async def wake(self) -> None:
+        """Look for jobs now."""
+        await self._producer.wake()
+
+    def scale(self, limit: int) -> None:
+        """Run so many jobs at a time; those above a lower limit end in their own time."""
+        self.limit = self._claims.limit = limit
+        self._settlements.limit = max(self._settlements.limit, limit)
+        self._claims.nudge()
 
     async def release(self, within_s: float) -> None:
         """Cancel what runs; what does not end is given back all the same."""
         await self._consumer.release(within_s)
 
+    def cancel(self, cancelled: dict[str, bool]) -> None:
+        """Interrupt those of the cancelled jobs that run here; they are taken off the list."""
+        for run in self.runs():
+            if run.job is not None and (keep := cancelled.pop(run.job.jid, None)) is not None:
+                run.interrupt("cancelled" if keep else "forgotten")
+
     def runs(self) -> list[Run]:
         """What runs now."""
-        return list(self._consumer.running.values())
+        return list(self._consumer.running)
 
     def statistics(self) -> LineStatistics:
         """Counts for people and tests."""
@@ -109,18 +138,23 @@ class Line:
         Twice the same surprise is no race: a fetch that was applied long after we gave it up, a
         wait that was answered after its connection had gone.
         """
-        unknown: set[int] = set()
-        if orders.held.get(self.queue, 0) > len(self._producer.mine):
-            claims = await self._store.holding(self.queue)
-            unknown = {c.delivery for c in claims} - self._producer.mine
-            again = unknown & self._strays
-            if again:
-                await self._producer.adopt([c for c in claims if c.delivery in again])
+        unknown: set[Claim] = set()
+        for queue in self.supply.queues:
+            unknown |= await self._unknown(queue, orders)
+        if again := sorted(unknown & self._strays):
+            await self._producer.adopt(again)
         self._strays = unknown
-        boxed = orders.inbox.get(self.queue, 0) > 0
-        if boxed and (self._boxed or self._claims.demand() <= 0):
-            await self._store.unwait(self.queue)
+        boxed = {queue for queue in self.supply.queues if orders.inbox.get(queue, 0) > 0}
+        full = self._claims.demand() <= 0
+        for queue in boxed if full else boxed & self._boxed:
+            await self._store.unwait(queue)
         self._boxed = boxed
+
+    async def _unknown(self, queue: str, orders: Orders) -> set[Claim]:
+        mine = self.supply.mine[queue]
+        if orders.held.get(queue, 0) <= len(mine):
+            return set()
+        return {c for c in await self._store.holding(queue) if c.delivery not in mine}
 
     async def _mend(self) -> None:
         """After a break: what the broken stages had in hand goes back, however long it takes."""
@@ -129,19 +163,23 @@ class Line:
     async def _give_back(self, within_s: float) -> None:
         """Whatever the store has on record for us, known to us or not, goes back to the queue."""
         late = self._clock.monotonic() + within_s
-        try:
-            await self._persist(self._clear, late)
-            claims = await self._persist(lambda: self._store.holding(self.queue), late)
-            if claims:
-                frame = self._store.frame(self.queue, [Release(c.delivery) for c in claims])
-                await self._persist(lambda: self._store.settle(frame), late)
-        except StoreUnavailable as error:  # then it is rescued when the lease has run out
-            self._trouble(error)
+        for queue in self.supply.queues:
+            try:
+                await self._return(queue, late)
+            except StoreUnavailable as error:  # then it is rescued when the lease has run out
+                self._trouble(error)
 
-    async def _clear(self) -> None:
+    async def _return(self, queue: str, late: float) -> None:
+        await self._persist(lambda: self._clear(queue), late)
+        claims = await self._persist(lambda: self._store.holding(queue), late)
+        if claims:
+            frame = self._store.frame(queue, [Release(c.delivery) for c in claims])
+            await self._persist(lambda: self._store.settle(frame), late)
+
+    async def _clear(self, queue: str) -> None:
         """No fetch in doubt and nothing in the inbox any more."""
         with suppress(LeaseLost, QueuePaused):
-            await self._store.fetch(self.queue, 0)
+            await self._store.fetch(queue, 0)
 
     async def _persist(self, step: Callable[[], Awaitable[T]], late: float) -> T:
         backoff = Backoff(self._clock)
@@ -154,11 +192,11 @@ class Line:
             await backoff.pause()
 
     def _restarted(self, error: BaseException, restarts: int) -> None:
-        self._audience.bus.emit(QueueRestarted(self.queue, repr(error), restarts))
+        self._audience.bus.emit(QueueRestarted(self.name, repr(error), restarts))
 
     def _swallowed(self, job: Job, after_s: float) -> None:
         event: Event = JobSwallowedCancel(job, after_s)
         self._audience.bus.emit(event)
 
     def _trouble(self, error: StoreError) -> None:
-        self._on_trouble(self.queue, error)
+        self._on_trouble(self.name, error)

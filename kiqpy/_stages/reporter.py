@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, final
 
 from kiqpy._flow.backoff import Backoff
@@ -51,25 +51,26 @@ class Settler:
     """
 
     def __init__(
-        self, queue: str, store: Source, audience: Audience, clock: Clock, mine: set[int]
+        self, store: Source, audience: Audience, clock: Clock, mine: Mapping[str, set[int]]
     ) -> None:
-        self.queue, self._mine = queue, mine
+        self._mine = mine
         self._store, self._audience, self._clock = store, audience, clock
 
     async def run(self, inlet: Edge[Settlement] | None, outlet: Edge[Any] | None) -> None:
         assert inlet is not None
         assert outlet is None
         while (batch := await inlet.get()) is not None:
-            for n in range(0, len(batch), _MOST):
-                part = batch[n : n + _MOST]
-                await self._settle(part)
-                inlet.done(len(part))
+            for part in _by_queue(batch):
+                for n in range(0, len(part), _MOST):
+                    page = part[n : n + _MOST]
+                    await self._settle(page[0].claim.queue, page)
+                    inlet.done(len(page))
 
-    async def _settle(self, batch: list[Settlement]) -> None:
+    async def _settle(self, queue: str, batch: list[Settlement]) -> None:
         now, rand = self._clock.now(), self._clock.random
         verdicts = [decide(s.claim, s.job, s.outcome, s.rules, now, rand) for s in batch]
-        kept = await self._until_settled(self._store.frame(self.queue, verdicts))
-        self._mine.difference_update([verdict.delivery for verdict in verdicts])
+        kept = await self._until_settled(self._store.frame(queue, verdicts))
+        self._mine[queue].difference_update([verdict.delivery for verdict in verdicts])
         if events := self._events(batch, verdicts, kept):
             await self._audience.tell(events)
 
@@ -91,7 +92,7 @@ class Settler:
         for settlement, verdict, owned in zip(batch, verdicts, kept, strict=True):
             job = settlement.job
             if not owned:
-                events.append(JobFenced(job, self.queue))
+                events.append(JobFenced(job, settlement.claim.queue))
                 continue
             if job is not None and type(settlement.outcome) in heard:
                 events.append(_told(settlement, job, verdict))
@@ -100,6 +101,14 @@ class Settler:
             if stopped and job is not None:
                 events.append(JobStopped(job))
         return events
+
+
+def _by_queue(batch: list[Settlement]) -> list[list[Settlement]]:
+    """A frame settles claims of one queue; only queues that share a limit come mixed."""
+    parts: dict[str, list[Settlement]] = {}
+    for settlement in batch:
+        parts.setdefault(settlement.claim.queue, []).append(settlement)
+    return list(parts.values())
 
 
 _KINDS: Final[dict[type, type[Event]]] = {

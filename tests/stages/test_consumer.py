@@ -305,7 +305,7 @@ async def test_the_first_reason_to_cancel_counts() -> None:
     async with shop(world) as it:
         await it.run("swallows", "x")
         await world.clock.advance(10)
-        run = it.consumer.running[1]
+        (run,) = it.consumer.running
         run.cancel("released")
         assert run.why == "timeout"
         assert seen == ["cancelled"]

@@ -10,6 +10,7 @@ import pytest
 
 from kiqpy._flow.edge import Edge
 from kiqpy._stages.producer import PAGE, Producer
+from kiqpy._stages.supply import Supply
 from kiqpy.errors import LeaseLost, StoreUnavailable
 from kiqpy.job import Claim
 from kiqpy.testing import rest
@@ -23,7 +24,8 @@ class Mill:
 
     def __init__(self, world: World, limit: int) -> None:
         self.edge: Edge[Claim] = Edge(limit)
-        self.producer = Producer(QUEUE, world.store, world.clock, world.troubles.append)
+        self.supply = Supply([QUEUE], world.store)
+        self.producer = Producer(self.supply, world.clock, world.troubles.append)
         self.task = asyncio.create_task(self.producer.run(None, self.edge))
 
     async def took(self) -> list[bytes]:
@@ -32,7 +34,7 @@ class Mill:
         if not self.edge.statistics().waiting:
             return []
         claims = await self.edge.get() or []
-        self.producer.mine.difference_update([claim.delivery for claim in claims])
+        self.supply.mine[QUEUE].difference_update([claim.delivery for claim in claims])
         self.edge.done(len(claims))
         return [claim.raw for claim in claims]
 
@@ -139,7 +141,7 @@ async def test_quiet_ends_it_while_its_edge_is_full() -> None:
 async def test_quiet_before_the_start_claims_nothing() -> None:
     world = World()
     world.put(*JOBS)
-    producer = Producer(QUEUE, world.store, world.clock, world.troubles.append)
+    producer = Producer(Supply([QUEUE], world.store), world.clock, world.troubles.append)
     await producer.quiet()
     edge: Edge[Claim] = Edge(3)
     await producer.run(None, edge)

@@ -51,13 +51,7 @@ class Desk:
         self.store = Slow(world)
         self.mine: set[int] = set()
         self.edge: Edge[Settlement] = Edge(limit)
-        settler = Settler(
-            QUEUE,
-            self.store,
-            world.audience,
-            world.clock,
-            self.mine,
-        )
+        settler = Settler(self.store, world.audience, world.clock, {QUEUE: self.mine})
         self.task = asyncio.create_task(settler.run(self.edge, None))
 
     async def claims(self, n: int, **fields: Any) -> list[Settlement]:

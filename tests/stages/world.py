@@ -13,6 +13,7 @@ from kiqpy._stages.executor import Executor
 from kiqpy._stages.line import Line
 from kiqpy._stages.perform import Defaults, Performer
 from kiqpy._stages.settlement import Settlement
+from kiqpy._stages.supply import Supply
 from kiqpy.bus import Bus
 from kiqpy.errors import StoreError
 from kiqpy.event import Event
@@ -71,7 +72,7 @@ class World:
 
     def line(self, performer: Performer, limit: int = 3) -> Line:
         return Line(
-            QUEUE, limit, self.store, performer, self.audience, self.clock,
+            Supply([QUEUE], self.store), limit, self.store, performer, self.audience, self.clock,
             lambda _queue, error: self.troubles.append(error),
         )  # fmt: skip
 

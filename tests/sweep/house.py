@@ -97,6 +97,12 @@ class House:
         assert not wrong, wrong
         assert not self.troubles, self.troubles
 
+    async def look(self, tenant: Tenant) -> None:
+        """The invariant now; or in a moment, if a settling waits for its second answer."""
+        if any(not found for found in map(self.where().get, self.pushed - {*tenant.buffered()})):
+            await self.clock.advance(1.0)  # three lost answers take so long
+        self.check(tenant.buffered())
+
     def held(self) -> list[str]:
         """What private hashes and inboxes hold."""
         found = (jid for jid, at in self.where().items() if at[0].startswith(("private", "inbox")))
@@ -110,7 +116,7 @@ class ByHand:
         self._engine, self._beats = engine, False
 
     async def start(self) -> None:
-        self._engine.store.beat(self._engine._pulse())
+        self._engine.store.beat(self._engine.pulse())
         self._beats = True
 
     async def stop(self) -> bool:
@@ -169,7 +175,7 @@ class Tenant(App):
         engine = self.engine
         assert engine is not None
         try:
-            orders = engine.store.beat(engine._pulse())
+            orders = engine.store.beat(engine.pulse())
         except StoreUnavailable:
             return
         engine._on_orders(orders)

@@ -55,7 +55,7 @@ async def live(house: House, tenant: Tenant, plan: Plan, within_s: int = 60) -> 
     """A look each half second, a heartbeat after it, until all is done."""
     for n in range(2 * within_s):
         await house.clock.advance(0.5)
-        house.check(tenant.buffered())
+        await house.look(tenant)
         await tenant.beat()
         if n % 4 == 3 and plan.pending:  # what was late arrives, about two seconds later
             await house.meanwhile(plan.release())

@@ -1,0 +1,100 @@
+"""What a process looks for while jobs run: cancelled ones, tasks they left, new queues."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import ClassVar, Final, Literal, final
+
+from kiqpy.event import Event, JobLeakedTask
+from kiqpy.job import Job
+from kiqpy.store import Source
+from kiqpy.store.census import Census
+from kiqpy.worker import job_of
+
+_LOOK_S: Final = 0.8  # a cancel is heard within a second
+_LEAKS_S: Final = 5.0
+_DISCOVER_S: Final = 5.0
+
+
+@final
+class Canceller:
+    """Interrupts running jobs that were cancelled anywhere; asks nothing while nothing runs.
+
+    Jobs that are claimed later are known to be cancelled by the fetch that claims them.
+    """
+
+    name: ClassVar[str] = "cancel"
+
+    def __init__(
+        self,
+        store: Source,
+        running: Callable[[], Collection[object]],
+        cancel: Callable[[dict[str, bool]], None],
+    ) -> None:
+        self._store, self._running, self._cancel = store, running, cancel
+
+    async def tick(self) -> float:
+        if self._running():
+            await self._store.look()
+            if self._store.cancelled:
+                self._cancel(self._store.cancelled)
+        return _LOOK_S
+
+
+@final
+class LeakWatch:
+    """Finds tasks that outlived the job that started them; tells, and cancels them if so wanted.
+
+    A task knows its job by the context it was started in. One that is meant to live on, such as a
+    connection pool's, must be started in a context of its own.
+    """
+
+    name: ClassVar[str] = "leaks"
+
+    def __init__(
+        self,
+        jobs: Callable[[], Iterable[Job | None]],
+        how: Literal["cancel", "report"],
+        tell: Callable[[Event], None],
+    ) -> None:
+        self._jobs, self._how, self._tell = jobs, how, tell
+        self._told: set[asyncio.Task[object]] = set()
+
+    async def tick(self) -> float:
+        running = {id(job) for job in self._jobs()}
+        tasks = asyncio.all_tasks()
+        self._told &= tasks
+        for task in tasks - self._told:
+            job = job_of(_context(task))
+            if job is not None and id(job) not in running:
+                self._leaked(task, job)
+        return _LEAKS_S
+
+    def _leaked(self, task: asyncio.Task[object], job: Job) -> None:
+        self._told.add(task)
+        self._tell(JobLeakedTask(job, task.get_name(), self._how == "cancel"))
+        if self._how == "cancel":
+            task.cancel()
+
+
+def _context(task: asyncio.Task[object]) -> contextvars.Context | None:
+    """The context a task runs in, which Python 3.11 keeps to itself."""
+    found = (it for it in gc.get_referents(task) if isinstance(it, contextvars.Context))
+    return next(found, None)
+
+
+@final
+class Discoverer:
+    """Finds queues whose names a pattern means."""
+
+    name: ClassVar[str] = "discover"
+
+    def __init__(self, census: Census, take: Callable[[Iterable[str]], Awaitable[None]]) -> None:
+        self._census, self._take = census, take
+
+    async def tick(self) -> float:
+        await self._take([queue.name for queue in await self._census.queues()])
+        return _DISCOVER_S
