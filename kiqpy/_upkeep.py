@@ -50,7 +50,8 @@ class Upkeep:
             calendar, self._store.ident, group, self._config.elect_ttl, self._clock, tell,
             on_elected=lambda: self._wake(cron),
         )  # fmt: skip
-        cron = Cron(calendar, entries, self._prepare, leader.leads, self._clock, tell)
+        look_s = 10 * self._config.poll_interval
+        cron = Cron(calendar, entries, self._prepare, leader.leads, self._clock, tell, look_s)
         yield from (leader, cron)
 
     async def _prepare(self, job: Job) -> Parcel | None:

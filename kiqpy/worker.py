@@ -20,6 +20,7 @@ from typing import (
 from weakref import WeakSet
 
 from kiqpy.backoff import check_backoff
+from kiqpy.codec import Codecs
 from kiqpy.errors import ArgumentError, ConfigError
 from kiqpy.job import Job, check_args
 from kiqpy.options import Options, duration, instant, options
@@ -81,6 +82,7 @@ class Spec:
         self.apps: WeakSet[Any] = WeakSet()
         self.exhausted: Hook | None = None
         self._fields = _fields(given)
+        self.codecs = Codecs(given.codecs) if given.codecs else None
         self._read_signature(call, skip=1 if owner else 0)
         if self.executor == "async" and not self.is_async:
             raise ConfigError(f'{self.name}: executor="async" needs `async def`')
@@ -103,6 +105,8 @@ class Spec:
     def new(self, args: tuple[Any, ...], kwargs: dict[str, Any], given: Options) -> Job:
         """A job for these arguments. ArgumentError if they do not fit, or can't travel."""
         wire = self._wire(args, kwargs)
+        if self.codecs is not None:
+            wire = self.codecs.encode(wire, self.names)
         check_args(wire, self.names)
         job = Job.from_payload({"class": self.name, "args": wire, "queue": given.queue})
         job.payload.update(self._fields if given is self.given else _fields(given))
@@ -127,6 +131,8 @@ class Spec:
             bound = self.signature.bind(*args, **kwargs)
             bound.apply_defaults()
             key = [*bound.args, bound.kwargs] if bound.kwargs else [*bound.args]
+        if self.codecs is not None:
+            key = self.codecs.encode([key])[0]
         try:
             return token(self.name, given.queue, key)
         except (TypeError, ValueError) as error:
@@ -148,7 +154,9 @@ class Spec:
         return [*bound.args, extra]
 
     def arguments(self, wire: list[Any]) -> tuple[list[Any], dict[str, Any]]:
-        """How to call `perform` with what a payload holds."""
+        """How to call `perform` with what a payload holds. ArgumentError: a codec can't read it."""
+        if self.codecs is not None:
+            wire = self.codecs.decode(wire, self.names)
         if not wire or not (self.keywords or self.any_keyword) or type(wire[-1]) is not dict:
             return wire, {}
         last = cast("dict[str, Any]", wire[-1])
