@@ -50,7 +50,7 @@ class Upkeep:
             calendar, self._store.ident, group, self._config.elect_ttl, self._clock, tell,
             on_elected=lambda: self._wake(cron),
         )  # fmt: skip
-        look_s = 10 * self._config.poll_interval
+        look_s = max(10.0, self._config.poll_interval)
         cron = Cron(calendar, entries, self._prepare, leader.leads, self._clock, tell, look_s)
         yield from (leader, cron)
 

@@ -16,7 +16,6 @@ from kiqpy.store import Parcel
 from kiqpy.store.calendar import AHEAD_S, Calendar, Look, Tick
 
 _PAGE: Final = 100  # ticks that one atomic step enqueues
-_LOOK_S: Final = 10.0  # who was enabled, and what the store's clock says, is heard within this
 _NOT_LEADING_S: Final = 60.0  # being elected wakes the loop
 _SHORTEST_S: Final = 0.001
 _log = logging.getLogger("kiqpy")
@@ -41,7 +40,9 @@ class Cron:
         leads: Callable[[], bool],
         clock: Clock,
         tell: Callable[[Event], None],
+        look_s: float = 10.0,  # who was enabled, and what the store's clock says, is heard by then
     ) -> None:
+        self._look_s = look_s
         self._calendar, self._entries, self._prepare = calendar, entries, prepare
         self._leads, self._clock, self._tell = leads, clock, tell
         self._names = [entry.name for entry in entries]
@@ -59,7 +60,7 @@ class Cron:
     async def _see_to_all(self) -> None:
         look = await self._look()
         looked_at = self._clock.monotonic()
-        next_at = look.now + _LOOK_S
+        next_at = look.now + self._look_s
         for entry in self._entries:
             if look.switched.get(entry.name, entry.enabled):
                 next_at = min(next_at, await self._see_to(entry, look))
@@ -83,7 +84,7 @@ class Cron:
             raise
         except Exception as error:  # its queue, its arguments, a middleware: not the others' fault
             self._complain(entry, error)
-            return look.now + _LOOK_S
+            return look.now + self._look_s
         return entry.next(max(last, look.now))
 
     async def _catch_up(self, entry: Periodic, last: float, now: float) -> None:

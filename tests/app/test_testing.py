@@ -304,6 +304,54 @@ async def test_a_paused_queue_is_left_alone() -> None:
         assert await t.drain() == Drained(done=1)
 
 
+async def test_middleware_is_real() -> None:
+    @worker
+    async def plain() -> None: ...
+
+    seen: list[str] = []
+
+    async def pushed(job: Job, call_next: Any) -> Any:
+        if job.queue == "nowhere":
+            return None
+        job.payload["tenant"] = 7
+        return await call_next(job)
+
+    async def attempted(job: Job, call_next: Any) -> Any:
+        seen.append(job.class_)
+        return await call_next(job)
+
+    class Layered(App):
+        workers = [plain]
+        middleware = [attempted]
+        client_middleware = [pushed]
+
+    async with Layered().testing() as t:
+        await plain.enqueue()
+        await plain.using(queue="nowhere").enqueue()
+        t.assert_enqueued(plain, tenant=7, count=1)
+        await t.drain()
+    assert seen == ["plain"]
+
+
+async def test_duplicates_of_unique_jobs_are_not_enqueued() -> None:
+    @worker(unique_for=3600)
+    async def once(n: int) -> None: ...
+
+    class Unique(App):
+        workers = [once]
+
+    app = Unique()
+    async with app.testing() as t:
+        first = await once.enqueue(1)
+        assert await once.enqueue(1) == (first.jid, "duplicate")
+        app.enqueue_nowait(once.new(1))
+        app.enqueue_nowait(once.new(2))
+        await app.flush()
+        assert [job.args for job in t.enqueued] == [[1], [2]]
+        await t.drain()
+        assert (await once.enqueue(1)).state == "queued"
+
+
 async def test_reporters_and_events_are_real() -> None:
     heard: list[str] = []
 
@@ -367,6 +415,41 @@ async def test_a_schedule_is_drained_in_its_own_time() -> None:
         assert await t.drain(with_scheduled=True) == Drained(done=2)
         assert [args[0] for args in ran] == [2, 1]
         assert t.now >= start + timedelta(days=2)
+
+
+async def test_periodic_jobs_come_by_virtual_time() -> None:
+    @worker
+    async def report() -> None: ...
+
+    class Clockwork(App):
+        workers = [report]
+        periodics = [("0 12 * * *", report), ("30 * * * *", report, {"name": "half"})]
+
+    async with Clockwork().testing(now=start) as t:
+        await t.tick(59)
+        t.refute_enqueued(report)
+        await t.tick(1)
+        t.assert_enqueued(report, count=1)
+        assert await t.drain() == Drained(done=1)
+        await t.tick(timedelta(hours=3))
+        t.assert_enqueued(report, count=4)
+        assert await t.drain() == Drained(done=3)
+
+
+async def test_a_day_of_periodic_jobs_takes_a_moment() -> None:
+    @worker
+    async def report() -> None: ...
+
+    class Clockwork(App):
+        workers = [report]
+        periodics = [("*/5 * * * *", report)]
+
+    async with Clockwork().testing(now=start) as t:
+        began = time.perf_counter()
+        await t.tick(timedelta(days=1))
+        took_s = time.perf_counter() - began
+        assert len(t.queued) == 288
+    assert took_s < 10  # about 0.2 s here
 
 
 async def test_a_timeout_comes_in_virtual_time() -> None:
