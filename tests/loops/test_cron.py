@@ -1,0 +1,353 @@
+"""The loop that makes jobs of ticks, in virtual time, over the store in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from kiqpy import Job, Periodic, worker
+from kiqpy._flow.loop import LoopRunner
+from kiqpy._loops.cron import Cron
+from kiqpy.client import Client, ClientSettings
+from kiqpy.errors import ArgumentError, StoreRefused, StoreUnavailable
+from kiqpy.event import Event
+from kiqpy.job import decode
+from kiqpy.store import Parcel
+from kiqpy.store._session import Session
+from kiqpy.store.calendar import Calendar, Look, Tick, Ticked
+from kiqpy.store.memory import MemoryBackend, MemoryServer
+from kiqpy.testing import FakeClock, rest
+
+pytestmark = pytest.mark.anyio
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC).timestamp()
+
+
+@worker(retry=3, expires_in=30)
+async def job() -> None: ...
+
+
+@worker(queue="other", unique_for=3600)
+async def alone() -> None: ...
+
+
+class Counted:
+    """A calendar whose calls are counted, and can be made to fail."""
+
+    def __init__(self, calendar: Calendar) -> None:
+        self._calendar = calendar
+        self.looks = 0
+        self.fail: Callable[[str], Exception | None] = lambda _name: None
+        self.fail_after = False
+
+    async def look(self, names: Any) -> Look:
+        self.looks += 1
+        return await self._calendar.look(names)
+
+    async def tick(self, name: str, ticks: list[Tick], enabled: bool) -> list[Ticked]:
+        error = self.fail(name)
+        if error is not None and not self.fail_after:
+            raise error
+        answer = await self._calendar.tick(name, ticks, enabled)
+        if error is not None:
+            raise error
+        return answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._calendar, name)
+
+
+class Office:
+    """Processes that run the cron loop over one store, from 12:00:00 on."""
+
+    def __init__(self, start: float = NOON) -> None:
+        self.clock = FakeClock(start)
+        self.server = MemoryServer(self.clock)
+        self.told: list[tuple[str, float]] = []
+        self.leading = True
+        self.defects: list[Exception] = []
+        self._runners: list[tuple[LoopRunner, asyncio.Task[None]]] = []
+
+    def hire(
+        self, *entries: Periodic, prepare: Callable[[Job], Any] | None = None
+    ) -> tuple[Cron, Counted]:
+        ident = f"p{len(self._runners)}"
+        session = Session(MemoryBackend(self.server, ident), self.clock)
+        client = Client(session, self.clock, ClientSettings(retry=25))
+        calendar = Counted(session.calendar)
+
+        async def accept(job: Job) -> Parcel | None:
+            return client.accept(job)
+
+        cron = Cron(
+            calendar, entries, prepare or accept, lambda: self.leading, self.clock, self._hear
+        )
+        runner = LoopRunner(cron, self.clock, lambda _name, error: self.defects.append(error))
+        self._runners.append((runner, asyncio.create_task(runner.run())))
+        return cron, calendar
+
+    def _hear(self, event: Event) -> None:
+        self.told.append((event.periodic, event.tick_at - NOON))  # type: ignore[attr-defined]
+
+    def wake(self) -> None:
+        for runner, _ in self._runners:
+            runner.wake()
+
+    async def close(self) -> None:
+        for runner, task in self._runners:
+            runner.stop()
+            await rest()
+            assert task.done()
+        assert not self.defects
+
+    def jobs(self, queue: str = "default") -> list[Job]:
+        return [decode(raw) for raw in reversed(self.server.queues[queue])]
+
+    def ticks(self, queue: str = "default") -> list[float]:
+        return [job.payload["tick_at"] - NOON for job in self.jobs(queue)]
+
+
+@pytest.fixture
+async def office() -> Any:
+    office = Office()
+    yield office
+    await office.close()
+
+
+async def test_each_minute_for_an_hour(office: Office) -> None:
+    office.hire(Periodic("* * * * *", job))
+    await office.clock.advance(3600.1)
+    expected = [60.0 * n for n in range(1, 61)]
+    assert office.ticks() == expected
+    assert office.told == [("job * * * * *", tick) for tick in expected]
+    late = [job.payload["enqueued_at"] - job.payload["tick_at"] for job in office.jobs()]
+    assert 0 <= min(late) <= max(late) < 0.01, "on time to a hundredth of a second"
+
+
+async def test_the_job_is_like_one_that_was_enqueued(office: Office) -> None:
+    office.hire(Periodic("* * * * *", job, name="mine"))
+    await office.clock.advance(60.1)
+    [made] = office.jobs()
+    at = made.payload["enqueued_at"]
+    assert len(made.jid) == 24
+    assert made.payload == {
+        "class": "job", "args": [], "queue": "default", "retry": 3, "periodic": "mine",
+        "tick_at": NOON + 60, "jid": made.jid, "created_at": at, "enqueued_at": at,
+        "expires_in": 30.0, "expires_at": at + 30,
+    }  # fmt: skip
+
+
+async def test_every_second(office: Office) -> None:
+    office.hire(Periodic("* * * * * *", job), Periodic(worker=job, every=7))
+    await office.clock.advance(100.1)
+    seconds = [tick for name, tick in office.told if name == "job * * * * * *"]
+    sevens = [tick for name, tick in office.told if name == "job every 7s"]
+    assert seconds == [float(n) for n in range(1, 101)]
+    assert len(sevens) == 14
+    assert all((tick + NOON) % 7 == 0 for tick in sevens)
+
+
+async def test_idle_it_looks_once_in_ten_seconds(office: Office) -> None:
+    _, calendar = office.hire(Periodic("0 0 1 1 *", job))
+    await office.clock.advance(600)
+    assert 55 <= calendar.looks <= 70
+
+
+async def test_any_number_of_leaders_enqueue_each_tick_once(office: Office) -> None:
+    for _ in range(4):
+        office.hire(Periodic("* * * * *", job), Periodic("*/10 * * * * *", job, misfire="all"))
+    await office.clock.advance(600.1)
+    assert len(office.ticks()) == 70
+    assert len(set(office.told)) == len(office.told) == 70
+
+
+async def test_who_does_not_lead_does_nothing_until_it_is_woken(office: Office) -> None:
+    office.leading = False
+    _, calendar = office.hire(Periodic("* * * * * *", job))
+    await office.clock.advance(30)
+    assert calendar.looks == 0
+    office.leading = True
+    office.wake()
+    await office.clock.advance(3.1)
+    assert len(office.ticks()) == 3
+
+
+async def test_a_new_entry_begins_with_the_next_tick(office: Office) -> None:
+    office.hire(Periodic("*/10 * * * *", job, misfire="all"))
+    await office.clock.advance(599)
+    assert office.ticks() == []
+    await office.clock.advance(1.1)
+    assert office.ticks() == [600]
+
+
+@pytest.mark.parametrize(
+    ("misfire", "away_s", "expected"),
+    [
+        ("one", 300, [60, 300]),
+        ("one", 330, [60, 300]),
+        ("skip", 330, [60, 300]),
+        ("all", 330, [60, 120, 180, 240, 300]),
+        ("all", 3 * 3600, [60 * n for n in range(1, 181)]),
+    ],
+)
+async def test_downtime(office: Office, misfire: Any, away_s: int, expected: list[int]) -> None:
+    """After one tick there is no leader for a while; then one comes."""
+    office.hire(Periodic("* * * * *", job, misfire=misfire))
+    await office.clock.advance(61)
+    office.leading = False
+    await office.clock.advance(away_s - 61)
+    office.leading = True
+    office.wake()
+    await rest()
+    assert office.ticks() == expected
+    await office.clock.advance(60.1)
+    assert len(office.ticks()) == len(expected) + 1, "and on it goes"
+
+
+async def test_what_is_skipped_is_not_thought_about_again(office: Office) -> None:
+    entry = Periodic("0 * * * *", job, misfire="skip")
+    office.hire(entry)
+    await office.clock.advance(1)
+    office.leading = False
+    await office.clock.advance(5 * 3600 + 300)
+    office.leading = True
+    office.wake()
+    await rest()
+    assert office.ticks() == []
+    mark = office.server.marks[entry.name]
+    assert mark == (office.clock.now(), False)
+    await office.clock.advance(3600)
+    assert office.ticks() == [6 * 3600]
+
+
+async def test_disabled_and_enabled_again(office: Office) -> None:
+    entry = Periodic("* * * * *", job, misfire="all")
+    _, calendar = office.hire(entry)
+    await office.clock.advance(61)
+    assert await calendar.switch(entry.name, False, True)
+    await office.clock.advance(599)
+    assert office.ticks() == [60]
+    assert await calendar.switch(entry.name, True, True)
+    await office.clock.advance(130)
+    assert office.ticks() == [60, 720, 780], "what became due meanwhile is not made good"
+
+
+async def test_declared_as_disabled(office: Office) -> None:
+    entry = Periodic("* * * * *", job, enabled=False)
+    _, calendar = office.hire(entry)
+    await office.clock.advance(200)
+    assert office.ticks() == []
+    assert await calendar.switch(entry.name, True, False)
+    await office.clock.advance(60.1)
+    assert office.ticks() == [240]
+
+
+async def test_jitter_delays_and_differs(office: Office) -> None:
+    office.hire(Periodic("* * * * *", job, jitter=30))
+    await office.clock.advance(601)
+    assert office.ticks() == []
+    schedule = office.server.places["schedule"]
+    delays = [score - decode(member).payload["tick_at"] for score, member in schedule.slice(0, 99)]
+    assert len(delays) == 10 == len(set(delays))
+    assert 0 <= min(delays) <= max(delays) <= 30.01
+    assert all("enqueued_at" not in decode(member).payload for _, member in schedule.slice(0, 9))
+
+
+async def test_a_unique_job_is_not_enqueued_beside_itself(office: Office) -> None:
+    office.hire(Periodic("* * * * *", alone))
+    await office.clock.advance(601)
+    assert office.ticks("other") == [60]
+    assert len(office.told) == 1, "who is a duplicate was not enqueued"
+
+
+async def test_the_store_away_for_ten_minutes(office: Office) -> None:
+    _, calendar = office.hire(Periodic("* * * * *", job, misfire="all"))
+    calendar.fail = lambda _name: StoreUnavailable("gone")
+    await office.clock.advance(601)
+    assert office.ticks() == []
+    calendar.fail = lambda _name: None
+    await office.clock.advance(6)
+    assert office.ticks() == [60.0 * n for n in range(1, 11)]
+
+
+async def test_lost_answers_double_nothing(office: Office) -> None:
+    _, calendar = office.hire(Periodic("*/10 * * * * *", job, misfire="all"))
+    calendar.fail = lambda _name: StoreUnavailable("no answer") if calendar.looks % 3 else None
+    calendar.fail_after = True
+    await office.clock.advance(600.1)
+    assert sorted(office.ticks()) == [10.0 * n for n in range(1, 61)]
+
+
+@pytest.mark.parametrize("error", [StoreRefused("queue:q holds a string"), ArgumentError("big")])
+async def test_one_bad_entry_does_not_stop_the_others(
+    office: Office, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = Periodic("* * * * *", job, name="bad"), Periodic("* * * * *", job, name="good")
+    _, calendar = office.hire(bad, good)
+    calendar.fail = lambda name: error if name == "bad" else None
+    await office.clock.advance(601)
+    assert [name for name, _ in office.told] == ["good"] * 10
+    said = [r.getMessage() for r in caplog.records if "bad" in r.getMessage()]
+    assert said == [f"periodic bad can't be enqueued: {error}"], "once"
+    assert calendar.looks < 100, "and not in a hurry"
+    calendar.fail = lambda _name: None
+    await office.clock.advance(11)
+    assert office.told[-1] == ("bad", 600)
+
+
+async def test_a_middleware_may_stop_a_tick_and_change_its_queue(office: Office) -> None:
+    client = Client(Session(MemoryBackend(office.server, "c"), office.clock), office.clock,
+                    ClientSettings())  # fmt: skip
+
+    async def prepare(job: Job) -> Parcel | None:
+        if job.payload["tick_at"] == NOON + 120:
+            return None
+        if job.payload["tick_at"] >= NOON + 180:
+            job.payload["queue"] = "other"
+        return client.accept(job)
+
+    office.leading = False
+    office.hire(Periodic("* * * * *", job, misfire="all"), prepare=prepare)
+    office.leading = True
+    office.wake()
+    await rest()
+    office.leading = False
+    await office.clock.advance(241)
+    office.leading = True
+    office.wake()
+    await rest()
+    assert office.ticks() == [60]
+    assert office.ticks("other") == [180, 240]
+    await office.clock.advance(300)
+    assert 120 not in office.ticks()
+
+
+@pytest.mark.parametrize("month_and_day", [(3, 30), (10, 26)])
+async def test_the_clocks_change_under_it(month_and_day: tuple[int, int]) -> None:
+    """Over the spring gap and the autumn overlap of Copenhagen."""
+    office = Office(datetime(2024, *month_and_day, 23, tzinfo=UTC).timestamp())
+    office.hire(
+        Periodic("30 2 * * *", job, tz="Europe/Copenhagen", name="fixed"),
+        Periodic("5 * * * *", job, tz="Europe/Copenhagen", name="hourly"),
+    )
+    await office.clock.advance(4 * 3600)
+    names = [name for name, _ in office.told]
+    assert (names.count("fixed"), names.count("hourly")) == (1, 4)
+    await office.close()
+
+
+async def test_more_missed_ticks_than_are_made_good(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    office.hire(Periodic("* * * * *", job, misfire="all"))
+    await office.clock.advance(1)
+    office.leading = False
+    await office.clock.advance(1005 * 60)
+    office.leading = True
+    office.wake()
+    await rest()
+    assert office.ticks() == [60.0 * n for n in range(6, 1006)]
+    assert "5 missed ticks are not made good" in caplog.text
