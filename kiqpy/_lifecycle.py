@@ -289,8 +289,8 @@ class Lifecycle:
     def attach(self, pattern: str, handler: Handler) -> None:
         """Call `handler(event)` for events whose name matches, such as `job.success`, `job.*`.
 
-        Handlers are called in the event loop and must be quick; attach before the start, so that
-        every event is made. What they raise is logged.
+        Handlers are called in the event loop and must be quick. What they raise is logged. From
+        any thread, at any time; counts from the next event. ConfigError: no event has such a name.
         """
         self._bus.attach(pattern, handler)
 

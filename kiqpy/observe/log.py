@@ -20,14 +20,14 @@ from kiqpy.job import Job
 from kiqpy.reporter import Reporter
 
 _WARNINGS: Final[tuple[type[Event], ...]] = (
-    event.JobDead, event.JobFenced, event.JobSwallowedCancel, event.JobRecovered,
-    event.JobBackoffRefused, event.FlushFailed, event.FetchFailed, event.ReporterDetached,
-    event.LeaseLapsed, event.LoopLag,
+    event.JobDead, event.JobFenced, event.JobSwallowedCancel, event.JobLeakedTask,
+    event.JobRecovered, event.JobBackoffRefused, event.FlushFailed, event.FetchFailed,
+    event.ReporterDetached, event.LeaseLapsed, event.LoopLag,
 )  # fmt: skip
 _NOTES: Final[tuple[type[Event], ...]] = (
     event.JobCancelled, event.FlushRestored, event.QueueRunning, event.QueuePausing,
     event.QueuePaused, event.ProcessStarted, event.ProcessQuiet, event.ProcessStopping,
-    event.ProcessStopped,
+    event.ProcessStopped, event.LeaderElected, event.LeaderResigned,
 )  # fmt: skip
 
 
