@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from inspect import isasyncgenfunction
 from typing import TypeVar, final
 
-from kiqpy._lifecycle import Lifecycle
+from kiqpy._control import Control
 
 WebApp = TypeVar("WebApp")
 State = TypeVar("State")
@@ -41,7 +41,7 @@ class _Beside:
             raise self._app.failure  # otherwise what ended the service counts more
 
 
-class Embedding(Lifecycle):
+class Embedding(Control):
     """The doors for web frameworks. None of them takes a signal: the service's stop is the app's.
 
     If the app breaks while the service runs, that is logged as critical, the service goes on, and

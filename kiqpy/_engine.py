@@ -15,6 +15,7 @@ from kiqpy._loops.watch import Canceller, Discoverer, LeakWatch
 from kiqpy._pulse import Pulses
 from kiqpy._stages.audience import Audience
 from kiqpy._stages.executor import Executor
+from kiqpy._stages.farewell import Farewell
 from kiqpy._stages.line import Line
 from kiqpy._stages.perform import Defaults, Performer
 from kiqpy._upkeep import Upkeep
@@ -54,7 +55,8 @@ class Engine:
         self.client = Client(
             store, clock, _client_settings(config), bus.emit, on_failure, bus.handlers
         )
-        self.audience = Audience(reporters, bus, clock)
+        farewell = Farewell(registry, config.death_handlers)
+        self.audience = Audience([*reporters, farewell], bus, clock)
         self.upkeep = Upkeep(config, store, bus, clock, self.client)
         self.lines = Lines(store, self.audience, clock, self._on_trouble, on_failure)
         self._registry, self._on_signal = registry, on_signal

@@ -55,9 +55,9 @@ class Lifecycle:
         check_middleware("client_middleware", self.config.client_middleware)
         for spec in self.registry.specs():
             spec.apps.add(self)
-        check_known(self.config.periodics, [*self.config.queues], self.registry)
+        check_known(self.config.periodics, self.config.all_queues(), self.registry)
         self.__dict__["periodics"] = Periodics(cast("Any", self))
-        if self.config.server and not self.config.queues:
+        if self.config.server and not self.config.queues and not self.config.groups:
             raise ConfigError(f'{self.name} has no queues: set queues = {{"default": 25}}')
         self._clock: Clock = clock or SystemClock()
         self._bus = Bus()
@@ -220,10 +220,6 @@ class Lifecycle:
         await self._ended.wait()
         if self._failure is not None:
             raise self._failure
-
-    async def quiet(self) -> None:
-        """Claim no more jobs; what runs ends in its own time, enqueueing goes on."""
-        await self._running().quiet()
 
     async def __aenter__(self) -> Self:
         await self.start()

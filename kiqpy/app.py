@@ -15,11 +15,10 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from kiqpy._embedding import Embedding
 from kiqpy._lifecycle import When
-from kiqpy.admin import Admin
 from kiqpy.client import Client
 from kiqpy.errors import ArgumentError, LifecycleError
 from kiqpy.job import Job, check_args
-from kiqpy.options import QUEUE_NAME, duration, instant
+from kiqpy.options import duration, instant
 from kiqpy.receipt import Receipt
 from kiqpy.store import Parcel
 from kiqpy.stream import EventStream
@@ -156,12 +155,6 @@ class App(Embedding):
         when the app has stopped. ConfigError for a pattern that no event matches.
         """
         return EventStream(self._bus, patterns, queue, limit)
-
-    @property
-    def admin(self) -> Admin:
-        """What there is, and what an operator may do about it; no server is needed for it."""
-        queues = [name for name in self.config.queues if QUEUE_NAME.fullmatch(name)]
-        return Admin(self.store.census, self._clock, queues if self.config.server else ())
 
     async def flush(self) -> None:
         """Return when every job accepted so far is in Redis."""

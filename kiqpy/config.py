@@ -107,6 +107,10 @@ class Config:
     reporters: tuple[Any, ...] = ()
     workers: tuple[Any, ...] = ()
 
+    def all_queues(self) -> list[str]:
+        """Each queue that is declared by its name, in a group or not."""
+        return [*self.queues, *(name for group in self.groups for name in group.named())]
+
     def replace(self, **changes: Any) -> Config:
         """A copy with some options changed, checked like the first."""
         return configure(
@@ -193,6 +197,14 @@ def _queues(value: object, concurrency: object, most: object) -> dict[str, int]:
     return {name: share if limit is None else limit for name, limit in limits.items()}
 
 
+def _callables(name: str, value: object) -> tuple[Any, ...]:
+    found = items(name, value)
+    for item in found:
+        if not callable(item):
+            raise ConfigError(f"{name}: {item!r} can't be called: give functions (job, error)")
+    return found
+
+
 def _schedulers(name: str, value: Any) -> tuple[str, ...]:
     places = (value,) if isinstance(value, str) else tuple(value)
     if not set(places) <= {"retry", "schedule"}:
@@ -245,7 +257,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "elect_ttl": seconds(0.2, 1000),
     "middleware": items,
     "client_middleware": items,
-    "death_handlers": items,
+    "death_handlers": _callables,
     "start_log_level": one_of(*LOG_LEVELS),
     "done_log_level": one_of(*LOG_LEVELS),
     "fail_log_level": one_of(*LOG_LEVELS),

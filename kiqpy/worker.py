@@ -172,6 +172,10 @@ class Spec:
         instance.job = job
         return cast("Callable[..., Any]", instance.perform)
 
+    def says_farewell(self) -> bool:
+        """Whether `farewell` may answer something."""
+        return self.exhausted is not None or hasattr(self.owner, "retries_exhausted")
+
     def farewell(self, job: Job) -> Hook | None:
         """What the worker wants called after the last failure of one of its jobs."""
         if self.owner is None:

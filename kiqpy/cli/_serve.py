@@ -116,6 +116,7 @@ def banner(app: App, *, fast: bool) -> str:
     config, python = app.config, platform.python_version()
     loop = "uvloop" if fast else "asyncio"
     queues = [f"{name} {limit}" for name, limit in config.queues.items()]
+    queues += [f"({' '.join(group.queues)}) {group.concurrency}" for group in config.groups]
     workers = [spec.name for spec in app.registry.specs()]
     return "\n".join([
         f"kiqpy {version()}, python {python}, {loop}, pid {os.getpid()}",

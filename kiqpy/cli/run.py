@@ -105,6 +105,7 @@ def run(
     found = find(app, Path.cwd())
     changes: dict[str, Any] = {"redis_url": redis, "shutdown_timeout": shutdown_timeout}
     changes["queues"] = chosen(found, queues, concurrency)
+    changes["groups"] = () if queues else None  # what is not named is not run
     found.override(**{name: value for name, value in changes.items() if value is not None})
     return _serve(found, factory)
 
