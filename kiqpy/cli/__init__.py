@@ -9,7 +9,10 @@ from collections.abc import Sequence
 import click
 
 from kiqpy.cli._screen import complain, version
+from kiqpy.cli.act import cancel, delete, enqueue, kill, pause, quiet, resume, retry, stop
+from kiqpy.cli.cron import cron
 from kiqpy.cli.demo import demo
+from kiqpy.cli.look import jobs, queues, show, stats, workers
 from kiqpy.cli.new import new
 from kiqpy.cli.run import run
 from kiqpy.errors import KiqError, StoreUnavailable
@@ -38,7 +41,13 @@ def _kiqpy() -> None:
 
 
 _kiqpy.add_command(run)
+_kiqpy.add_command(cron)
 _kiqpy.add_command(demo)
+for _command in (
+    *(stats, queues, jobs, show, workers),
+    *(enqueue, retry, kill, delete, cancel, pause, resume, quiet, stop),
+):
+    _kiqpy.add_command(_command)
 _kiqpy.add_command(new)
 
 

@@ -1,0 +1,24 @@
+"""What the tests of the commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.operator import Operator
+from tests.server import TestServer
+
+
+@pytest.fixture
+def operator(
+    clean: TestServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Operator:
+    monkeypatch.chdir(tmp_path)
+    for name in ("KIQPY_REDIS_URL", "REDIS_URL", "KIQPY_APP"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("kiqpy.cli._logs.configure", lambda *_: None)  # pytest keeps its logging
+    return Operator(clean, capsys)
