@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kiqpy.app import App
+from typing import TYPE_CHECKING
+
 from kiqpy.clock import Clock
 from kiqpy.codec import Codec
 from kiqpy.config import Config, env
@@ -25,6 +26,23 @@ from kiqpy.periodic import Periodic
 from kiqpy.receipt import Receipt
 from kiqpy.reporter import Reporter
 from kiqpy.worker import Worker, current_job, worker
+
+if TYPE_CHECKING:
+    from kiqpy.app import App
+else:
+
+    def __getattr__(name: str) -> object:
+        """The app brings the engine and Redis with it, so it is imported when it is asked for.
+
+        pytest loads a plugin of this package at every start, whatever it then tests.
+        """
+        if name != "App":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from kiqpy.app import App
+
+        globals()["App"] = App
+        return App
+
 
 __all__ = [
     "App",

@@ -35,11 +35,12 @@ _HOMES = {
     "Trial": "kiqpy._sandbox.virtual",
 }
 
+if not TYPE_CHECKING:  # checkers would take any name
 
-def __getattr__(name: str) -> Any:
-    """Import when asked: the pytest plugin beside this is loaded at every start of pytest."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    def __getattr__(name: str) -> Any:
+        """Import when asked: the pytest plugin beside this is loaded at every start of pytest."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
 
-    return getattr(import_module(_HOMES.get(name, "kiqpy.testing._modes")), name)
+        return getattr(import_module(_HOMES.get(name, "kiqpy.testing._modes")), name)
