@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -51,9 +53,14 @@ class Bus:
     def attach(self, pattern: str, handler: Handler) -> None:
         """Call `handler(event)` for each event whose name matches, e.g. `job.*`.
 
-        ConfigError if no event's name can match.
+        ConfigError if no event's name can match, or the handler is async.
         """
         matching([pattern])
+        if not callable(handler) or inspect.iscoroutinefunction(handler):
+            raise ConfigError(
+                f"{handler!r} can't be attached: give a function that is not async, or use "
+                "app.events(...), or a Reporter"
+            )
         with self._lock:
             self._change([*self._handlers, (pattern, handler)])
 
@@ -80,5 +87,5 @@ class Bus:
         for handler in self.handlers(type(event)):
             try:
                 handler(event)
-            except Exception:
+            except (Exception, asyncio.CancelledError, SystemExit):  # none of it is ours
                 _log.exception("a handler of %s raised", event.name)

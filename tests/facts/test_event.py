@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import re
+from typing import Any
 
 import pytest
 
@@ -86,6 +88,31 @@ def test_attaching_and_detaching_counts_from_the_next_event() -> None:
     assert bus.handlers(event.LoopLag) == []
     bus.emit(told)
     assert heard == [told]
+
+
+async def waits(_event: Event) -> None: ...
+
+
+@pytest.mark.parametrize("handler", [waits, "print", None])
+def test_what_cannot_be_called_at_once_is_refused(handler: Any) -> None:
+    with pytest.raises(ConfigError, match="give a function that is not async"):
+        Bus().attach("*", handler)
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), asyncio.CancelledError(), SystemExit(1)])
+def test_whatever_a_handler_raises_is_logged_and_goes_no_further(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus, heard = Bus(), list[Event]()
+
+    def breaks(_event: Event) -> None:
+        raise error
+
+    bus.attach("*", breaks)
+    bus.attach("*", heard.append)
+    bus.emit(event.LoopLag(1.0))
+    assert len(heard) == 1
+    assert "a handler of loop.lag raised" in caplog.text
 
 
 def test_a_handler_may_detach_itself_while_it_is_called() -> None:
