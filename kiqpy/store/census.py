@@ -210,8 +210,8 @@ class Census(Protocol):
     async def transfer(self, place: str, transfers: Sequence[Transfer]) -> list[bool]:
         """Move or delete entries; False for each that was not there any more.
 
-        So two operators make one copy. 100 in one atomic step; of a queue fewer, because there
-        each is searched for, oldest first, which takes the longer the newer it is.
+        So two operators make one copy. 100 in one atomic step; of a long queue fewer, because
+        there each is searched for, oldest first: some 60 ms among a million, 6 among 100,000.
         """
         ...
 

@@ -418,6 +418,9 @@ async def test_exq_api_send_signal_cancel(at_work: House) -> None:
     assert await admin.cancel("nowhere") == "marked"
     marks = at_work.server.cli("ZRANGE", "kiq:cancels", 0, -1)
     assert marks == [f"+{running}", "+nowhere"]
+    await eventually(lambda: at_work.jids("dead") == [running], "the job is stopped")
+    assert payload(at_work.raw("dead")[0])["error_class"] == "kiqpy.Cancelled"
+    assert not gates[-1].is_set()
 
 
 # ---- Verk
