@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import itertools
 import random  # noqa: TID251  # seeded: the same numbers in every run
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, Final, final
 from weakref import WeakSet
 
@@ -106,16 +106,27 @@ async def rest() -> None:
     """Return when every other task of this event loop waits for something (or rests, too)."""
     me, quiet = asyncio.current_task(), 0
     assert me is not None
+    busy, enough = _look()
     _resting.add(me)
     try:
         for _ in range(_MOST_ROUNDS):
             await asyncio.sleep(0)
-            quiet = 0 if any(map(_runs, asyncio.all_tasks())) else quiet + 1
-            if quiet == _QUIET_ROUNDS:
+            quiet = 0 if busy() else quiet + 1
+            if quiet == enough:
                 return
     finally:
         _resting.discard(me)
     raise RuntimeError("some task never waits for anything: virtual time can't pass")
+
+
+def _look() -> tuple[Callable[[], bool], int]:
+    """How to see whether anything is about to run, and how often nothing must be."""
+    loop = asyncio.get_running_loop()
+    ready: Sized | None = getattr(loop, "_ready", None)
+    if ready is None:  # uvloop shows its tasks only
+        return lambda: any(map(_runs, asyncio.all_tasks())), _QUIET_ROUNDS
+    # Each other task that rests is about to look again, and so stands in the queue once.
+    return lambda: len(ready) >= sum(task.get_loop() is loop for task in _resting), 2
 
 
 def _runs(task: asyncio.Task[Any]) -> bool:

@@ -24,6 +24,10 @@ class Tally:
     """Counts what it hears."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from nothing again."""
         self.error: BaseException | None = None
         self._counts: Counter[str] = Counter()
 

@@ -41,6 +41,7 @@ class Trial:
         self.clock = FakeClock() if now is None else FakeClock(instant("now", now))
         self._ledger, self._bus = ledger, bus
         self._server = MemoryServer(self.clock)
+        self._tally = Tally()
         self._gate: Gate
         self._engine: Engine
         self._inline: Inline | None = None
@@ -55,6 +56,7 @@ class Trial:
         self._engine.upkeep = cast("Upkeep", CalmUpkeep(self._engine.upkeep))
         self._ledger.clear()
         self._ledger.live = "sandbox"
+        self._bus.attach("job.*", self._tally.hear)
         self._inline = noting(self._engine, self._ledger, self._server, "sandbox")
         return self._engine
 
@@ -69,6 +71,7 @@ class Trial:
     async def close(self) -> None:
         """The engine has stopped. What was noted stays."""
         self._ledger.live = None
+        self._bus.detach(self._tally.hear)
         if self._inline is not None:
             self._inline.close()
 
@@ -159,8 +162,7 @@ class Trial:
         `limit`: run no more jobs than that. Raises TimeoutError, naming the jobs, if they take
         longer than `timeout` seconds of real time, and RuntimeError after 10,000 jobs.
         """
-        tally = Tally()
-        self._bus.attach("job.*", tally.hear)
+        self._tally.begin()
         late = asyncio.timeout(timeout)
         try:
             async with late:
@@ -171,10 +173,9 @@ class Trial:
             raise
         finally:
             await self._gate.shut()
-            self._bus.detach(tally.hear)
-        if raise_errors and tally.error is not None:
-            raise tally.error
-        return tally.drained()
+        if raise_errors and self._tally.error is not None:
+            raise self._tally.error
+        return self._tally.drained()
 
     async def _drain(self, limit: int | None, with_scheduled: bool) -> None:
         left = _MOST if limit is None else limit
