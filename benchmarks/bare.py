@@ -29,11 +29,11 @@ async def drain(
     await client.set(lease, 1, ex=600)
     fetch_keys = (
         keys.queue(queue), keys.private(IDENT, queue), keys.inbox(IDENT, queue),
-        lease, keys.privs, keys.paused, keys.state(IDENT),
+        lease, keys.privs, keys.paused, keys.state(IDENT), keys.cancels,
     )  # fmt: skip
     settle_keys = (
         keys.private(IDENT, queue), keys.state(IDENT), keys.queue(queue), keys.retry,
-        keys.schedule, keys.dead, *keys.stats("2026-01-01"),
+        keys.schedule, keys.dead, *keys.stats("2026-01-01", queue),
     )  # fmt: skip
     fetch, settle = script("fetch"), script("settle")
     for one in (fetch, settle):
@@ -60,7 +60,7 @@ async def drain(
         jobs = await client.execute_command(
             "EVALSHA", fetch.sha, len(fetch_keys), *fetch_keys, *args
         )
-        for n, raw in enumerate(jobs):
+        for n, raw in enumerate(jobs[1:]):
             task = loop.create_task(run(state["first"] + n, raw))
             tasks.add(task)
             task.add_done_callback(tasks.discard)

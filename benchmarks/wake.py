@@ -64,14 +64,15 @@ async def with_bare(url: str, n: int) -> None:
     await commands.script_load(fetch.text.decode())
     names = (
         keys.queue(QUEUE), keys.private(IDENT, QUEUE), inbox, lease, keys.privs, keys.paused,
-        keys.state(IDENT),
+        keys.state(IDENT), keys.cancels,
     )  # fmt: skip
     pusher = asyncio.create_task(asyncio.to_thread(push_all, url, n))
     first = 1
     while len(seen) < n:
         await waiting.blmove(keys.queue(QUEUE), inbox, 4, "RIGHT", "LEFT")
         args = (QUEUE, 25, first, f"{IDENT}|{QUEUE}")
-        for raw in await commands.execute_command("EVALSHA", fetch.sha, len(names), *names, *args):
+        found = await commands.execute_command("EVALSHA", fetch.sha, len(names), *names, *args)
+        for raw in found[1:]:
             json.loads(raw)
             body()
         first += 25

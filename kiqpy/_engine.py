@@ -100,8 +100,7 @@ class Engine:
         lines, config = self.lines, self.config
         yield Canceller(self.store, lines.runs, lines.cancel)
         if config.leaked_tasks != "ignore":
-            jobs = lambda: (run.job for run in lines.runs())  # noqa: E731
-            yield LeakWatch(jobs, config.leaked_tasks, self.bus.emit)
+            yield LeakWatch(config.leaked_tasks, self.bus.emit)
         if any(group.patterns() for group in config.groups):
             yield Discoverer(self.store.census, lines.discover)
 

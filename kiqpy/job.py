@@ -55,10 +55,11 @@ class Job:
     `Job("Ruby::Worker", [1], queue="ruby")` needs no Python worker. Further keyword arguments
     become payload fields as they are. `jid` is given by the client when the job is enqueued,
     unless you choose one. `in_s` (seconds from then) or `at_s` (epoch seconds) postpone it.
-    Raises ArgumentError when an argument can't travel as JSON.
+    Raises ArgumentError when an argument can't travel as JSON. `over`: it was run, and that run
+    has ended.
     """
 
-    __slots__ = ("at_s", "in_s", "payload")
+    __slots__ = ("at_s", "in_s", "over", "payload")
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class Job:
         }  # fmt: skip
         self.in_s = in_s
         self.at_s = at_s
+        self.over = False
 
     @classmethod
     def from_payload(cls, payload: dict[str, Any]) -> Job:
@@ -85,6 +87,7 @@ class Job:
         job = cls.__new__(cls)
         job.payload = payload
         job.in_s = job.at_s = None
+        job.over = False
         return job
 
     @property

@@ -224,6 +224,10 @@ def _draft(spec: Spec, overrides: Mapping[str, Any]) -> Draft[Any]:
     in_, at = given.pop("in_", None), given.pop("at", None)
     for name in _OF_WORKERS & given.keys():
         raise ConfigError(f"using({name}=...): no job carries it, declare it with the worker")
+    if given.get("backoff") is not None:
+        check_backoff(given["backoff"])
+    if callable(given.get("backoff")):
+        raise ConfigError("using(backoff=...): no job carries a function, give a curve's name")
     return Draft(
         spec,
         options(given, spec.given),

@@ -54,22 +54,16 @@ class LeakWatch:
 
     name: ClassVar[str] = "leaks"
 
-    def __init__(
-        self,
-        jobs: Callable[[], Iterable[Job | None]],
-        how: Literal["cancel", "report"],
-        tell: Callable[[Event], None],
-    ) -> None:
-        self._jobs, self._how, self._tell = jobs, how, tell
+    def __init__(self, how: Literal["cancel", "report"], tell: Callable[[Event], None]) -> None:
+        self._how, self._tell = how, tell
         self._told: set[asyncio.Task[object]] = set()
 
     async def tick(self) -> float:
-        running = {id(job) for job in self._jobs()}
         tasks = asyncio.all_tasks()
         self._told &= tasks
         for task in tasks - self._told:
             job = job_of(_context(task))
-            if job is not None and id(job) not in running:
+            if job is not None and job.over and not task.cancelling():
                 self._leaked(task, job)
         return _LEAKS_S
 

@@ -139,6 +139,8 @@ class Consumer:
         if run not in self.running:
             return  # it was given back already; whatever it did since is fenced
         self.running.discard(run)
+        if run.job is not None:
+            run.job.over = True
         self._finished.append(settlement)
         if len(self._finished) == 1:  # one batch a turn of the loop, however many runs end in it
             asyncio.get_running_loop().call_soon(self._flush)

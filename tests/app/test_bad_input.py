@@ -167,7 +167,7 @@ async def test_a_wrong_password(clean: TestServer, redis_url: str) -> None:
         ({"timeout": "1"}, r"timeout='1': give seconds"),
         ({"retry": "3"}, r"retry='3': give True \(25 times\), False, or a number of retries"),
         ({"tags": "a"}, r"tags='a': give a list of strings"),
-        ({"executor": "fiber"}, r"executor='fiber': give \"async\", \"thread\" or \"process\""),
+        ({"executor": "fiber"}, r"executor='fiber': give 'async' or 'thread' or 'process'"),
         ({"executor": "thread"}, r"send: executor=\"thread\" needs a plain `def`"),
         ({"backoff": "sidekick"}, r"backoff='sidekick': give a callable"),
     ],
@@ -182,7 +182,8 @@ def test_invalid_worker_options(given: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"timeout": 5}, {"backoff": "exq"}, {"name": "x"}, {"executor": "thread"}]
+    "given",
+    [{"name": "x"}, {"executor": "thread"}, {"max_concurrency": 2}, {"unique_by": lambda n: n}],
 )
 def test_an_option_that_no_job_carries_is_not_dropped_in_silence(given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"=\.\.\.\): no job carries it, declare it with"):

@@ -52,13 +52,13 @@ async def test_a_run_that_has_just_ended_is_not_given_back() -> None:
 
     consumer = Consumer(perform, SystemClock(), lambda _job, _after_s: None)
     consumer._start(Claim("q", 1, b"{}"))
-    (run,) = consumer.running.values()
+    (run,) = consumer.running
     assert run.task is not None
     while not run.task.done():
         await asyncio.sleep(0)
         if run.task.done():
             break
-    consumer.running[1] = run  # as if its callback had not been called yet
+    consumer.running.add(run)  # as if its callback had not been called yet
     consumer._finished.clear()
     await consumer.release(1.0)
     assert [settlement.outcome for settlement in consumer._finished] == [SUCCESS]
