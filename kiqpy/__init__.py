@@ -20,6 +20,7 @@ from kiqpy.errors import (
     StoreUnavailable,
     UnknownWorker,
 )
+from kiqpy.group import QueueGroup
 from kiqpy.job import Job
 from kiqpy.outcome import Discard, Kill, Snooze
 from kiqpy.periodic import Periodic
@@ -60,6 +61,7 @@ __all__ = [
     "KiqError",
     "LifecycleError",
     "Periodic",
+    "QueueGroup",
     "Receipt",
     "Reporter",
     "Snooze",
