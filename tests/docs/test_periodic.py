@@ -12,7 +12,6 @@ import pytest
 
 from kiqpy import ConfigError, Periodic
 
-pytestmark = pytest.mark.anyio
 TEXT = (Path(__file__).parents[2] / "docs" / "periodic.md").read_text("utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
@@ -49,15 +48,3 @@ def test_the_table_of_new_york(day: str, column: int) -> None:
         wanted = re.sub(r"\(.*?\)|\.\.\.", "", row[column]).strip()
         assert wanted in shown
         assert "..." in row[column] or wanted == shown
-
-
-async def test_the_calls_are_those_of_an_app(redis_url: str) -> None:
-    [calls] = [snippet for snippet in SNIPPETS if "jobs.periodics()" in snippet]
-    body = "async def run(jobs):\n" + re.sub("^", "    ", calls, flags=re.MULTILINE)
-    names = declared()
-    exec(body, names)
-    async with names["Jobs"](redis_url=redis_url).client_only() as jobs:
-        await names["run"](jobs)
-        assert await jobs.store.census.sizes(["reports"]) == {
-            "reports": 1, "schedule": 0, "retry": 0, "dead": 0,
-        }  # fmt: skip
