@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, Final, cast
 
 from kiqpy.errors import ConfigError
@@ -56,6 +57,8 @@ def delay(
             return Discard(), ""
         if answer is Kill or isinstance(answer, Kill):
             return None, ""
+        if isinstance(answer, timedelta):
+            answer = answer.total_seconds()
         if isinstance(answer, bool) or not isinstance(answer, int | float) or answer != answer:
             raise TypeError(f"backoff answered {answer!r}: give seconds, Discard or Kill")
         return max(0.0, float(answer)), ""
@@ -72,6 +75,8 @@ def own(job: Job, name: str, default: Any) -> Any:
 
 def timeout_of(job: Job, default: float | None) -> float | None:
     """Seconds the job may take: what `using(timeout=...)` gave it, else the default."""
+    if "kiq" not in job.payload:
+        return default
     value = own(job, "timeout", default)
     return value if isinstance(value, int | float) and value >= 0 else default
 

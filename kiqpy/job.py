@@ -36,6 +36,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 _decoder = json.JSONDecoder(parse_constant=_no_constant)
+_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once  # type: ignore[attr-defined]
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _sorting = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":"))
 
@@ -151,10 +152,19 @@ def seconds(stamp: object) -> float | None:
     return stamp / 1000 if type(stamp) is int and stamp > 1e11 else float(stamp)  # type: ignore[arg-type]
 
 
+def _read(text: str) -> Any:
+    """The value; without the two searches for white space that payloads do not have."""
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        return _decoder.decode(text)
+    return value if end == len(text) else _decoder.decode(text)
+
+
 def decode(raw: bytes) -> Job:
     """The job in `raw`, or DecodeError with the reason; never anything else."""
     try:
-        payload: Any = _decoder.decode(raw.decode())
+        payload = _read(raw.decode())
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"not JSON: {error}", raw) from None
     if type(payload) is not _Object:
@@ -170,7 +180,7 @@ def decode(raw: bytes) -> Job:
 def parse(raw: bytes) -> Any:
     """What the JSON in `raw` says; None if it is none. For what is no job."""
     try:
-        return _decoder.decode(raw.decode())
+        return _read(raw.decode())
     except (ValueError, RecursionError):
         return None
 

@@ -38,7 +38,7 @@ class Run:
         self.rules = _NO_RULES
         self.why: Why | None = None
         self.timer: Timer | None = None
-        self.task: asyncio.Task[Settlement] | None = None
+        self.task: asyncio.Task[None] | None = None
         self._clock, self._on_swallowed = clock, on_swallowed
 
     def limit(self, timeout_s: float) -> None:
@@ -65,22 +65,15 @@ class Run:
             self.why = why
             self.task.cancel()
 
-    def end(self) -> Settlement:
-        """How the task ended, whatever it did: the one finish path of every run."""
-        assert self.task is not None
+    def end(self, settlement: Settlement) -> Settlement:
+        """How the run ended, whatever it did: the one finish path of every run.
+
+        A failure that we caused is not the job's: released, cancelled, or out of time.
+        """
         if self.timer is not None:
             self.timer.cancel()
-        error: BaseException | None
-        if self.task.cancelled():
-            error = asyncio.CancelledError("the job cancelled itself")
-        else:
-            error = self.task.exception()
-        if error is None:
-            return self._interrupted(self.task.result())
-        return self._interrupted(self.settlement(Failure(error)))
-
-    def _interrupted(self, settlement: Settlement) -> Settlement:
-        """A failure that we caused is not the job's: released, or out of time."""
+        if self.job is not None:
+            self.job.over = True
         if self.why is None or not isinstance(settlement.outcome, Failure):
             return settlement
         if self.why == "released":
@@ -94,7 +87,7 @@ class Run:
     def settlement(self, outcome: Outcome) -> Settlement:
         """What the reporter must know of this run if it ends now with `outcome`."""
         took_s = self._clock.monotonic() - self.started
-        return Settlement(self.claim, self.job, outcome, self.rules, took_s, None)
+        return Settlement(self.claim, self.job, outcome, self.rules, took_s, self._clock.now())
 
 
 @final
@@ -106,6 +99,7 @@ class Consumer:
     ) -> None:
         self.running: set[Run] = set()
         self._perform, self._clock, self._on_swallowed = perform, clock, on_swallowed
+        self._loop = asyncio.get_running_loop()
         self._finished: list[Settlement] = []
         self._changed = asyncio.Event()
         self._outlet: Edge[Settlement] | None = None
@@ -132,18 +126,25 @@ class Consumer:
     def _start(self, claim: Claim) -> None:
         run = Run(claim, self._clock, self._on_swallowed)
         self.running.add(run)
-        run.task = asyncio.create_task(self._perform(run))
-        run.task.add_done_callback(lambda _task: self._conclude(run, run.end()))
+        run.task = self._loop.create_task(self._work(run))
+
+    async def _work(self, run: Run) -> None:
+        """The whole task of a run; a callback at its end would cost a turn of the loop more."""
+        try:
+            settlement = await self._perform(run)
+        except BaseException as error:
+            if not self._loop.is_running():  # closed with the loop: nobody is left to hear of it
+                raise
+            settlement = run.settlement(Failure(error))
+        self._conclude(run, run.end(settlement))
 
     def _conclude(self, run: Run, settlement: Settlement) -> None:
         if run not in self.running:
             return  # it was given back already; whatever it did since is fenced
         self.running.discard(run)
-        if run.job is not None:
-            run.job.over = True
         self._finished.append(settlement)
         if len(self._finished) == 1:  # one batch a turn of the loop, however many runs end in it
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         if not self.running:
             self._changed.set()
 
@@ -158,6 +159,5 @@ class Consumer:
         for run in runs:
             run.cancel("released")
         await ended({run.task for run in runs if run.task is not None}, within_s, self._clock)
-        for run in runs:  # one that has just ended may not have been concluded yet
-            over = run.task is not None and run.task.done()
-            self._conclude(run, run.end() if over else run.settlement(RELEASED))
+        for run in runs:  # those that go on, and those that had not even begun
+            self._conclude(run, run.end(run.settlement(RELEASED)))

@@ -85,7 +85,7 @@ class Performer:
             if _is_our_cancel(error, run):
                 raise
             outcome = _signalled(error)
-        return self._settlement(run, outcome)
+        return run.settlement(outcome)
 
     async def _attempt(self, run: Run, job: Job, spec: Spec) -> Outcome:
         if self._store.cancelled and (keep := self._store.cancelled.pop(job.jid, None)) is not None:
@@ -135,13 +135,6 @@ class Performer:
             given.backtrace,
         )
         return rules
-
-    def _settlement(self, run: Run, outcome: Outcome) -> Settlement:
-        took_s = self._clock.monotonic() - run.started
-        waited_s = None
-        if run.job is not None and (enqueued_at := run.job.enqueued_at) is not None:
-            waited_s = max(0.0, self._clock.now() - took_s - enqueued_at)
-        return Settlement(run.claim, run.job, outcome, run.rules, took_s, waited_s)
 
 
 def _is_our_cancel(error: BaseException, run: Run) -> bool:

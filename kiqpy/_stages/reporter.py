@@ -134,7 +134,7 @@ def _told(settlement: Settlement, job: Job, verdict: Verdict) -> Event:
     took_s = settlement.took_s
     match settlement.outcome:
         case Success() | Released():
-            return JobSuccess(job, took_s, settlement.waited_s)
+            return JobSuccess(job, took_s, settlement.waited_s())
         case Aborted(reason):
             return JobAborted(job, reason, took_s)
         case Snoozed(in_s):

@@ -10,11 +10,16 @@ from kiqpy.policy import Rules
 
 
 class Settlement(NamedTuple):
-    """`job` is None when its bytes could not be read; `waited_s` when nobody knows."""
+    """`job` is None when its bytes could not be read. `ended_at`: epoch seconds."""
 
     claim: Claim
     job: Job | None
     outcome: Outcome
     rules: Rules
     took_s: float
-    waited_s: float | None
+    ended_at: float
+
+    def waited_s(self) -> float | None:
+        """From the push to the queue until the run began; None when nobody knows."""
+        pushed_at = self.job.enqueued_at if self.job is not None else None
+        return None if pushed_at is None else max(0.0, self.ended_at - self.took_s - pushed_at)

@@ -13,7 +13,7 @@ from kiqpy._stages.consumer import Consumer, Run
 from kiqpy._stages.settlement import Settlement
 from kiqpy.clock import SystemClock
 from kiqpy.job import Claim
-from kiqpy.outcome import SUCCESS
+from kiqpy.outcome import RELEASED, SUCCESS
 from tests.eventually import eventually
 from tests.server import TestServer
 
@@ -54,14 +54,22 @@ async def test_a_run_that_has_just_ended_is_not_given_back() -> None:
     consumer._start(Claim("q", 1, b"{}"))
     (run,) = consumer.running
     assert run.task is not None
-    while not run.task.done():
-        await asyncio.sleep(0)
-        if run.task.done():
-            break
-    consumer.running.add(run)  # as if its callback had not been called yet
-    consumer._finished.clear()
+    await asyncio.wait({run.task})
     await consumer.release(1.0)
     assert [settlement.outcome for settlement in consumer._finished] == [SUCCESS]
+
+
+async def test_a_run_that_had_not_begun_is_given_back() -> None:
+    """Cancelled before its first step, a task runs none of its code: no callback, no finally."""
+
+    async def perform(run: Run) -> Settlement:
+        return run.settlement(SUCCESS)
+
+    consumer = Consumer(perform, SystemClock(), lambda _job, _after_s: None)
+    consumer._start(Claim("q", 1, b"{}"))
+    await consumer.release(1.0)
+    assert [settlement.outcome for settlement in consumer._finished] == [RELEASED]
+    assert not consumer.running
 
 
 async def test_a_stop_that_is_cancelled_comes_to_its_end(clean: TestServer) -> None:

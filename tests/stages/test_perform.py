@@ -208,7 +208,7 @@ async def test_how_long_it_took_and_waited_is_measured() -> None:
     gate.set()
     settlement = await task
     assert settlement.took_s == 3.0
-    assert settlement.waited_s == 5.0
+    assert settlement.waited_s() == 5.0
 
 
 async def test_who_wants_to_hear_of_starts_hears_before_the_body() -> None:
@@ -292,8 +292,7 @@ async def test_a_thread_keeps_its_slot_until_it_ends() -> None:
     assert run.why == "timeout"
     assert not task.done()
     thread_gate.set()
-    await asyncio.wait({task})
-    settlement = run.end()
+    settlement = await task
     assert isinstance(settlement.outcome, Failure)
     assert type(settlement.outcome.error) is TimeoutError
 
@@ -346,8 +345,7 @@ async def test_a_timeout_kills_the_child(tmp_path: Path) -> None:
     await world.clock.advance(6)
     assert run.why == "timeout"
     await asyncio.wait({task}, timeout=10)
-    assert task.done()
-    settlement = run.end()
+    settlement = task.result()
     assert isinstance(settlement.outcome, Failure)
     assert type(settlement.outcome.error) is TimeoutError
     await asyncio.to_thread(until, lambda: not _runs(child), "the child's end")

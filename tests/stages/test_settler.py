@@ -60,7 +60,7 @@ class Desk:
         claims = await self.world.store.fetch(QUEUE, n)
         self.mine.update(claim.delivery for claim in claims)
         return [
-            Settlement(claim, decode(claim.raw), SUCCESS, Rules(), 0.5, 1.5) for claim in claims
+            Settlement(claim, decode(claim.raw), SUCCESS, Rules(), 0.5, 12.0) for claim in claims
         ]
 
 
@@ -171,7 +171,7 @@ async def test_credit_comes_back_after_telling_and_what_is_not_told_is_settled()
 async def test_events_say_what_was_settled_and_the_last_is_stopped() -> None:
     world = World()
     async with desk(world) as it:
-        jobs = await it.claims(4)
+        jobs = await it.claims(4, enqueued_at=10.0)
         outcomes: list[Outcome] = [SUCCESS, Aborted("expired"), Failure(ValueError("no"), True)]
         it.edge.offer([s._replace(outcome=o) for s, o in zip(jobs, outcomes, strict=False)])
         it.edge.offer(ended(jobs[3:], RELEASED))

@@ -18,7 +18,7 @@ from kiqpy.bus import Bus
 from kiqpy.errors import StoreError
 from kiqpy.event import Event
 from kiqpy.job import Claim
-from kiqpy.outcome import Outcome
+from kiqpy.outcome import Failure, Outcome
 from kiqpy.policy import Rules
 from kiqpy.registry import Registry
 from kiqpy.reporter import Reporter
@@ -111,5 +111,15 @@ async def settlement_of(world: World, perform: Performer, raw: bytes) -> Settlem
 
 def start(world: World, perform: Performer, raw: bytes) -> tuple[Run, asyncio.Task[Settlement]]:
     run = Run(claim(raw), world.clock, lambda _job, _after: None)
-    run.task = asyncio.create_task(perform(run))
-    return run, run.task
+    task = asyncio.create_task(_concluded(run, perform))
+    run.task = task  # type: ignore[assignment]
+    return run, task
+
+
+async def _concluded(run: Run, perform: Performer) -> Settlement:
+    """As the consumer does it."""
+    try:
+        settlement = await perform(run)
+    except BaseException as error:
+        settlement = run.settlement(Failure(error))
+    return run.end(settlement)
