@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, cast
 
+from kiqpy._former import RENAMED, hint, surely_meant
 from kiqpy.backoff import check_backoff
 from kiqpy.checks import count, flag, items, matching, one_of, optional_seconds, seconds
 from kiqpy.errors import ConfigError
@@ -20,16 +21,6 @@ Url = str | Callable[[], "str | Awaitable[str]"] | None
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 _MOST_RUNNING: Final = 10_000
 _LATER: Final = {"durability": "durability levels"}
-_RENAMED: Final = {
-    "url": "redis_url", "redis": "redis_url", "client_opts": "redis_url", "host": "redis_url",
-    "max_retries": "retry", "extra_reporters": "reporters", "node_id": "identity",
-    "node_identifier": "identity", "poll_timeout": "fetch_interval", "prefix": "namespace",
-    "workers_manager_timeout": "fetch_interval", "max_dead_jobs": "dead_limit",
-    "dead_max_jobs": "dead_limit", "dead_timeout_in_seconds": "dead_timeout",
-    "scheduler_poll_timeout": "poll_interval", "heartbeat": "heartbeat_interval",
-    "stats_flush_interval": "heartbeat_interval", "redis_key_prefix": "namespace",
-    "redis_url_provider": "redis_url",
-}  # fmt: skip
 
 
 class Env(NamedTuple):
@@ -123,12 +114,14 @@ NAMES: Final = tuple(field.name for field in dataclasses.fields(Config))
 
 def refuse(name: str) -> None:
     """ConfigError for an unknown option, with the nearest known name."""
-    refuse_unknown(name, (*NAMES, "concurrency"), _LATER, _RENAMED, "option")
+    if (advice := hint(name)) is not None:
+        raise ConfigError(f"unknown option {name!r}; {advice}")
+    refuse_unknown(name, (*NAMES, "concurrency"), _LATER, RENAMED, "option")
 
 
 def resembles(name: str) -> bool:
     """Whether an attribute of an App class is surely meant to be an option."""
-    return name in _LATER or name in _RENAMED
+    return name in _LATER or surely_meant(name)
 
 
 def configure(given: Mapping[str, Any]) -> Config:
@@ -136,9 +129,15 @@ def configure(given: Mapping[str, Any]) -> Config:
     for name in given:
         refuse(name)
     values = {k: v.read() if isinstance(v, Env) else v for k, v in given.items()}
-    concurrency = values.pop("concurrency", 25)
+    shared = values.pop("concurrency", None)
+    concurrency = 25 if shared is None else shared
     if "queues" in values:
         plain, groups = _sorted_out(values["queues"])
+        if shared is not None and isinstance(plain, Mapping):
+            raise ConfigError(
+                f"concurrency={shared!r} has no effect on queues={plain!r}: give each its number "
+                f"there, or list their names, queues={[*plain]!r}"
+            )
         values["queues"] = _queues(plain, concurrency, values.get("max_running"))
         values["groups"] = _groups((*values.get("groups", ()), *groups))
     checked = {k: _CHECKS[k](k, v) if k in _CHECKS else v for k, v in values.items()}
@@ -205,6 +204,12 @@ def _callables(name: str, value: object) -> tuple[Any, ...]:
     return found
 
 
+def _unflushed(name: str, value: object) -> Any:
+    if value == "spool":
+        raise ConfigError(f'{name}="spool": spool files come in a later version; give "raise"')
+    return one_of("log", "raise")(name, value)
+
+
 def _schedulers(name: str, value: Any) -> tuple[str, ...]:
     places = (value,) if isinstance(value, str) else tuple(value)
     if not set(places) <= {"retry", "schedule"}:
@@ -229,12 +234,12 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "server": flag,
     "pool_size": count,
     "fetch_interval": seconds(0.001, 60),
-    "flush_interval": seconds(0, 10),
+    "flush_interval": seconds(0, 5),  # Kiq's default is 10, in milliseconds
     "buffer_limit": count,
     "buffer_bytes": count,
     "push_timeout": seconds(0, 1000),
     "confirm_timeout": seconds(0.01, 1000),
-    "on_unflushed": one_of("log", "raise"),
+    "on_unflushed": _unflushed,
     "schedulers": _schedulers,
     "poll_interval": seconds(0.01, 300),
     "dead_limit": count,

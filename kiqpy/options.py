@@ -14,13 +14,17 @@ from kiqpy.job import Job
 from kiqpy.outcome import Discard, Kill
 
 QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-Backoff = Callable[[int, BaseException, Job], "float | Discard | Kill | type[Discard | Kill]"]
+Backoff = Callable[
+    [int, BaseException, Job], "float | timedelta | Discard | Kill | type[Discard | Kill]"
+]
 Executor = Literal["async", "thread", "process"]
 Until = Literal["success", "start", "expiry"]
 
 _LATER: Final = {"local": "local jobs", "result_ttl": "results"}
 _RENAMED: Final = {
     "max_retries": "retry", "max_attempts": "retry", "retries": "retry",
+    "max_retry_count": "retry", "retry_at": "backoff", "max_backoff": "backoff",
+    "unique_token": "unique_by", "delay_for": "in_", "failed_job_stacktrace_size": "backtrace",
     "queue_name": "queue", "priority": "queue", "time_limit": "timeout", "delay": "in_",
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final, NamedTuple
 
 
@@ -10,11 +11,12 @@ class Signal(Exception):
 
 
 class Snooze(Signal):
-    """Run the job again in `seconds`, without using up a retry."""
+    """Run the job again in `seconds` (or after a timedelta), without using up a retry."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float | timedelta) -> None:
         super().__init__(seconds)
-        self.seconds = max(0.0, float(seconds))
+        in_s = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+        self.seconds = max(0.0, float(in_s))
 
 
 class Discard(Signal):

@@ -33,6 +33,7 @@ FLOORS: dict[str, tuple[float, str]] = {
         for name in (
             *("errors", "job", "outcome", "policy", "periodic", "event", "config", "options"),
             *("receipt", "checks", "codec", "unique", "crontab", "timetable", "backoff", "group"),
+            "_former",
         )
     },
     **{

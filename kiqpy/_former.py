@@ -1,0 +1,80 @@
+"""What an app's options are called in Kiq, Exq, Verk, Toniq and Queuetopia, and what to say here.
+
+Who brings a configuration along is told the name, and the unit where that differs: theirs are
+mostly milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+RENAMED: Final = {
+    "url": "redis_url", "redis": "redis_url", "redis_url_provider": "redis_url",
+    "prefix": "namespace", "redis_key_prefix": "namespace", "scope": "namespace",
+    "max_retries": "retry", "max_retry_count": "retry", "max_attempts": "retry",
+    "retry_strategy": "backoff", "extra_reporters": "reporters", "middlewares": "middleware",
+    "node_id": "identity", "local_node_id": "identity", "node_identifier": "identity",
+    "max_dead_jobs": "dead_limit", "dead_max_jobs": "dead_limit",
+    "dead_timeout_in_seconds": "dead_timeout", "number_of_concurrent_jobs": "max_running",
+    "start_job_log_level": "start_log_level", "done_job_log_level": "done_log_level",
+    "fail_job_log_level": "fail_log_level", "schedules": "periodics",
+}  # fmt: skip
+
+IN_MILLISECONDS: Final = {
+    "poll_timeout": "fetch_interval", "workers_manager_timeout": "fetch_interval",
+    "scheduler_poll_timeout": "poll_interval", "delay_flush_interval": "poll_interval",
+    "heartbeat": "heartbeat_interval", "keepalive_interval": "heartbeat_interval",
+    "keepalive_expiration": "lease_ttl", "takeover_interval": "suspicion",
+}  # fmt: skip
+
+_URL: Final = 'it is part of redis_url: "redis://:password@host:port/database"'
+_NAMED: Final = "an app is called like its class; several apps share nothing"
+_TIMEOUT: Final = "say redis_options={'socket_timeout': seconds}"
+_ALWAYS: Final = "every process has an identity of its own and a heartbeat; see lease_ttl"
+_CLEANED: Final = "nothing of a job that is done is kept; it comes with blocking queues"
+_JSON: Final = "payloads are Sidekiq's JSON; richer arguments: @worker(codecs=[...])"
+_CATCH_UP: Final = "say it of each entry: Periodic(..., misfire=, misfire_grace=, tz=)"
+
+HINTS: Final = {
+    "host": _URL, "port": _URL, "database": _URL, "password": _URL,
+    "client_opts": 'say redis_url="redis://..." and redis_options={...}',
+    "redis_timeout": _TIMEOUT, "genserver_timeout": _TIMEOUT,
+    "socket_opts": "say redis_options={...}, which go to redis-py",
+    "name": _NAMED, "client_name": _NAMED, "pool_name": _NAMED, "registry_name": _NAMED,
+    "reporter_name": _NAMED, "senator_name": _NAMED, "otp_app": _NAMED,
+    "mode": "say server=False for a process that only enqueues",
+    "server?": "did you mean 'server'?", "disable?": "say server=False",
+    "start_on_application": "nothing starts by itself: `async with jobs:`",
+    "scheduler_enable": "say schedulers=[] to leave both sets to others",
+    "scheduler_page_size": "due jobs are moved a hundred at a time",
+    "heartbeat_enable": _ALWAYS, "generate_node_id": _ALWAYS,
+    "missed_heartbeats_allowed": "say lease_ttl= (seconds), at least twice heartbeat_interval",
+    "stats_flush_interval": "statistics are counted with each outcome; there is nothing to flush",
+    "stats_batch_size": "statistics are counted with each outcome; there is nothing to flush",
+    "serializer": _JSON, "json_library": _JSON, "args_keys": _JSON,
+    "failed_job_stacktrace_size": "say it of a worker: @worker(backtrace=5)",
+    "queue_adapter": 'say test_mode="sandbox", or `async with jobs.testing():`',
+    "disable_import": "local jobs come in a later version of kiqpy",
+    "job_import_interval": "local jobs come in a later version of kiqpy",
+    "repo": "kiqpy keeps its jobs in Redis: say redis_url=",
+    "cleanup_interval": _CLEANED, "job_retention": _CLEANED,
+    "job_cleaner_max_initial_delay": _CLEANED,
+    "missed_jobs_window": _CATCH_UP, "time_zone": _CATCH_UP,
+    "key_expire_padding": "ticks are kept as long as their entry is",
+    "storage": "periodics are kept where the jobs are",
+}  # fmt: skip
+
+PLAIN_WORDS: Final = frozenset({"name", "mode", "scope", "host", "port", "storage", "schedules"})
+
+
+def hint(option: str) -> str | None:
+    """What to do instead of an option that has no namesake here."""
+    if option in IN_MILLISECONDS:
+        return f"did you mean {IN_MILLISECONDS[option]!r}, in seconds?"
+    return HINTS.get(option)
+
+
+def surely_meant(attribute: str) -> bool:
+    """Whether an attribute of an App class can't be but an option of theirs."""
+    known = attribute in RENAMED or attribute in IN_MILLISECONDS or attribute in HINTS
+    return known and attribute not in PLAIN_WORDS
