@@ -195,6 +195,8 @@ class Trial:
     async def _run(self, left: int) -> int:
         """Until nothing more can be run; how many more jobs may be."""
         await self._engine.client.flush()
+        self._engine.upkeep.wake()  # there may be a queue that a pattern stands for
+        await rest()
         self._gate.admit(left)
         await self._engine.lines.wake()  # one that was paused may be so no longer
         while True:

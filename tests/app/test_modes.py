@@ -150,11 +150,40 @@ def test_a_plain_test_has_a_scope_too() -> None:
     with set_mode(kept, "sandbox"):
         asyncio.run(_session(kept, 2))
         assert [job.args for job in enqueued(kept)] == [[2]]
+    assert len(enqueued(kept)) == 2
 
 
 async def _session(kept: App, n: int) -> None:
     async with kept:
         await kept.enqueue(welcome.new(n))
+
+
+@pytest.mark.parametrize("mode", ["sandbox", "inline"])
+def test_sync_code_needs_no_loop(mode: Mode) -> None:
+    script = app(mode, workers=[welcome])
+    with set_mode(script, mode):
+        try:
+            script.enqueue_sync(welcome.new(1))
+            script.enqueue_nowait(welcome.new(2))
+            assert_enqueued(script, welcome, count=2)
+        finally:
+            script.close_sync()
+    assert len(ran) == (2 if mode == "inline" else 0)
+
+
+def test_a_service_under_test_starts_the_app_itself() -> None:
+    fastapi = pytest.importorskip("fastapi")
+    client = pytest.importorskip("fastapi.testclient")
+    kept = app("sandbox")
+    service = fastapi.FastAPI(lifespan=kept.lifespan)
+
+    @service.post("/signup")
+    async def signup(user_id: int) -> str:
+        return (await kept.enqueue(welcome.new(user_id))).state
+
+    with set_mode(kept, "sandbox"), client.TestClient(service) as web:
+        assert web.post("/signup?user_id=7").json() == "queued"
+        assert_enqueued(kept, welcome, args=[7], count=1)
 
 
 async def test_duplicates_are_not_counted() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from kiqpy import App, ConfigError, Discard, Job, LifecycleError, Snooze, Worker, env, worker
+from kiqpy.group import QueueGroup
 from kiqpy.testing import Drained, Trial
 
 pytestmark = pytest.mark.anyio
@@ -294,6 +296,55 @@ async def test_a_drain_that_takes_too_long_names_the_job() -> None:
     assert ran == []  # and the end of the test does not wait for it either
 
 
+async def test_a_thread_that_hangs_does_not_hold_the_end_up() -> None:
+    gate = threading.Event()
+
+    @worker
+    def stuck() -> None:
+        gate.wait(20)
+
+    class Threads(App):
+        workers = [stuck]
+
+    app = Threads()
+    try:
+        async with app.testing() as t:
+            await app.enqueue(stuck.new())
+            with pytest.raises(TimeoutError, match=r"stuck\(\)"):
+                await t.drain(timeout=0.05)
+        assert not gate.is_set()
+    finally:
+        gate.set()
+
+
+async def test_queues_that_share_a_limit_are_drained() -> None:
+    ordered: list[str] = []
+
+    @worker
+    async def note(queue: str) -> None:
+        ordered.append(queue)
+
+    class Grouped(App):
+        queues = [QueueGroup(["critical", "low", "tenant-*"], concurrency=1)]
+        workers = [note]
+
+    async with Grouped().testing() as t:
+        for queue in ("low", "critical", "low", "critical"):
+            await note.using(queue=queue).enqueue(queue)
+        assert await t.drain(limit=1) == Drained(done=1)
+        assert await t.drain() == Drained(done=3)
+        assert ordered == ["critical", "critical", "low", "low"]
+        await note.using(queue="tenant-7").enqueue("7")
+        assert await t.drain() == Drained(done=1)
+
+
+async def test_a_quiet_app_runs_nothing() -> None:
+    async with jobs.testing() as t:
+        await jobs.quiet()
+        await welcome.enqueue(1)
+        assert (await t.drain(), len(t.queued)) == (Drained(), 1)
+
+
 async def test_a_paused_queue_is_left_alone() -> None:
     async with jobs.testing() as t:
         await jobs.store.census.pause("mail")
@@ -444,12 +495,14 @@ async def test_a_day_of_periodic_jobs_takes_a_moment() -> None:
         workers = [report]
         periodics = [("*/5 * * * *", report)]
 
-    async with Clockwork().testing(now=start) as t:
-        began = time.perf_counter()
-        await t.tick(timedelta(days=1))
-        took_s = time.perf_counter() - began
-        assert len(t.queued) == 288
-    assert took_s < 10  # about 0.2 s here
+    took_s: list[float] = []
+    for _ in range(3):
+        async with Clockwork().testing(now=start) as t:
+            began = time.perf_counter()
+            await t.tick(timedelta(days=1))
+            took_s.append(time.perf_counter() - began)
+            assert len(t.queued) == 288
+    assert min(took_s) < 2  # about 0.2 s here
 
 
 async def test_a_timeout_comes_in_virtual_time() -> None:
@@ -528,3 +581,18 @@ async def test_beginning_and_end_take_milliseconds() -> None:
             pass
         took.append(time.perf_counter() - began)
     assert min(took) < 0.015  # about 3 ms here
+
+
+def test_another_event_loop_will_do() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> Drained:
+        async with jobs.testing() as t:
+            await count_down.enqueue(3)
+            await in_thread.enqueue(1)
+            await jobs.enqueue(welcome.new(1), in_=60)
+            await t.tick(60)
+            return await t.drain()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(main()) == Drained(done=6)
