@@ -104,9 +104,10 @@ class Config:
 
     def replace(self, **changes: Any) -> Config:
         """A copy with some options changed, checked like the first."""
-        return configure(
-            {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | changes
-        )
+        kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if "queues" in changes:  # other queues stand instead of the groups, too
+            kept["groups"] = ()
+        return configure(kept | changes)
 
 
 NAMES: Final = tuple(field.name for field in dataclasses.fields(Config))
@@ -179,12 +180,23 @@ def _groups(found: Iterable[QueueGroup]) -> tuple[QueueGroup, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def _all_groups(name: str, value: object) -> tuple[QueueGroup, ...]:
+    found = items(name, value)
+    for item in found:
+        if not isinstance(item, QueueGroup):
+            raise ConfigError(f"{name}: {item!r} is no QueueGroup(...)")
+    return found
+
+
 def _queues(value: object, concurrency: object, most: object) -> dict[str, int]:
     most = count("max_running", most if most is not None else _MOST_RUNNING)
     if isinstance(value, Mapping):
         pairs = dict(cast("Mapping[object, object]", value))
     elif isinstance(value, Iterable) and not isinstance(value, str):
-        pairs = dict.fromkeys(cast("Iterable[object]", value), concurrency)
+        names = list(cast("Iterable[object]", value))
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ConfigError(f"queue {twice[0]!r} is declared twice: name each queue once")
+        pairs = dict.fromkeys(names, concurrency)
     else:
         raise ConfigError(f'queues={value!r}: give {{"default": 25}} or ["default", "mail"]')
     limits = {
@@ -229,6 +241,7 @@ def _url(name: str, value: Any) -> Any:
 
 
 _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
+    "groups": _all_groups,
     "redis_url": _url,
     "embedded": flag,
     "server": flag,

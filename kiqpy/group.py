@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from kiqpy.errors import ConfigError
 from kiqpy.options import QUEUE_NAME
@@ -31,13 +31,13 @@ class QueueGroup:
     weights: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def __post_init__(self) -> None:
-        names = (self.queues,) if isinstance(self.queues, str) else tuple(self.queues)
+        names = _listed(self.queues)
         object.__setattr__(self, "queues", names)
-        if not names or len(set(names)) < len(names):
-            raise ConfigError(f"QueueGroup({list(names)}): give one or more queues, each once")
         for name in names:
             if not isinstance(name, str) or not _PATTERN.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ConfigError(f"QueueGroup: {name!r} is neither a queue name nor a pattern")
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f"QueueGroup({list(names)}): give one or more queues, each once")
         if type(self.concurrency) is not int or self.concurrency < 1:
             raise ConfigError(f"QueueGroup: concurrency={self.concurrency!r}: give 1 or more")
         if self.mode not in _MODES:
@@ -47,6 +47,8 @@ class QueueGroup:
         self._check_weights()
 
     def _check_weights(self) -> None:
+        if not isinstance(self.weights, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f'QueueGroup: weights={self.weights!r}: give {{"critical": 3}}')
         if self.weights and self.mode != "weighted":
             raise ConfigError('QueueGroup: weights have no effect without mode="weighted"')
         for name, weight in self.weights.items():
@@ -64,8 +66,10 @@ class QueueGroup:
         return [name for name in self.queues if not QUEUE_NAME.fullmatch(name)]
 
     def matches(self, queue: str) -> bool:
-        """Whether one of its patterns means this queue."""
-        return any(fnmatchcase(queue, pattern) for pattern in self.patterns())
+        """Whether one of its patterns means this queue; other clients' odd names are left alone."""
+        return QUEUE_NAME.fullmatch(queue) is not None and any(
+            fnmatchcase(queue, pattern) for pattern in self.patterns()
+        )
 
     def order(self, rand: Callable[[], float]) -> Callable[[Sequence[str]], Iterable[str]]:
         """In which order to ask its queues, each time anew."""
@@ -87,3 +91,11 @@ class QueueGroup:
         if queue in self.queues:
             return queue
         return next(pattern for pattern in self.patterns() if fnmatchcase(queue, pattern))
+
+
+def _listed(queues: object) -> tuple[str, ...]:
+    if isinstance(queues, str):
+        return (queues,)
+    if not isinstance(queues, Iterable):
+        raise ConfigError(f'QueueGroup({queues!r}): give ["critical", "default"]')
+    return tuple(cast("Iterable[str]", queues))
