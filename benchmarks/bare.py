@@ -19,6 +19,17 @@ from kiqpy.store._scripts import script
 IDENT = "bare:1:aa"
 
 
+def ranges(ids: list[int]) -> str:
+    """As the script wants them: `7-9,11-11`."""
+    spans: list[list[int]] = []
+    for n in ids:
+        if spans and spans[-1][1] == n - 1:
+            spans[-1][1] = n
+        else:
+            spans.append([n, n])
+    return ",".join(f"{first}-{last}" for first, last in spans)
+
+
 async def drain(
     url: str, queue: str, total: int, page: int, body: Callable[..., Awaitable[Any]]
 ) -> None:
@@ -50,7 +61,7 @@ async def drain(
         ids, ended[:] = list(ended), []
         state["sequence"] += 1
         state["done"] += len(ids)
-        args = (queue, state["sequence"], 86_400_000, len(ids), *ids)
+        args = (queue, state["sequence"], 86_400_000, ranges(sorted(ids)))
         await client.execute_command("EVALSHA", settle.sha, len(settle_keys), *settle_keys, *args)
 
     loop = asyncio.get_running_loop()

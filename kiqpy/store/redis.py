@@ -132,7 +132,7 @@ class RedisBackend:
             keys.retry, keys.schedule, keys.dead, *keys.stats(day, queue),
             *(keys.lock(token) for token in locks),
         ]  # fmt: skip
-        args: list[Arg] = [queue, frame.sequence, _STATE_TTL_MS, len(plain), *plain]
+        args: list[Arg] = [queue, frame.sequence, _STATE_TTL_MS, _ranges(plain)]
         for verdict in rest:
             args += _verdict(verdict, locks)
         answer = cast("bytes", await self._link.call("settle", names, args))
@@ -239,7 +239,9 @@ class RedisBackend:
         locks = itertools.count(1)
         for orphan in orphans:
             args += (orphan.delivery, orphan.payload, int(orphan.poison), orphan.in_s)
-            args += (orphan.jid, next(locks) if orphan.lock else 0)
+            lock = orphan.lock
+            args += (_owner(orphan.jid, lock), next(locks) if lock else 0)
+            args.append(int(lock.ttl_s * 1000) if lock else 0)
         moved = {int(delivery) for delivery in await self._link.call("rescue", names, args)}
         if any(orphan.poison for orphan in orphans):
             await self._trim()
@@ -310,8 +312,19 @@ def _is_plain(verdict: Verdict) -> bool:
 def _order(verdict: Verdict) -> tuple[int, int]:
     """Plain acks first; of what goes back to the queue the oldest last, so that it is next."""
     if _is_plain(verdict):
-        return 0, 0
+        return 0, verdict.delivery
     return (2, -verdict.delivery) if isinstance(verdict, Release) else (1, 0)
+
+
+def _ranges(ids: Sequence[int]) -> str:
+    """Ascending numbers, as `7-9,11-11`."""
+    spans: list[list[int]] = []
+    for n in ids:
+        if spans and spans[-1][1] == n - 1:
+            spans[-1][1] = n
+        else:
+            spans.append([n, n])
+    return ",".join(f"{first}-{last}" for first, last in spans)
 
 
 def _verdict(verdict: Verdict, locks: Sequence[str]) -> tuple[Arg, ...]:

@@ -3,20 +3,20 @@
 --       7 stat:processed  8 stat:failed  9 and 10 the same of the day, 11 and 12 of the queue
 --       13.. locks
 -- ARGV  1 queue's name  2 sequence  3 state ttl in ms
---       4 number of plain acks, then their ids,
+--       4 the ids of plain acks as ranges, such as "7-9,11-11"; to write each costs the client more
 --       then per verdict: kind, id, payload, delay in s, the lock's owner, lock index (0 none),
 --       lock ttl in ms;  kinds: "done" "failed" "retry" "defer" "bury" "release"
 -- returns one character per verdict, plain acks first: "1" carried out, "0" fenced
 -- atomic because ownership is checked and used in one step, and because a lost reply is answered
 -- from the note of the same step.
-local queue, sequence, n_plain = ARGV[1], ARGV[2], tonumber(ARGV[4])
+local queue, sequence = ARGV[1], ARGV[2]
 local noted = redis.call('HMGET', KEYS[2], 'seq|' .. queue, 'reply|' .. queue)
 if noted[1] == sequence then return noted[2] end
 if noted[1] and tonumber(noted[1]) > tonumber(sequence) then
   return redis.error_reply('SEQUENCE ' .. sequence .. ' came after ' .. noted[1])
 end
 
-if #ARGV > 4 + n_plain then  -- check before the first write: nothing here is rolled back
+if #ARGV > 4 then  -- check before the first write: nothing here is rolled back
   local fits = {[3] = 'list', [4] = 'zset', [5] = 'zset', [6] = 'zset'}
   for key, kind in pairs(fits) do
     local is = redis.call('TYPE', KEYS[key]).ok
@@ -30,8 +30,11 @@ end
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 
 local ids = {}
-for i = 1, n_plain do ids[i] = ARGV[4 + i] end
-for at = 4 + n_plain, #ARGV - 1, 7 do ids[#ids + 1] = ARGV[at + 2] end
+for first, last in string.gmatch(ARGV[4], '(%d+)-(%d+)') do
+  for id = tonumber(first), tonumber(last) do ids[#ids + 1] = string.format('%d', id) end
+end
+local n_plain = #ids
+for at = 4, #ARGV - 1, 7 do ids[#ids + 1] = ARGV[at + 2] end
 local held = #ids > 0 and redis.call('HMGET', KEYS[1], unpack(ids)) or {}
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
@@ -48,20 +51,20 @@ end
 
 -- no jid: the lock is Kiq's, whose value is a number of ms and names nobody
 local function owns(lock, jid)
-  local holder = lock > 0 and redis.call('GET', KEYS[12 + lock])
-  return holder and (holder == jid or (jid == '' and #holder < 16 and holder:match('^%d+$')))
+  local holder = lock > 0 and redis.pcall('GET', KEYS[12 + lock])  -- of another type: no job's
+  return type(holder) == 'string' and (holder == jid or (jid == '' and #holder < 16 and holder:match('^%d+$')))
 end
 local function free(lock, jid)
   if owns(lock, jid) then redis.call('DEL', KEYS[12 + lock]) end
 end
 local function extend(lock, jid, ms)
-  if jid ~= '' and owns(lock, jid) then
+  if jid ~= '' and owns(lock, jid) and redis.call('PTTL', KEYS[12 + lock]) < ms then
     redis.call('PEXPIRE', KEYS[12 + lock], string.format('%d', ms))
   end
 end
 
 local i = n_plain
-for at = 4 + n_plain, #ARGV - 1, 7 do
+for at = 4, #ARGV - 1, 7 do
   i = i + 1
   local kind, payload, delay = ARGV[at + 1], ARGV[at + 3], tonumber(ARGV[at + 4])
   local jid, lock, ttl = ARGV[at + 5], tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
