@@ -10,9 +10,8 @@ from kiqpy._rows import Acted, Found, JobRow, row, where
 from kiqpy.clock import Clock
 from kiqpy.errors import ArgumentError
 from kiqpy.job import Job, amend
-from kiqpy.outcome import Lock
 from kiqpy.store.census import PLACES, Census, Entry, Transfer
-from kiqpy.unique import lock_of
+from kiqpy.unique import any_lock, lock_of, lock_until_start
 
 Act = Literal["retry", "requeue", "kill", "delete", "delete and unlock", "cancel"]
 Progress = Callable[[int, int], object]  # how many were looked at so far, and of how many
@@ -33,8 +32,9 @@ def transfer(found: JobRow, act: Act, now: float) -> Transfer | None:
         return Transfer(raw, "queue", payload, job.queue, job.jid)
     if act in ("kill", "cancel"):
         payload = amend(raw, _why(found, act, now), drop=("at",))
-        return Transfer(raw, "dead", payload, "", job.jid, lock_of(job.payload))
-    lock = _any_lock(job) if act == "delete and unlock" else None
+        lock = lock_of(job.payload, now) or lock_until_start(job.payload, now)
+        return Transfer(raw, "dead", payload, "", job.jid, lock)
+    lock = any_lock(job.payload) if act == "delete and unlock" else None
     return Transfer(raw, "away", jid=job.jid, lock=lock)
 
 
@@ -58,13 +58,6 @@ def _why(found: JobRow, act: Act, now: float) -> dict[str, Any]:
     if found.failed_at is None:
         fields["failed_at"] = now
     return fields
-
-
-def _any_lock(job: Job) -> Lock | None:
-    """Also one that otherwise only time frees."""
-    token = job.payload.get("unique_token")
-    found = lock_of(job.payload)
-    return found or (Lock(token, 0.0) if isinstance(token, str) and token else None)
 
 
 def check(act: Act, place: str) -> None:

@@ -50,7 +50,8 @@ def decide(
 
     `job` is None when the bytes could not be read: they are buried as they are.
     """
-    lock = lock_of(job.payload) if job is not None and "unique_token" in job.payload else None
+    unique = job is not None and "unique_token" in job.payload
+    lock = lock_of(job.payload, now) if job is not None and unique else None
     jid = job.jid if job is not None else ""
     match outcome:
         case Success() | Aborted():

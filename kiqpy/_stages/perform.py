@@ -114,7 +114,8 @@ class Performer:
 
     async def _unlock(self, job: Job) -> None:
         """A job that is unique until it starts must not keep the next one out once it runs."""
-        lock, backoff = lock_until_start(job.payload), Backoff(self._clock)
+        lock = lock_until_start(job.payload, self._clock.now())
+        backoff = Backoff(self._clock)
         while lock is not None:
             try:
                 return await self._store.unlock(job.jid, lock)

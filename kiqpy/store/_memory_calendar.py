@@ -49,11 +49,9 @@ class MemoryCalendar:
         server = self._server
         now, lock = server.clock.now(), parcel.lock
         if lock is not None:
-            holder = server.holder(lock.token)
-            if holder not in (None, parcel.jid):
-                return Ticked("duplicate", str(holder))
-            if holder is None:
-                server.locks[lock.token] = (parcel.jid, now + lock.ttl_s)
+            holder = server.take(lock, parcel.jid, now + (parcel.in_s or 0.0))
+            if holder != parcel.jid:
+                return Ticked("duplicate", holder)
         if parcel.in_s is not None:
             server.places["schedule"].add(parcel.payload, now + parcel.in_s)
             return Ticked("scheduled")

@@ -15,6 +15,7 @@ from typing import Generic, NamedTuple, TypeVar, final
 
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreRefused
+from kiqpy.outcome import Lock
 from kiqpy.store import Pulse, Pushed, calendar
 from kiqpy.store.census import Place
 
@@ -129,6 +130,30 @@ class MemoryServer:
         """The jid that has the lock."""
         jid, until = self.locks.get(token, ("", float("-inf")))
         return jid if until > self.clock.now() else None
+
+    def take(self, lock: Lock, jid: str, due_at: float | None) -> str:
+        """Who has the lock now: this job, unless another one had it."""
+        holder, now = self.holder(lock.token), self.clock.now()
+        if holder in (None, jid):
+            _, until = self.locks[lock.token] if holder else ("", 0.0)
+            self.locks[lock.token] = (
+                jid,
+                max(until, now + lock.ttl_s, (due_at or 0.0) + lock.ttl_s),
+            )
+        return holder or jid
+
+    def owns(self, lock: Lock, jid: str) -> bool:
+        """Whether the job may free the lock; of Kiq's nobody knows the owner."""
+        holder = self.holder(lock.token)
+        if lock.owned:
+            return holder == jid
+        return holder is not None and holder.isdecimal() and len(holder) < 16
+
+    def extend(self, lock: Lock | None, jid: str, in_s: float) -> None:
+        """Hold the job's lock until then and `ttl_s` longer, if it would run out before."""
+        if lock and lock.owned and self.holder(lock.token) == jid:
+            _, until = self.locks[lock.token]
+            self.locks[lock.token] = (jid, max(until, self.clock.now() + in_s + lock.ttl_s))
 
     def count(self, queue: str, processed: int = 0, failed: int = 0) -> None:
         day = datetime.fromtimestamp(self.clock.now(), UTC).date().isoformat()

@@ -35,6 +35,7 @@ from kiqpy.store import (
 )
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import Census, Place, readable
+from kiqpy.unique import lock_of
 
 _PAGE = 100  # items a mover takes in one atomic step: well under 5 ms of the server's time
 _APART_S = 1.0  # between jobs of which one may have killed its process,
@@ -61,7 +62,7 @@ class Move(NamedTuple):
 class Orphan(NamedTuple):
     """What a dead process held under one delivery id, as it goes back; `in_s`: not at once.
 
-    `lock`: freed if the job is poison, for then it is dead.
+    `lock`: freed if the job is poison, for then it is dead; else held on to.
     """
 
     delivery: int
@@ -264,8 +265,11 @@ def _promoted(member: bytes, now: float) -> Move:
 
 
 def _orphan(delivery: int, raw: bytes, now: float) -> Orphan:
-    payload, poison = recover(raw, readable(raw), now)
-    return Orphan(delivery, payload, poison)
+    job = readable(raw)
+    payload, poison = recover(raw, job, now)
+    if job is None:
+        return Orphan(delivery, payload, poison)
+    return Orphan(delivery, payload, poison, 0.0, job.jid, lock_of(job.payload, now))
 
 
 def _keep_apart(orphans: dict[int, Orphan], queue: str) -> None:
@@ -280,7 +284,7 @@ def _keep_apart(orphans: dict[int, Orphan], queue: str) -> None:
         for place, n in enumerate(sorted(ids, reverse=count == 3)):
             if place > 0:
                 payload = amend(orphans[n].payload, {"queue": queue})
-                orphans[n] = Orphan(n, payload, False, place * apart_s)
+                orphans[n] = orphans[n]._replace(payload=payload, in_s=place * apart_s)
 
 
 def _rescued(orphan: Orphan, queue: str) -> Rescued:

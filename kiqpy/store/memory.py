@@ -85,23 +85,18 @@ class MemoryBackend:
         return results
 
     def _store(self, parcel: Parcel, age_s: float) -> Pushed:
-        holder = self._take(parcel.lock, parcel.jid) if parcel.lock else parcel.jid
-        if holder != parcel.jid:
-            return Pushed("duplicate", holder)
         due_at = parcel.at_s
         if due_at is None and parcel.in_s is not None:
             due_at = self.server.clock.now() + parcel.in_s - age_s
+        if parcel.lock is not None:
+            holder = self.server.take(parcel.lock, parcel.jid, due_at)
+            if holder != parcel.jid:
+                return Pushed("duplicate", holder)
         if due_at is None:
             self.server.queues[parcel.queue].appendleft(parcel.payload)
             return Pushed("queued")
         self.server.places["schedule"].add(parcel.payload, due_at)
         return Pushed("scheduled")
-
-    def _take(self, lock: Lock, jid: str) -> str:
-        holder = self.server.holder(lock.token)
-        if holder is None:
-            self.server.locks[lock.token] = (jid, self.server.clock.now() + lock.ttl_s)
-        return holder or jid
 
     # ---- jobs are claimed
 
@@ -217,13 +212,11 @@ class MemoryBackend:
     def _postpone(
         self, place: Place, payload: bytes, in_s: float, jid: str, lock: Lock | None
     ) -> None:
-        now = self.server.clock.now()
-        self.server.places[place].add(payload, now + in_s)
-        if lock and self.server.holder(lock.token) == jid:
-            self.server.locks[lock.token] = (jid, now + in_s + lock.ttl_s)
+        self.server.places[place].add(payload, self.server.clock.now() + in_s)
+        self.server.extend(lock, jid, in_s)
 
     def _free(self, lock: Lock | None, jid: str) -> None:
-        if lock and self.server.holder(lock.token) == jid:
+        if lock and self.server.owns(lock, jid):
             del self.server.locks[lock.token]
 
     def _bury(self, payload: bytes) -> None:
@@ -316,10 +309,10 @@ class MemoryBackend:
                 self._free(orphan.lock, orphan.jid)
                 self._bury(orphan.payload)
             elif orphan.in_s > 0:
-                due_at = self.server.clock.now() + orphan.in_s
-                self.server.places["schedule"].add(orphan.payload, due_at)
+                self._postpone("schedule", orphan.payload, orphan.in_s, orphan.jid, orphan.lock)
             else:
                 at_once.append(orphan.payload)
+                self.server.extend(orphan.lock, orphan.jid, 0.0)
         self._append(suspect.queue, at_once)
         return {orphan.delivery for orphan in found}
 

@@ -2,7 +2,7 @@
 -- KEYS  1 kiq:push:CLIENT (hash: seq, reply)  2 queues  3 schedule  4.. queue lists, then locks
 -- ARGV  1 sequence  2 atomic 0|1  3 number of queue keys, then their names,
 --       then per job: queue index | 0 (schedule), payload, score or delay in s, "at"|"in"|"",
---       jid, lock index (0 none), lock ttl in ms
+--       jid, lock index (0 none), lock ttl in ms from when the job is due
 -- returns {"new"|"again", then pairs: position, what} for the jobs that were not simply stored:
 --       "d"..jid: duplicate, held by jid;  "e"..text: refused
 -- atomic because a reply may be lost: what was done and the note of it must be one step.
@@ -44,12 +44,20 @@ while at < #ARGV do
   local jid, lock, ttl = ARGV[at + 5], tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
   local target = how == '' and KEYS[3 + queue] or schedule
   local trouble = (atomic and first_wrong) or wrong[target] or (how == '' and wrong[KEYS[2]])
-  local holder = false
-  if not trouble and lock > 0 then
-    local key = KEYS[3 + n_queues + lock]
-    if not redis.call('SET', key, jid, 'NX', 'PX', ttl) then
-      holder = redis.call('GET', key)
-      if holder == jid then holder = false end
+  local score = how == 'in' and now + due or tonumber(due)
+  local key = lock > 0 and KEYS[3 + n_queues + lock]
+  local holder, taken = false, false
+  if key and not trouble then
+    if how ~= '' and score > now then ttl = math.min(ttl + (score - now) * 1000, 1e14) end
+    ttl = string.format('%d', ttl)
+    taken = redis.call('SET', key, jid, 'NX', 'PX', ttl)
+    if not taken then
+      local found = redis.pcall('GET', key)  -- another program's key of another type: no job's
+      holder = type(found) == 'string' and found or '?'
+      if holder == jid then
+        holder = false
+        if redis.call('PTTL', key) < tonumber(ttl) then redis.call('PEXPIRE', key, ttl) end
+      end
     end
   end
   if trouble then
@@ -65,11 +73,12 @@ while at < #ARGV do
         redis.pcall('SADD', KEYS[2], ARGV[3 + queue])
       end
     else
-      local score = tonumber(due)
-      if how == 'in' then score = now + score end
       result = redis.pcall('ZADD', schedule, string.format('%.6f', score), payload)
     end
-    if type(result) == 'table' and result.err then tell(position, 'e' .. result.err) end
+    if type(result) == 'table' and result.err then
+      tell(position, 'e' .. result.err)
+      if taken then redis.call('DEL', key) end  -- what is not stored must keep nobody out
+    end
   end
   position = position + 1
   at = at + 7

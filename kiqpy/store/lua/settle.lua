@@ -52,7 +52,8 @@ end
 -- no jid: the lock is Kiq's, whose value is a number of ms and names nobody
 local function owns(lock, jid)
   local holder = lock > 0 and redis.pcall('GET', KEYS[12 + lock])  -- of another type: no job's
-  return type(holder) == 'string' and (holder == jid or (jid == '' and #holder < 16 and holder:match('^%d+$')))
+  return type(holder) == 'string'
+    and (holder == jid or (jid == '' and #holder < 16 and holder:match('^%d+$')))
 end
 local function free(lock, jid)
   if owns(lock, jid) then redis.call('DEL', KEYS[12 + lock]) end

@@ -2,7 +2,7 @@
 -- KEYS  1 kiq:cron  2 kiq:cron:off  3 queues  4 schedule  5 queue list  6.. locks
 -- ARGV  1 name  2 enabled as declared 0|1  3 queue name
 --       then per tick: tick in s, payload ("" to pass it over), delay in s or "", jid,
---       lock index (0 none), lock ttl in ms
+--       lock index (0 none), lock ttl in ms from when the job is due
 -- returns for each tick "q" queued, "s" scheduled, "d"..jid duplicate, held by jid, "p" past,
 --       "o" disabled
 -- atomic because the mark that a tick is done and the job for it must be one step.
@@ -19,9 +19,12 @@ if wrong then return redis.error_reply('WRONGTYPE ' .. wrong) end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local function enqueue(payload, delay, jid, lock, ttl)
-  if lock > 0 and not redis.call('SET', KEYS[5 + lock], jid, 'NX', 'PX', ttl) then
-    local holder = redis.call('GET', KEYS[5 + lock])
-    if holder ~= jid then return 'd' .. holder end
+  if lock > 0 then
+    if delay ~= '' then ttl = string.format('%d', math.max(0, delay) * 1000 + ttl) end
+    if not redis.call('SET', KEYS[5 + lock], jid, 'NX', 'PX', ttl) then
+      local holder = redis.pcall('GET', KEYS[5 + lock])  -- of another type: no job's
+      if holder ~= jid then return 'd' .. (type(holder) == 'string' and holder or '?') end
+    end
   end
   if delay ~= '' then
     redis.call('ZADD', KEYS[4], string.format('%.6f', now + tonumber(delay)), payload)

@@ -48,7 +48,8 @@ end
 
 local function free(index, owner)
   local lock = KEYS[4 + n + index]
-  local holder = redis.call('GET', lock)
+  local holder = redis.pcall('GET', lock)
+  holder = type(holder) == 'string' and holder  -- of another type: no job's
   local nobody = owner == '' and holder and #holder < 16 and holder:match('^%d+$')
   if holder and (holder == owner or nobody) then redis.call('DEL', lock) end
 end
