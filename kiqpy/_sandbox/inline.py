@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Final, final
+from typing import Final, cast, final
 
 from kiqpy._engine import Engine
 from kiqpy._flow.tree import whole
@@ -14,7 +14,7 @@ from kiqpy._stages.line import Line
 from kiqpy.event import JobFailure, JobStopped
 from kiqpy.receipt import Receipt
 from kiqpy.store import Parcel, Pulse, Store
-from kiqpy.store._session import Session
+from kiqpy.store._session import Backend, Session
 from kiqpy.store.memory import MemoryBackend, MemoryServer
 
 _DEEPEST: Final = 50
@@ -84,7 +84,8 @@ class Inline:
 
     def _process(self, parcel: Parcel) -> Store:
         ident = f"inline:{parcel.jid}:{self._engine.clock.token(4)}"
-        store = Session(MemoryBackend(self._server, ident), self._engine.clock)
+        backend = cast("Backend", MemoryBackend(self._server, ident))  # see `stand.session`
+        store = Session(backend, self._engine.clock)
         store.beat(Pulse("{}", 1, False, 0, {}, 0, (parcel.queue,), lease_s=1e9))
         return store
 

@@ -16,7 +16,7 @@ from kiqpy._sandbox.scope import Mode, here
 from kiqpy.client import Client
 from kiqpy.clock import Clock
 from kiqpy.config import Config
-from kiqpy.store._session import Session
+from kiqpy.store._session import Backend, Session
 from kiqpy.store.census import Place
 from kiqpy.store.memory import MemoryBackend, MemoryServer
 
@@ -24,15 +24,14 @@ if TYPE_CHECKING:
     from kiqpy._ground import Make
 
 
-def session(server: MemoryServer, config: Config, clock: Clock) -> Session:
+def session(server: MemoryServer, config: Config, ident: str, clock: Clock) -> Session:
     """A process's half of a store in memory."""
     backend = MemoryBackend(
-        server,
-        new_ident(config, clock),
-        dead_limit=config.dead_limit,
-        dead_timeout_s=config.dead_timeout,
+        server, ident, dead_limit=config.dead_limit, dead_timeout_s=config.dead_timeout
     )
-    return Session(backend, clock, cast("Sequence[Place]", config.schedulers))
+    places = cast("Sequence[Place]", config.schedulers)
+    # A cast, because pyright tells coroutines of decorated methods from those of plain ones.
+    return Session(cast("Backend", backend), clock, places)
 
 
 def noting(engine: Engine, ledger: Ledger, server: MemoryServer, mode: Mode) -> Inline:
@@ -57,7 +56,7 @@ class Sandbox:
     async def build(self, config: Config, make: Make) -> Engine:
         """The engine of an app that only takes jobs in."""
         server = MemoryServer(self._clock)
-        store = session(server, config, self._clock)
+        store = session(server, config, new_ident(config, self._clock), self._clock)
         engine = make(replace(config, server=False), store, TimerBeat)
         self._inline = noting(engine, self._ledger, server, self._mode)
         self._ledger.live = self._mode

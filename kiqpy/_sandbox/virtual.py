@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
+from kiqpy._address import new_ident
 from kiqpy._engine import Engine
 from kiqpy._fakeclock import FakeClock, rest
 from kiqpy._loops.beat import TimerBeat
@@ -51,7 +52,8 @@ class Trial:
     async def build(self, config: Config, make: Make) -> Engine:
         """The engine that is tested: all of it, on a store whose jobs are held back."""
         config = calm(config)
-        self._gate = Gate(session(self._server, config, self.clock))
+        ident = new_ident(config, self.clock)
+        self._gate = Gate(session(self._server, config, ident, self.clock))
         self._engine = make(config, cast("Store", self._gate), TimerBeat)
         self._engine.upkeep = cast("Upkeep", CalmUpkeep(self._engine.upkeep))
         self._ledger.clear()
