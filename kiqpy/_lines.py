@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from typing import Final, final
 
 from kiqpy import event
@@ -39,6 +40,7 @@ class Lines:
         self._tasks: dict[Line, asyncio.Task[None]] = {}
         self._groups: list[tuple[QueueGroup, Line]] = []
         self._pauses: dict[str, type[Event]] = {}
+        self._context = copy_context()
 
     # -- lines come and go
 
@@ -71,7 +73,10 @@ class Lines:
 
     def start(self, line: Line) -> None:
         """Run a line until its end."""
-        task = asyncio.create_task(line.run(), name=f"kiqpy:queue:{line.name}")
+        # A job may add a queue; the line then must not be taken for a task of that job's.
+        task = asyncio.create_task(
+            line.run(), name=f"kiqpy:queue:{line.name}", context=self._context.copy()
+        )
         self._tasks[line] = task
         task.add_done_callback(lambda _task: self._over(line))
 

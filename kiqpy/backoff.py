@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, cast
@@ -12,8 +13,10 @@ from kiqpy.options import Backoff
 from kiqpy.outcome import Discard, Kill
 
 Rand = Callable[[], float]
+_NAME: Final = type.__dict__["__name__"]  # a metaclass may have a property of that name
 
 _MESSAGE_CHARS: Final = 10_000  # Sidekiq's own limit
+_LONGEST_S: Final = 100 * 365 * 86_400.0  # no event loop can wait for ever
 
 
 def sidekiq(count: int, rand: Rand) -> float:
@@ -34,6 +37,9 @@ _BACKOFFS: Final[Mapping[str, Callable[[int, Rand], float]]] = {
 
 def check_backoff(backoff: object) -> None:
     """ConfigError unless it names a known curve or can be called."""
+    call = backoff if inspect.isfunction(backoff) else getattr(backoff, "__call__", None)  # noqa: B004
+    if inspect.iscoroutinefunction(call):
+        raise ConfigError(f"backoff={backoff!r}: give a plain function, it can't be awaited there")
     if not callable(backoff) and backoff not in _BACKOFFS:
         raise ConfigError(
             f"backoff={backoff!r}: give a callable(count, error, job) or one of "
@@ -62,8 +68,8 @@ def delay(
         if isinstance(answer, bool) or not isinstance(answer, int | float) or answer != answer:
             raise TypeError(f"backoff answered {answer!r}: give seconds, Discard or Kill")
         return max(0.0, float(answer)), ""
-    except Exception as broken:  # the user's function; its job must not pay for it
-        return float(sidekiq(count, rand)), f"{type(broken).__name__}: {message(broken)}"
+    except BaseException as broken:  # the user's function; neither job nor process pays for it
+        return float(sidekiq(count, rand)), f"{class_name(broken)}: {message(broken)}"
 
 
 def own(job: Job, name: str, default: Any) -> Any:
@@ -78,13 +84,29 @@ def timeout_of(job: Job, default: float | None) -> float | None:
     if "kiq" not in job.payload:
         return default
     value = own(job, "timeout", default)
-    return value if isinstance(value, int | float) and value >= 0 else default
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        return default
+    return float(min(value, _LONGEST_S))
 
 
 def message(error: BaseException) -> str:
     """The error's own words: bounded, valid UTF-8, and there even when `str()` raises."""
     try:
-        text = "\n".join([str(error), *getattr(error, "__notes__", ())])[:_MESSAGE_CHARS]
-    except Exception:  # user code again
+        text = "\n".join([str(error), *map(str, getattr(error, "__notes__", ()))])
+    except BaseException:  # user code again
         return "(the error's message could not be read)"
+    return _utf8(text[:_MESSAGE_CHARS])
+
+
+def class_name(error: BaseException) -> str:
+    """The name of the error's class, fit to be shown."""
+    return shown(_NAME.__get__(type(error)))
+
+
+def shown(text: str) -> str:
+    """Valid UTF-8 without what Sidekiq's web pages would take for HTML: they show it as it is."""
+    return _utf8(text.replace("<", "(").replace(">", ")"))
+
+
+def _utf8(text: str) -> str:
     return text.encode("utf-8", "replace").decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -12,6 +13,7 @@ from typing import Any, Final, Literal, cast
 from kiqpy.errors import ConfigError
 from kiqpy.job import Job
 from kiqpy.outcome import Discard, Kill
+from kiqpy.unique import LONGEST_S
 
 QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 Backoff = Callable[
@@ -179,11 +181,18 @@ def _at_a_time(name: str, value: object) -> object:
 def _callable(name: str, value: object) -> object:
     if value is not None and not callable(value):
         raise ConfigError(f"{name}={value!r}: give a function that takes what `perform` takes")
+    if inspect.iscoroutinefunction(value):
+        raise ConfigError(f"{name}={value!r}: give a plain function, it can't be awaited there")
     return value
 
 
 def _lock_time(name: str, value: object) -> float | None:
-    return None if value is None else duration(name, value, least=0.001)
+    if value is None:
+        return None
+    hold_s = duration(name, value, least=0.001)
+    if hold_s > LONGEST_S:
+        raise ConfigError(f"{name}={value!r}: at most {LONGEST_S:g} seconds")
+    return hold_s
 
 
 _CHECKS: Final[Mapping[str, Callable[[str, Any], object]]] = {

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import traceback
+from itertools import islice
+from traceback import walk_tb
 from typing import Any, Final, NamedTuple, assert_never
 
-from kiqpy.backoff import Rand, delay, message
+from kiqpy.backoff import Rand, class_name, delay, message, shown
 from kiqpy.job import Claim, Job, amend, pack_lines, seconds
 from kiqpy.options import QUEUE_NAME, Backoff
 from kiqpy.outcome import (
@@ -29,6 +30,7 @@ from kiqpy.unique import lock_of
 DEFAULT_RETRIES: Final = 25
 POISON_STARTS: Final = 3  # more crashes than this within POISON_WINDOW_S: dead
 POISON_WINDOW_S: Final = 72 * 3600.0
+MOST_FRAMES: Final = 1000  # of a backtrace: what runs into Python's recursion limit has as many
 _LONGEST_S: Final = 100 * 365 * 86_400.0  # a delay of infinity would be refused by the server
 
 
@@ -76,7 +78,7 @@ def decide(
 def _failed(
     claim: Claim, job: Job, failure: Failure, rules: Rules, now: float, rand: Rand
 ) -> Done | Retry | Bury:
-    if _setting(job, "retry", rules.retry) is False:
+    if _setting(job, "retry", rules.retry) is False and not failure.final:
         return Done(claim.delivery, failed=True)
     count = job.retry_count + 1
     fields = _failure_fields(job, failure.error, count, now, rules)
@@ -139,7 +141,7 @@ def _failure_fields(
     job: Job, error: BaseException, count: int, now: float, rules: Rules
 ) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "error_class": type(error).__name__,
+        "error_class": class_name(error),
         "error_message": message(error),
         "retry_count": count,
     }
@@ -153,11 +155,12 @@ def _failure_fields(
 
 
 def _frames(error: BaseException, keep: object) -> list[str]:
-    """The stack, innermost frame first as in Ruby; without what a web page would take for HTML."""
-    frames = traceback.extract_tb(error.__traceback__)[::-1]
-    kept = frames[:keep] if isinstance(keep, int) and keep is not True else frames
-    lines = [f"{frame.filename}:{frame.lineno}:in `{frame.name}'" for frame in kept]
-    return [line.replace("<", "(").replace(">", ")") for line in lines]
+    """The stack, innermost frame first as in Ruby."""
+    most = keep if isinstance(keep, int) and keep is not True else MOST_FRAMES
+    # Not traceback.extract_tb: it reads every source file.
+    frames = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)]
+    kept = islice(reversed(frames), min(max(0, most), MOST_FRAMES))
+    return [shown(f"{code.co_filename}:{line}:in `{code.co_name}'") for code, line in kept]
 
 
 def recover(raw: bytes, job: Job | None, now: float) -> tuple[bytes, bool]:

@@ -136,7 +136,8 @@ class Spec:
         try:
             return token(self.name, given.queue, key)
         except (TypeError, ValueError) as error:
-            raise ArgumentError(f"{self.name}: unique_by answered {key!r}: {error}") from None
+            what = "its arguments are" if given.unique_by is None else "unique_by answered"
+            raise ArgumentError(f"{self.name}: {what} {key!r}, which is no key: {error}") from None
 
     def _wire(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         plain = not kwargs and not self.keywords and not self.any_keyword

@@ -51,6 +51,10 @@ class Farewell(Reporter):
             return self._registry.find(job.class_).farewell(job)
         except UnknownWorker:
             return None
+        except Exception:  # a class whose objects can't even be made
+            _log.exception("%s could not be made, after the last failure of %s",
+                           job.class_, job.jid)  # fmt: skip
+            return None
 
     async def _call(self, hook: Hook, job: Job, error: BaseException) -> None:
         name = getattr(hook, "__qualname__", repr(hook))
@@ -59,5 +63,7 @@ class Farewell(Reporter):
             if inspect.isawaitable(answer):
                 async with asyncio.timeout(self.patience_s):
                     await answer
-        except Exception:  # the user's code
+        except (Exception, SystemExit, asyncio.CancelledError):  # the user's code
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
             _log.exception("%s raised, after the last failure of job %s", name, job.jid)

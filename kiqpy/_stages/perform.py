@@ -108,9 +108,7 @@ class Performer:
             result = await self._execute(job, spec)
         else:
             result = await around(job, partial(self._execute, spec=spec))
-        if result is None:
-            return SUCCESS
-        return _signalled(result) if isinstance(result, Signal) else Success(result)
+        return SUCCESS if result is None else _returned(result)
 
     async def _unlock(self, job: Job) -> None:
         """A job that is unique until it starts must not keep the next one out once it runs."""
@@ -141,6 +139,13 @@ class Performer:
 def _is_our_cancel(error: BaseException, run: Run) -> bool:
     """A job may raise CancelledError by itself; then it is an error like any other."""
     return isinstance(error, asyncio.CancelledError) and run.why is not None
+
+
+def _returned(result: object) -> Outcome:
+    """`return Discard` is meant as `return Discard()`."""
+    if isinstance(result, type) and issubclass(result, Discard | Kill):
+        result = result()
+    return _signalled(result) if isinstance(result, Signal) else Success(result)
 
 
 def _signalled(error: BaseException) -> Outcome:
