@@ -30,11 +30,11 @@ def lock_for(payload: dict[str, Any], now: float, in_s: float) -> Lock | None:
     Writes `unique_token` and `unlocks_at` into the payload. None for `unique_for` False or None;
     ArgumentError for what is no time.
     """
-    if payload.get("unique_for") in (None, False):
+    wanted, hold_s = payload.get("unique_for"), _hold_s(payload)
+    if wanted is None or wanted is False:
         return None
-    hold_s = _hold_s(payload)
     if hold_s <= 0:
-        raise ArgumentError(f"unique_for={payload['unique_for']!r}: give seconds, more than 0")
+        raise ArgumentError(f"unique_for={wanted!r}: give seconds, more than 0")
     name = payload.get("unique_token")
     if not isinstance(name, str) or not name:
         name = token(payload["class"], payload.get("queue", "default"), payload["args"])
