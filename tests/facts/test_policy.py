@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
+import linecache
 import math
+import sys
+import zlib
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kiqpy import policy
-from kiqpy.backoff import check_backoff, message
+from kiqpy.backoff import check_backoff, class_name, message, timeout_of
 from kiqpy.errors import ConfigError
 from kiqpy.job import Claim, Job, decode, split
 from kiqpy.outcome import (
@@ -19,11 +25,13 @@ from kiqpy.outcome import (
     SUCCESS,
     Aborted,
     Bury,
+    Cancelled,
     Defer,
     Discard,
     Done,
     Failure,
     Kill,
+    Lock,
     Outcome,
     Release,
     Retry,
@@ -130,13 +138,46 @@ class TestBackoff:
         assert isinstance(verdict, Retry)
         assert verdict.in_s == 15.0
 
-    def test_one_that_raises_means_the_default(self) -> None:
+    @pytest.mark.parametrize(
+        "error", [RuntimeError, SystemExit, KeyboardInterrupt, asyncio.CancelledError]
+    )
+    def test_one_that_raises_means_the_default(self, error: type[BaseException]) -> None:
+        """SystemExit ended the process: it was raised where the job is settled."""
+
         def broken(*_: object) -> float:
-            raise RuntimeError("mine")
+            raise error("mine")
 
         verdict = failed(Rules(backoff=broken))
         assert isinstance(verdict, Retry)
+        assert (verdict.in_s, verdict.trouble) == (15.0, f"{error.__name__}: mine")
+
+    def test_a_timedelta_is_a_delay(self) -> None:
+        verdict = failed(Rules(backoff=lambda *_: timedelta(minutes=2)))
+        assert isinstance(verdict, Retry)
+        assert (verdict.in_s, verdict.trouble) == (120.0, "")
+
+    def test_using_counts_more_than_the_worker(self) -> None:
+        verdict = failed(Rules(backoff="immediate"), kiq={"backoff": "constant"})
+        assert isinstance(verdict, Retry)
+        assert (verdict.in_s, verdict.trouble) == (15.0, "")
+
+    @pytest.mark.parametrize("own", [5, [], {}, "sidekick", True, {"backoff": [1]}])
+    def test_junk_from_using_means_the_default(self, own: Any) -> None:
+        verdict = failed(Rules(backoff="sidekiq"), kiq={"backoff": own})
+        assert isinstance(verdict, Retry)
         assert verdict.in_s == 15.0
+
+    def test_an_async_one_is_refused(self) -> None:
+        async def curve(*_: object) -> float:
+            return 1.0
+
+        class Curve:
+            async def __call__(self, *_: object) -> float:
+                return 1.0
+
+        for bad in (curve, Curve()):
+            with pytest.raises(ConfigError, match="plain function"):
+                check_backoff(bad)
 
     @pytest.mark.parametrize("answer", [-5, math.nan, math.inf, -math.inf, 1e300, 10**30])
     def test_a_delay_is_finite_and_not_negative(self, answer: Any) -> None:
@@ -176,6 +217,35 @@ class TestLimits:
         verdict = decided(Failure(ValueError("no"), final=True))
         assert isinstance(verdict, Bury)
         assert decode(verdict.payload).payload["error_message"] == "no"
+
+    def test_killed_is_dead_even_without_retries(self) -> None:
+        """`retry=False` drops what fails; who says Kill wants to see it again."""
+        verdict = decided(Failure(Kill("look at this"), final=True), retry=False)
+        assert isinstance(verdict, Bury)
+        assert decode(verdict.payload).payload["error_message"] == "look at this"
+
+    @pytest.mark.parametrize(
+        ("age_s", "count", "retry", "kind"),
+        [
+            (None, None, True, Retry), (59.0, 500, True, Retry), (60.0, 500, 1, Retry),
+            (60.5, 0, True, Bury), (60.5, 0, 10_000, Bury), (60.5, 0, False, Done),
+        ],
+    )  # fmt: skip
+    def test_retry_for_alone_decides(
+        self, age_s: float | None, count: int | None, retry: Any, kind: type
+    ) -> None:
+        """As Sidekiq from 8.1 on: the number of retries does not count beside it."""
+        fields: dict[str, Any] = {} if count is None else {"retry_count": count}
+        if age_s is not None:
+            fields["failed_at"] = NOW - age_s
+        assert type(failed(retry_for=60, retry=retry, **fields)) is kind
+        assert type(failed(Rules(retry_for=60.0), retry=retry, **fields)) is kind
+        assert type(failed(Rules(retry_for=1.0), retry_for=60, retry=retry, **fields)) is kind
+
+    def test_retry_for_reads_sidekiqs_milliseconds(self) -> None:
+        for age_s, kind in ((59.0, Retry), (61.0, Bury)):
+            at = int((NOW - age_s) * 1000)
+            assert type(failed(retry_for=60, retry_count=3, failed_at=at)) is kind
 
     def test_no_dead_set_wanted(self) -> None:
         gone = Done(7, failed=True, jid="j")
@@ -217,6 +287,20 @@ class TestFields:
             assert isinstance(verdict, Retry | Defer)
             assert split(verdict.payload.decode())["args"] == args
 
+    @pytest.mark.parametrize("wanted", ["retries", 5, "no such queue!", "", None])
+    def test_retries_may_have_a_queue_of_their_own(self, wanted: Any) -> None:
+        home = "retries" if wanted == "retries" else "q"
+        assert self.payload(retry_queue=wanted)["queue"] == home
+        verdict = failed(Rules(retry_queue=wanted if isinstance(wanted, str) else None))
+        assert isinstance(verdict, Retry)
+        assert decode(verdict.payload).queue == home
+
+    def test_who_dies_stays_at_home(self) -> None:
+        assert self.payload(retry_queue="retries", retry=0)["queue"] == "q"
+
+    def test_it_comes_back_to_the_queue_it_was_found_in(self) -> None:
+        assert self.payload(queue="another")["queue"] == "q"
+
     def test_words_of_an_error(self) -> None:
         class Mute(Exception):
             def __str__(self) -> str:
@@ -226,6 +310,176 @@ class TestFields:
         assert message(ValueError("\ud800é")) == "?é"
         assert "could not be read" in message(Mute())
         assert message(KeyboardInterrupt()) == ""
+
+    def test_notes_are_part_of_the_message(self) -> None:
+        error = ValueError("no")
+        error.add_note("raised by middleware audit")
+        assert message(error) == "no\nraised by middleware audit"
+        error.__notes__ = [5, "six"]  # type: ignore[list-item]
+        assert message(error) == "no\n5\nsix"
+        error.__notes__ = 7  # type: ignore[assignment]
+        assert "could not be read" in message(error)
+
+    def test_a_message_that_ends_the_process_does_not(self) -> None:
+        class Exits(Exception):
+            def __str__(self) -> str:
+                raise SystemExit(1)
+
+        assert "could not be read" in message(Exits())
+
+    def test_the_name_of_an_error_is_text_and_no_markup(self) -> None:
+        class Meta(type):
+            @property
+            def __name__(cls) -> str:  # type: ignore[override]
+                raise RuntimeError("mine")
+
+        odd = type("<b>", (ValueError,), {})
+        assert class_name(odd()) == "(b)"
+        assert class_name(Meta("Odd", (ValueError,), {})()) == "Odd"
+        verdict = decided(Failure(odd()))
+        assert isinstance(verdict, Retry)
+        assert decode(verdict.payload).payload["error_class"] == "(b)"
+
+
+def lines(packed: str) -> list[str]:
+    """As Ruby reads it: strict base64, zlib, a JSON array of strings."""
+    found = json.loads(zlib.decompress(base64.b64decode(packed, validate=True)))
+    assert isinstance(found, list)
+    return found
+
+
+def deep(n: int) -> None:
+    if n == 0:
+        raise ValueError("deep")
+    deep(n - 1)
+
+
+def raised(n: int = 5) -> BaseException:
+    try:
+        deep(n)
+    except BaseException as error:
+        return error
+    raise AssertionError
+
+
+class TestBacktrace:
+    def stack(self, error: BaseException, rules: Rules = PLAIN, **fields: Any) -> list[str] | None:
+        verdict = decided(Failure(error), rules, **fields)
+        assert isinstance(verdict, Retry)
+        packed = decode(verdict.payload).payload.get("error_backtrace")
+        assert packed is None or "\n" not in packed
+        return None if packed is None else lines(packed)
+
+    def test_none_unless_it_is_wanted(self) -> None:
+        assert self.stack(raised()) is None
+        assert self.stack(raised(), Rules(backtrace=True), backtrace=False) is None
+
+    def test_innermost_first(self) -> None:
+        found = self.stack(raised(), Rules(backtrace=True))
+        assert found is not None
+        assert len(found) == 7
+        assert found[0].startswith(__file__)
+        assert [line.rpartition(":in ")[2] for line in found] == ["`deep'"] * 6 + ["`raised'"]
+
+    def test_so_many_frames(self) -> None:
+        assert len(self.stack(raised(), Rules(backtrace=3)) or ()) == 3
+        assert len(self.stack(raised(), Rules(backtrace=3), backtrace=2) or ()) == 2
+
+    def test_never_more_than_a_thousand(self) -> None:
+        def endless(n: int) -> None:
+            endless(n + 1)
+
+        before = sys.getrecursionlimit()
+        sys.setrecursionlimit(5000)
+        try:
+            endless(0)
+        except RecursionError as error:
+            found = self.stack(error, backtrace=True)
+            all_of_them = self.stack(error, backtrace=10**400)
+        finally:
+            sys.setrecursionlimit(before)
+        assert found == all_of_them
+        assert found is not None
+        assert len(found) == policy.MOST_FRAMES == 1000
+        assert "endless" in found[0]
+
+    def test_no_markup_and_no_lone_surrogates(self) -> None:
+        """Ruby's pages show each line as it is; a file's name may be any bytes."""
+        try:
+            exec(compile("raise ValueError", "/tmp/<b>\udcff.py", "exec"))
+        except ValueError as error:
+            found = self.stack(error, backtrace=True)
+        assert found is not None
+        assert found[0] == "/tmp/(b)?.py:1:in `(module)'"
+        assert not [line for line in found if "<" in line or ">" in line]
+
+    @pytest.mark.parametrize("junk", ["yes", 1.5, [1], {"a": 1}, -3])
+    def test_junk_is_wanted_or_not(self, junk: Any) -> None:
+        assert len(self.stack(raised(), backtrace=junk) or ()) in (0, 7)
+
+    def test_no_source_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is written where all jobs are settled: a slow disk would stop them all."""
+        monkeypatch.setattr(linecache, "getline", None)
+        monkeypatch.setattr(linecache, "checkcache", None)
+        assert self.stack(raised(), backtrace=True)
+
+
+HELD: dict[str, Any] = {"unique_token": "T" * 64, "unique_for": 60}
+LOCK = Lock("T" * 64, 60.0)
+
+
+class TestLocks:
+    """In every verdict there is the lock that it frees or holds on to, and whose it is."""
+
+    @pytest.mark.parametrize(
+        ("outcome", "fields", "kind"),
+        [
+            (SUCCESS, {}, Done), (Aborted("expired"), {}, Done),
+            (Cancelled(), {}, Bury), (Cancelled(keep=False), {}, Done),
+            (Snoozed(5.0), {}, Defer), (Failure(ValueError()), {}, Retry),
+            (Failure(ValueError()), {"retry": 0}, Bury),
+            (Failure(ValueError()), {"retry": False}, Done),
+            (Failure(ValueError()), {"retry": 0, "dead": False}, Done),
+            (Failure(Kill("x"), final=True), {}, Bury),
+        ],
+    )  # fmt: skip
+    def test_of_every_outcome(self, outcome: Outcome, fields: Any, kind: type) -> None:
+        for until in ("success", "start"):
+            verdict = decided(outcome, **HELD, **fields, unique_until=until)
+            assert type(verdict) is kind
+            assert (verdict.jid, verdict.lock) == ("j", LOCK)  # type: ignore[union-attr]
+        verdict = decided(outcome, **HELD, **fields, unique_until="expiry")
+        assert verdict.lock is None  # type: ignore[union-attr]
+
+    def test_of_a_discarding_backoff(self) -> None:
+        verdict = failed(Rules(backoff=lambda *_: Discard), **HELD)
+        assert verdict == Done(7, failed=True, jid="j", lock=LOCK)
+
+    def test_who_goes_back_keeps_it(self) -> None:
+        assert decided(RELEASED, **HELD) == Release(7)
+
+
+class TestUsing:
+    """What `using(...)` gave one job travels under the field `kiq`."""
+
+    def job(self, own: Any) -> Job:
+        return Job("Work", [], kiq=own)
+
+    def test_its_timeout(self) -> None:
+        assert timeout_of(self.job({"timeout": 5}), 60.0) == 5.0
+        assert timeout_of(self.job({"timeout": 0}), 60.0) == 0.0
+        assert timeout_of(self.job({"timeout": 5}), None) == 5.0
+
+    @pytest.mark.parametrize("junk", [None, True, "5", [5], -1, {}])
+    def test_junk_is_the_workers(self, junk: Any) -> None:
+        for own in ({"timeout": junk}, {}, 5, "x", None, [1]):
+            assert timeout_of(self.job(own), 60.0) == 60.0
+
+    @pytest.mark.parametrize("huge", [1e308, 10**400, math.inf])
+    def test_a_timeout_is_one_that_a_loop_can_wait_for(self, huge: Any) -> None:
+        found = timeout_of(self.job({"timeout": huge}), None)
+        assert found is not None
+        assert found < 1e10
 
 
 class TestOtherOutcomes:
@@ -242,6 +496,17 @@ class TestOtherOutcomes:
         assert verdict.in_s == 30.0
         assert "enqueued_at" not in payload
         assert payload["retry_count"] == 2
+
+    def test_cancelled(self) -> None:
+        verdict = decided(Cancelled(), retry_count=2, failed_at=5.5, error_class="E")
+        assert isinstance(verdict, Bury)
+        payload = decode(verdict.payload).payload
+        assert (payload["error_class"], payload["error_message"]) == (
+            "kiqpy.Cancelled",
+            "cancelled",
+        )
+        assert payload["retry_count"] == 2
+        assert decided(Cancelled(keep=False)) == Done(7, jid="j")
 
     def test_a_snooze_is_never_negative_nor_endless(self) -> None:
         assert Snooze(-3).seconds == 0.0
@@ -263,11 +528,13 @@ junk = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
     | st.text("a|\u2028", max_size=3)
     | st.sampled_from([10**400, -(10**400), 10**20, 2**63, 1e308]),
-    lambda inner: st.lists(inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(["backoff", "timeout", "x"]), inner, max_size=2),
 )  # fmt: skip
 fields_read = st.sampled_from(
     ["retry", "retry_count", "failed_at", "retried_at", "dead", "jid", "queue", "recovered",
-     "recovered_at", "enqueued_at", "expires_at"]
+     "recovered_at", "enqueued_at", "expires_at", "retry_for", "retry_queue", "backtrace",
+     "unique_token", "unique_for", "unique_until", "unlocks_at", "kiq", "error_class"]
 )  # fmt: skip
 
 
@@ -288,7 +555,11 @@ class TestHostilePayloads:
     def test_there_is_always_a_verdict(self, fields: dict[str, Any], name: str) -> None:
         raw = written(fields)
         job = decode(raw)
-        outcomes: list[Outcome] = [Failure(ValueError("x")), Snoozed(1.0), SUCCESS, RELEASED]
+        timeout_of(job, None)
+        outcomes: list[Outcome] = [
+            Failure(raised()), Failure(Kill("x"), final=True), Snoozed(1.0), SUCCESS, RELEASED,
+            Aborted("x"), Cancelled(), Cancelled(keep=False),
+        ]  # fmt: skip
         for outcome in outcomes:
             verdict = decide(Claim("q", 1, raw), job, outcome, Rules(backoff=name), NOW, best_luck)
             if isinstance(verdict, Retry | Defer):
