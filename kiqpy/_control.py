@@ -39,9 +39,9 @@ class Control(Lifecycle):
         return changed
 
     async def _rouse(self, queue: str) -> None:
-        lines = self._running().lines
-        if lines.find(queue) is not None:
-            await lines.wake(queue)
+        line = self._running().lines.find(queue)
+        if line is not None:
+            await line.wake()
 
     async def add_queue(self, name: str, limit: int = 25) -> None:
         """Work on one more queue in this process.

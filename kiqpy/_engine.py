@@ -23,7 +23,7 @@ from kiqpy.bus import Bus
 from kiqpy.client import Client, ClientSettings
 from kiqpy.clock import Clock
 from kiqpy.config import Config
-from kiqpy.errors import StoreError
+from kiqpy.errors import LifecycleError, StoreError
 from kiqpy.middleware import compile_server
 from kiqpy.observe.log import context
 from kiqpy.policy import Rules
@@ -64,6 +64,7 @@ class Engine:
         self._trouble: set[tuple[str, str]] = set()
         self._late = asyncio.Event()
         self._up = False
+        self._perform: Performer | None = None  # a client has none
         self.pulse = Pulses(store.ident, self.lines, config.lease_ttl, clock)
         self._heartbeat: Beat = beat(
             store, clock, config.heartbeat_interval, config.stuck_after,
@@ -89,11 +90,11 @@ class Engine:
         self.bus.emit(event.ProcessStarted(self.store.ident))
 
     def _start_lines(self) -> None:
-        self._perform = self.performer()
+        self._perform = perform = self.performer()
         for queue, limit in self.config.queues.items():
-            self.lines.start(self.lines.line(queue, limit, self._perform))
+            self.lines.start(self.lines.line(queue, limit, perform))
         for group in self.config.groups:
-            self.lines.add_group(group, self._perform)
+            self.lines.add_group(group, perform)
 
     def _watchers(self) -> Iterator[Loop]:
         """What is looked for while jobs run."""
@@ -143,6 +144,8 @@ class Engine:
 
     async def add_queue(self, queue: str, limit: int) -> None:
         """Work on one more queue."""
+        if self._perform is None:
+            raise LifecycleError(f"queue {queue!r} is not added: this app only enqueues")
         await self.lines.add(queue, limit, self._perform)
 
     # -- the way out
@@ -164,7 +167,7 @@ class Engine:
         if self._up:
             self.bus.emit(event.ProcessStopping(self.store.ident, grace_s))
         self.upkeep.halt()
-        quieting = asyncio.ensure_future(self.lines.quiet())
+        quieting = asyncio.ensure_future(self.lines.halt())
         await ended({quieting}, _SETTLE_S, self.clock)
         await self._finish(self.upkeep.tasks, 1.0)
         released = await self.lines.end(grace_s, self._late)

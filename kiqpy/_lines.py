@@ -14,7 +14,7 @@ from kiqpy._stages.consumer import CANCEL_S, Perform, Run
 from kiqpy._stages.line import Line
 from kiqpy._stages.supply import Supply
 from kiqpy.clock import Clock
-from kiqpy.errors import ConfigError, StoreError
+from kiqpy.errors import ConfigError, LifecycleError, StoreError
 from kiqpy.event import Event
 from kiqpy.group import QueueGroup
 from kiqpy.store import Orders, Store
@@ -34,7 +34,7 @@ class Lines:
         on_trouble: Callable[[str, StoreError], None],
         on_failure: Callable[[BaseException], None],
     ) -> None:
-        self.resting = False
+        self.resting = self._halted = False
         self._store, self._audience, self._clock = store, audience, clock
         self._on_trouble, self._on_failure = on_trouble, on_failure
         self._tasks: dict[Line, asyncio.Task[None]] = {}
@@ -55,12 +55,15 @@ class Lines:
 
     async def add(self, queue: str, limit: int, perform: Perform) -> None:
         """Work on a queue; if it was removed and its last jobs still run, when they have ended."""
-        if (held := self.find(queue)) is not None:
+        while (held := self.find(queue)) is not None:  # again: two may have waited for its end
             if not held.ending:
                 raise ConfigError(
                     f"queue {queue!r} is worked on already: use scale() for its limit"
                 )
             await asyncio.wait({self._tasks[held]})
+            await asyncio.sleep(0)  # until `_over` has seen it, too
+        if self._halted:
+            raise LifecycleError(f"queue {queue!r} is not added: the app is stopping")
         self.start(self.line(queue, limit, perform))
 
     def add_group(self, group: QueueGroup, perform: Perform) -> None:
@@ -73,6 +76,7 @@ class Lines:
 
     def start(self, line: Line) -> None:
         """Run a line until its end."""
+        line.rest(self.resting)
         # A job may add a queue; the line then must not be taken for a task of that job's.
         task = asyncio.create_task(
             line.run(), name=f"kiqpy:queue:{line.name}", context=self._context.copy()
@@ -82,6 +86,7 @@ class Lines:
 
     def _over(self, line: Line) -> None:
         task = self._tasks.pop(line)
+        self._groups = [pair for pair in self._groups if pair[1] is not line]
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_failure(error)
 
@@ -90,7 +95,7 @@ class Lines:
         known = set(self.queues())
         for queue in sorted(set(names) - known):
             line = next((line for group, line in self._groups if group.matches(queue)), None)
-            if line is not None:
+            if line is not None and not line.ending:
                 line.supply.queues.append(queue)
                 await line.wake()
 
@@ -140,7 +145,9 @@ class Lines:
     async def rest(self, resting: bool) -> None:
         """Claim nothing until told otherwise; what runs goes on."""
         self.resting = resting
-        await asyncio.gather(*(line.rest(resting) for line in self._tasks))
+        for line in self._tasks:
+            line.rest(resting)
+        await self.wake()
 
     async def wake(self, queue: str | None = None) -> None:
         """Look for jobs now, in one queue or in all."""
@@ -160,8 +167,13 @@ class Lines:
             except StoreError as error:  # the next heartbeat brings another chance
                 self._on_trouble(line.name, error)
 
+    async def halt(self) -> None:
+        """Claim nothing more and add no queue, ever."""
+        self._halted = True
+        await self.quiet()
+
     async def quiet(self) -> None:
-        """Claim nothing more, ever."""
+        """Claim no more of the queues there are."""
         await asyncio.gather(*(line.quiet() for line in self._tasks))
 
     async def end(self, grace_s: float, late: asyncio.Event) -> int:

@@ -112,8 +112,8 @@ class Faulty:
     async def push(self, frame: Frame[Parcel], age_s: float) -> list[Pushed]:
         return await self._plan.run("push", lambda: self._backend.push(frame, age_s))
 
-    async def wait(self, queue: str, timeout_s: float) -> None:
-        await self._plan.run("wait", lambda: self._backend.wait(queue, timeout_s))
+    async def wait(self, queue: str, timeout_s: float) -> bool:
+        return await self._plan.run("wait", lambda: self._backend.wait(queue, timeout_s))
 
     async def unwait(self, queue: str) -> None:
         await self._plan.run("unwait", lambda: self._backend.unwait(queue))

@@ -26,13 +26,13 @@ class Gate:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def wait(self, queue: str, timeout_s: float) -> None:
+    async def wait(self, queue: str, timeout_s: float) -> bool:
         """As long as the gate is shut there is nothing to wait for, and no time to keep."""
         self.asked.add(queue)
         if self.left > 0:
             return await self._store.wait(queue, timeout_s)
         self._stirred[queue].clear()
-        await self._stirred[queue].wait()
+        return await self._stirred[queue].wait()
 
     async def unwait(self, queue: str) -> None:
         self._stirred[queue].set()

@@ -11,7 +11,7 @@ from kiqpy._flow.tree import ended
 from kiqpy._stages.settlement import Settlement
 from kiqpy.clock import Clock, Timer
 from kiqpy.job import Claim, Job
-from kiqpy.outcome import RELEASED, Cancelled, Failure, Outcome
+from kiqpy.outcome import RELEASED, Cancelled, Failure, Outcome, Snoozed
 from kiqpy.policy import Rules
 
 CANCEL_S: Final = 3.0  # a cancelled job may clean up for so long; then its claim goes back
@@ -60,10 +60,12 @@ class Run:
             self._on_swallowed(self.job, _SWALLOWED_S)
 
     def cancel(self, why: Why) -> None:
-        """Interrupt the run; a second reason changes nothing."""
+        """Interrupt the run; a second reason changes nothing, but cancelled it stays."""
         if self.why is None and self.task is not None:
             self.why = why
             self.task.cancel()
+        elif why in _CANCELLED:
+            self.why = why
 
     def end(self, settlement: Settlement) -> Settlement:
         """How the run ended, whatever it did: the one finish path of every run.
@@ -74,12 +76,12 @@ class Run:
             self.timer.cancel()
         if self.job is not None:
             self.job.over = True
+        if self.why in _CANCELLED and isinstance(settlement.outcome, Failure | Snoozed):
+            return settlement._replace(outcome=_CANCELLED[self.why])
         if self.why is None or not isinstance(settlement.outcome, Failure):
             return settlement
         if self.why == "released":
             return settlement._replace(outcome=RELEASED)
-        if self.why in _CANCELLED:
-            return settlement._replace(outcome=_CANCELLED[self.why])
         late = TimeoutError(f"the job took longer than its timeout, and was stopped after "
                             f"{settlement.took_s:.3g} s")  # fmt: skip
         return settlement._replace(outcome=Failure(late))

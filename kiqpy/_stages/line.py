@@ -97,11 +97,10 @@ class Line:
         self.ending = True
         await self._producer.quiet()
 
-    async def rest(self, resting: bool = True) -> None:
-        """Claim nothing more until told otherwise; what runs goes on."""
+    def rest(self, resting: bool) -> None:
+        """Claim nothing more until told otherwise; `wake` ends a wait that is under way."""
         self._resting = resting
         self._producer.rest(resting)
-        await self._producer.wake()
 
     async def wake(self) -> None:
         """Look for jobs now."""
@@ -146,8 +145,10 @@ class Line:
         self._strays = unknown
         boxed = {queue for queue in self.supply.queues if orders.inbox.get(queue, 0) > 0}
         full = self._claims.demand() <= 0
-        for queue in boxed if full else boxed & self._boxed:
-            await self._store.unwait(queue)
+        if boxed if full else boxed & self._boxed:
+            await self._producer.wake()
+        elif full:
+            self._producer.glance()
         self._boxed = boxed
 
     async def _unknown(self, queue: str, orders: Orders) -> set[Claim]:

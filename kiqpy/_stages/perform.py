@@ -69,6 +69,8 @@ class Performer:
         run.rules = self._defaults.rules
         try:
             job = run.job = decode(run.claim.raw)
+            if (cancelled := self._cancelled(job)) is not None:
+                return run.settlement(cancelled)
             spec = self._registry.find(job.class_)
             run.rules = self._rules.get(spec) or self._rules_of(spec)
             if spec.given.max_concurrency is None:
@@ -88,8 +90,8 @@ class Performer:
         return run.settlement(outcome)
 
     async def _attempt(self, run: Run, job: Job, spec: Spec) -> Outcome:
-        if self._store.cancelled and (keep := self._store.cancelled.pop(job.jid, None)) is not None:
-            return Cancelled(keep)
+        if (cancelled := self._cancelled(job)) is not None:  # while it waited for a slot
+            return cancelled
         expires_at = job.expires_at
         if expires_at is not None and expires_at <= self._clock.now():
             return Aborted("expired")
@@ -109,6 +111,11 @@ class Performer:
         else:
             result = await around(job, partial(self._execute, spec=spec))
         return SUCCESS if result is None else _returned(result)
+
+    def _cancelled(self, job: Job) -> Cancelled | None:
+        cancelled = self._store.cancelled
+        keep = cancelled.pop(job.jid, None) if cancelled else None
+        return None if keep is None else Cancelled(keep)
 
     async def _unlock(self, job: Job) -> None:
         """A job that is unique until it starts must not keep the next one out once it runs."""

@@ -27,7 +27,7 @@ class Producer:
         self, supply: Supply, clock: Clock, on_trouble: Callable[[StoreError], None]
     ) -> None:
         self._supply, self._clock, self._on_trouble = supply, clock, on_trouble
-        self._ending = self._resting = False
+        self._ending = self._resting = self._asked = False
         self._awake = asyncio.Event()
         self._outlet: Edge[Claim] | None = None
         self._found: list[Claim] = []
@@ -51,19 +51,36 @@ class Producer:
             outlet.close()
 
     async def _round(self, outlet: Edge[Claim]) -> None:
-        if self._resting:
+        if self._resting and not self._found:
             return await self._pause(None)
         wanted = await outlet.wanted()
-        if self._ending or self._resting or wanted <= 0:
+        if self._ending:
             return
         if self._found:
-            outlet.offer(self._found[:wanted])
-            self._found = self._found[wanted:]
-            return
-        asked = min(wanted, PAGE)
+            self._hand_on(outlet)
+        elif wanted <= 0:
+            await self._glance(outlet)
+        elif not self._resting:
+            await self._fetch(outlet, min(wanted, PAGE))
+
+    def _hand_on(self, outlet: Edge[Claim]) -> None:
+        """Found claims are this process's already: nobody else can run them, so it does."""
+        room = max(0, outlet.demand())
+        outlet.offer(self._found[:room])
+        self._found = self._found[room:]
+
+    async def _glance(self, outlet: Edge[Claim]) -> None:
+        """Woken while nothing is wanted: hear of pauses, and hoard no job that a wait brought."""
+        if self._asked and not self._resting:
+            self._asked = False
+            await whole(self._claim(outlet, 0))
+
+    async def _fetch(self, outlet: Edge[Claim], asked: int) -> None:
+        self._asked = False
         # Fewer than asked for: the queue is empty, and a wait ends as soon as it no longer is.
         few = await whole(self._claim(outlet, asked)) < asked
         if few and not self._ending and not self._resting:
+            self._asked = True  # what it brings may be more than is wanted by then
             await self._supply.wait(_WAIT_S)
 
     async def _claim(self, outlet: Edge[Claim], limit: int) -> int:
@@ -72,9 +89,8 @@ class Producer:
         if claims:
             # What a lost fetch has left may be more than is wanted now, and so may all of it be
             # if the limit was lowered meanwhile.
-            room = max(0, outlet.demand())
-            outlet.offer(claims[:room])
-            self._found += claims[room:]
+            self._found += claims
+            self._hand_on(outlet)
         return len(claims)
 
     async def adopt(self, claims: list[Claim]) -> None:
@@ -112,9 +128,14 @@ class Producer:
         if self._outlet is not None:
             self._outlet.nudge()
 
+    def glance(self) -> None:
+        """Look whether a queue is paused, also while nothing is wanted."""
+        self._asked = True
+        self._rouse()
+
     async def wake(self) -> None:
         """Look for jobs now: a wait ends, what it has just received goes back, a pause is over."""
-        self._rouse()
+        self.glance()
         try:
             await self._supply.unwait()
         except StoreError as error:  # the wait then ends by its own timeout

@@ -119,10 +119,10 @@ class Source(Protocol):
         """Free the lock of a job, if it still has it."""
         ...
 
-    async def wait(self, queue: str, timeout_s: float) -> None:
+    async def wait(self, queue: str, timeout_s: float) -> bool:
         """Return when the queue may hold a job, after `timeout_s`, or at `unwait`. Owns nothing.
 
-        Cancel: safe; what arrives meanwhile is found by the next `fetch`.
+        False: surely nothing has come. Cancel: safe; what arrives meanwhile is found by the next `fetch`.
         """
         ...
 

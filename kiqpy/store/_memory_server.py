@@ -86,11 +86,11 @@ class Mark(NamedTuple):
 
 class Waiter(NamedTuple):
     ident: str
-    done: asyncio.Future[None]
+    done: asyncio.Future[bool]
 
-    def end(self) -> None:
+    def end(self, came: bool = False) -> None:
         if not self.done.done():
-            self.done.set_result(None)
+            self.done.set_result(came)
 
 
 @final
@@ -173,7 +173,7 @@ class MemoryServer:
                 waiter = waiters.popleft()
                 if not waiter.done.done():
                     self.inboxes[waiter.ident, queue].appendleft(jobs.pop())
-                    waiter.end()
+                    waiter.end(came=True)
 
     def empty_inbox(self, owner: Owner) -> None:
         """Back to the queue's oldest end, in order."""

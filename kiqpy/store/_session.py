@@ -34,7 +34,7 @@ from kiqpy.store import (
     Sweep,
 )
 from kiqpy.store.calendar import Calendar
-from kiqpy.store.census import Census, Place, readable
+from kiqpy.store.census import CANCELS_KEPT_S, Census, Place, readable
 from kiqpy.unique import lock_of
 
 _PAGE = 100  # items a mover takes in one atomic step: well under 5 ms of the server's time
@@ -101,7 +101,7 @@ class Backend(Protocol):
     async def open(self) -> None: ...
     async def close(self) -> None: ...
     async def push(self, frame: Frame[Parcel], age_s: float) -> list[Pushed]: ...
-    async def wait(self, queue: str, timeout_s: float) -> None: ...
+    async def wait(self, queue: str, timeout_s: float) -> bool: ...
     async def unwait(self, queue: str) -> None: ...
     async def fetch(self, queue: str, limit: int, first: int) -> Fetched: ...
     async def marks(self, after: float) -> list[tuple[str, float]]: ...
@@ -132,6 +132,7 @@ class Session:
         self._sequence: defaultdict[str, int] = defaultdict(int)
         self._trusted_until = float("-inf")
         self.cancelled: dict[str, bool] = {}
+        self._marks: dict[str, float] = {}  # when they were cancelled, first one first
         self._marked_at = 0.0
 
     async def open(self) -> None:
@@ -143,11 +144,11 @@ class Session:
     async def push(self, frame: Frame[Parcel]) -> list[Pushed]:
         return await self._backend.push(frame, self._clock.monotonic() - frame.made_at)
 
-    async def wait(self, queue: str, timeout_s: float) -> None:
+    async def wait(self, queue: str, timeout_s: float) -> bool:
         left_s = self._trusted_until - self._clock.monotonic()
         if left_s <= 0:
             raise LeaseLost("no job is waited for until a heartbeat succeeds")
-        await self._backend.wait(queue, min(timeout_s, left_s))
+        return await self._backend.wait(queue, min(timeout_s, left_s))
 
     async def unwait(self, queue: str) -> None:
         await self._backend.unwait(queue)
@@ -163,19 +164,32 @@ class Session:
         except (LeaseLost, QueuePaused):  # answers: nothing moved
             del self._doubt[queue]
             raise
-        del self._doubt[queue]
         if marked_at > self._marked_at:
             with suppress(StoreUnavailable):  # the claims are ours, and must be known to be
                 await self.look()
+        del self._doubt[queue]  # not before: nobody but us may find these claims
         return [Claim(queue, first + n, raw) for n, raw in enumerate(payloads)]
 
     async def look(self) -> None:
         while marks := await self._backend.marks(self._marked_at):
-            for mark, self._marked_at in marks:
-                if mark[0] == "=":
-                    self.cancelled.pop(mark[1:], None)
-                else:
-                    self.cancelled[mark[1:]] = mark[0] == "+"
+            for mark, at in marks:
+                if at > self._marked_at:  # two may look at once
+                    self._marked_at = at
+                    self._note(mark[0], mark[1:], at)
+        self._forget(self._marked_at - CANCELS_KEPT_S)
+
+    def _note(self, what: str, jid: str, at: float) -> None:
+        self.cancelled.pop(jid, None)
+        self._marks.pop(jid, None)
+        if what != "=":
+            self.cancelled[jid] = what == "+"
+            self._marks[jid] = at
+
+    def _forget(self, before: float) -> None:
+        """A process may live for months, and there may be many cancels."""
+        while self._marks and self._marks[jid := next(iter(self._marks))] <= before:
+            del self._marks[jid]
+            self.cancelled.pop(jid, None)
 
     async def unlock(self, jid: str, lock: Lock) -> None:
         await self._backend.unlock([(jid, lock)])
@@ -183,6 +197,9 @@ class Session:
     async def _resolve(self, queue: str) -> list[Claim]:
         first, last = self._doubt[queue]
         found = await self._backend.recover(queue, first, last)
+        if found:
+            with suppress(StoreUnavailable):  # the lost reply told of cancelled ones, too
+                await self.look()
         del self._doubt[queue]
         return _claims(queue, found)
 

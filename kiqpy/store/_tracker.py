@@ -28,15 +28,20 @@ class Tracker:
         self._task: asyncio.Task[None] | None = None
         self.live = False
 
-    async def wait(self, key: str, timeout_s: float) -> None:
-        """Return when `key` may have changed since the last wait for it, or after the timeout."""
+    async def wait(self, key: str, timeout_s: float) -> bool:
+        """Return when `key` may have changed since the last wait for it, or after the timeout.
+
+        False: the server would have told of a change, and has not.
+        """
         if self._task is None:
             self._task = asyncio.create_task(self._listen_on(), name="kiqpy:tracker")
         changed = self._changed[key]
         limit_s = timeout_s if self.live else min(timeout_s, self._poll_s)
+        late_at = self._clock.monotonic() + limit_s
         timer = self._clock.call_later(limit_s, changed.set)
         try:
             await changed.wait()
+            return not self.live or self._clock.monotonic() < late_at
         finally:
             timer.cancel()
             changed.clear()

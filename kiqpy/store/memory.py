@@ -100,7 +100,7 @@ class MemoryBackend:
 
     # ---- jobs are claimed
 
-    async def wait(self, queue: str, timeout_s: float) -> None:
+    async def wait(self, queue: str, timeout_s: float) -> bool:
         waiter = Waiter(self.ident, asyncio.get_running_loop().create_future())
         waiters = self.server.waiters[queue]
         with self.server.gate:
@@ -108,7 +108,7 @@ class MemoryBackend:
             self.server.wake([queue])
         timer = self.server.clock.call_later(timeout_s, waiter.end)
         try:
-            await waiter.done
+            return await waiter.done
         finally:
             timer.cancel()
             if waiter in waiters:

@@ -89,13 +89,13 @@ class RedisBackend:
 
     # -- source
 
-    async def wait(self, queue: str, timeout_s: float) -> None:
+    async def wait(self, queue: str, timeout_s: float) -> bool:
         keys = self._keys
         if queue not in self._waiting and len(self._waiting) >= _MAX_WAITERS:
             return await self._tracker.wait(keys.queue(queue), min(timeout_s, WAIT_S))
         self._waiting.add(queue)
         words = ("BLMOVE", keys.queue(queue), keys.inbox(self.ident, queue), "RIGHT", "LEFT")
-        await self._link.wait(queue, (*words, min(timeout_s, WAIT_S)))
+        return await self._link.wait(queue, (*words, min(timeout_s, WAIT_S))) is not None
 
     async def unwait(self, queue: str) -> None:
         self._tracker.wake(self._keys.queue(queue))
