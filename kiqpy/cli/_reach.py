@@ -34,18 +34,16 @@ class Reach(NamedTuple):
 
     def client(self) -> App:
         """The app to look through, not started; ConfigError if nothing says where Redis is."""
-        here = Path.cwd()
+        here, url = Path.cwd(), self.redis or os.environ.get("KIQPY_REDIS_URL")
+        given = {"redis_url": url, "namespace": self.namespace}
+        changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
         if self.app or (not self.redis and _names_app(here / "pyproject.toml")):
-            app = find(self.app, here)
-            app.override(**self._changes(), reporters=())
+            app = find(self.app, here)  # it knows its namespace, wherever its server is
+            app.override(**changes, reporters=())
             return app
-        if not self.redis and not os.environ.get("REDIS_URL") and not (here / ".kiqpy").is_dir():
+        if not url and not os.environ.get("REDIS_URL") and not (here / ".kiqpy").is_dir():
             raise ConfigError(_NOWHERE)
-        return App(server=False, queues={}, **self._changes())
-
-    def _changes(self) -> dict[str, Any]:
-        given = {"redis_url": self.redis, "namespace": self.namespace}
-        return {name: value for name, value in given.items() if value is not None}
+        return App(server=False, queues={}, **changes)
 
     def run(self, work: Callable[[App], Awaitable[T]]) -> T:
         """Do some work with the started client."""
@@ -73,10 +71,8 @@ def reaches(command: Callable[..., int]) -> Callable[..., int]:
 
     @click.option(
         "--redis",
-        envvar="KIQPY_REDIS_URL",
-        show_envvar=True,
         metavar="URL",
-        help="Where Redis or Valkey is.",
+        help="Where Redis or Valkey is.  [env var: KIQPY_REDIS_URL, which serves an app too]",
     )
     @click.option("--namespace", metavar="PREFIX", help="What all keys begin with.")
     @click.option(

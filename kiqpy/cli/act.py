@@ -99,23 +99,24 @@ def delete(reach: Reach, jids: Sequence[str], place: str | None, yes: bool, unlo
 def _move(
     reach: Reach, act: Move, jids: Sequence[str], place: str | None, yes: bool, **given: Any
 ) -> int:
-    async def do(app: App) -> int:
-        admin = app.admin
+    async def do(app: App) -> Acted:
         if jids:
-            acted = await getattr(admin, act)(list(jids), place, **given)
-        else:
-            assert place is not None
-            if not _agreed(act, await admin.size(place), place, yes):
-                return 1
-            acted = await getattr(admin, f"{act}_all")(place, **given, progress=_progress(act))
-        return _tell(reach, act, acted)
+            acted: Acted = await getattr(app.admin, act)(list(jids), place, **given)
+            return acted
+        result: Acted = await getattr(app.admin, f"{act}_all")(
+            place, **given, progress=_progress(act)
+        )
+        return result
 
-    return reach.run(do)
+    if not jids and not yes and not _agreed(reach, act, place or ""):
+        complain("nothing was done")
+        return 1
+    return _tell(reach, act, reach.run(do))
 
 
-def _agreed(act: Move, count: int, place: str, yes: bool) -> bool:
-    if yes:
-        return True
+def _agreed(reach: Reach, act: Move, place: str) -> bool:
+    """Ask, outside the event loop: a signal would not get through to whoever waits in it."""
+    count = reach.run(lambda app: app.admin.size(place))
     if not sys.stdin.isatty():
         raise click.UsageError(f"{act} all {count:,} jobs of {place}? Say --yes")
     return click.confirm(f"{act} all {count:,} jobs of {place}?", err=True)

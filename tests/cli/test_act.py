@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kiqpy.job import decode
 from tests.cli.operator import Operator
+from tests.cli.process import ROOT
 from tests.cli.test_look import IDENT, process
+from tests.server import until
 
 
 def payload(operator: Operator, key: str) -> dict[str, Any]:
@@ -94,6 +102,54 @@ def test_retry_all(operator: Operator) -> None:
     assert (answer.code, answer.out) == (1, "retried 120\n")
     assert answer.err == "kiqpy: 1 can't be read, and stay: kill or delete them\n"
     assert (operator.size("queue:mail"), operator.size("dead")) == (120, 1)
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "left"), [(b"n\n", 1, 2), (b"y\n", 0, 0), (b"\x03", 130, 2)]
+)
+def test_it_asks_before_it_acts_upon_all(
+    operator: Operator, typed: bytes, code: int, left: int
+) -> None:
+    """On a terminal of its own; the last one is Ctrl-C, once."""
+    operator.put("dead", "a")
+    operator.put("dead", "b")
+    words = ("delete", "--redis", operator.server.url, "--all", "--place", "dead")
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", ON_A_TERMINAL, *words], stdin=slave, stdout=slave, stderr=slave,
+        start_new_session=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:  # fmt: skip
+        os.close(slave)
+        said = read(master, b"delete all 2 jobs of dead? [y/N]")
+        stat = Path(f"/proc/{process.pid}/stat")
+        until(lambda: " S " in stat.read_text(), "it reads")  # else Python may miss a signal
+        os.write(master, typed)
+        said += read(master)
+        assert process.wait(20) == code, said
+    os.close(master)
+    assert operator.size("dead") == left
+    assert (b"nothing was done" in said) == (typed == b"n\n")
+
+
+ON_A_TERMINAL = """
+import fcntl, sys, termios
+from kiqpy.cli import main
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+sys.exit(main())
+"""
+
+
+def read(terminal: int, end: bytes | None = None) -> bytes:
+    """What is written there, until this is, or else until the other end is closed."""
+    said = b""
+    while end is None or end not in said:
+        assert select.select([terminal], [], [], 20)[0], said
+        try:
+            said += os.read(terminal, 1000)
+        except OSError:  # how Linux says that the other end is closed
+            assert end is None, said
+            break
+    return said
 
 
 def test_kill(operator: Operator) -> None:

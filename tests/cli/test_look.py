@@ -210,6 +210,12 @@ def test_an_app_and_the_app_of_the_project(clean: TestServer, tmp_path: Path) ->
     code, out, err = kiqpy(tmp_path, "enqueue", "send", "[7]", "--json")
     assert (code, err) == (0, "")
     assert clean.cli("LLEN", "shop:queue:mail") == 1
+    (tmp_path / "shop.py").write_text(SHOP.format(url="redis://127.0.0.1:1"))
+    code, out, err = kiqpy(tmp_path, "jobs", "queue:mail", "--json", KIQPY_REDIS_URL=clean.url)
+    assert (code, err, json.loads(out)["total"]) == (0, "", 1)  # its namespace, another server
+    code, out, err = kiqpy(tmp_path, "jobs", "queue:mail", "--json", "--redis", clean.url)
+    assert (code, err, json.loads(out)["total"]) == (0, "", 0)  # only this server
+    (tmp_path / "shop.py").write_text(SHOP.format(url=clean.url))
     code, out, err = kiqpy(tmp_path, "enqueue", "sent", "[7]")
     assert code == 1
     assert "did you mean 'send'?" in err
