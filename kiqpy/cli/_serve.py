@@ -13,6 +13,7 @@ from typing import Any, Final, final
 
 from kiqpy.app import App
 from kiqpy.cli._dump import dump
+from kiqpy.cli._fleet import Tether
 from kiqpy.cli._screen import complain, one_line, say, version
 from kiqpy.config import Config
 from kiqpy.store._link import redacted
@@ -23,11 +24,12 @@ _SHOWN: Final = 12
 
 @final
 class Service:
-    """Starts an app, waits for a signal, stops it."""
+    """Starts an app, waits for a signal (or its fleet's supervisor), stops it."""
 
-    def __init__(self, app: App, *, fast: bool = False) -> None:
-        self._app, self._fast = app, fast
+    def __init__(self, app: App, *, fast: bool = False, tether: Tether | None = None) -> None:
+        self._app, self._fast, self._tether = app, fast, tether
         self._asked = asyncio.Event()
+        self._signalled = self._resting = False
         self._at_once = False
         self._stopping = False
         self._chores: set[asyncio.Task[None]] = set()
@@ -37,7 +39,7 @@ class Service:
         self._listen()
         if not await self._start():
             return 0
-        say(banner(self._app, fast=self._fast))
+        self._show()
         failure = await self._told()
         self._stopping = True
         await self._app.stop(0 if self._at_once else None)
@@ -46,6 +48,14 @@ class Service:
         traceback.print_exception(failure)
         complain(f"a part of kiqpy itself broke for good: {one_line(failure)}; please report this")
         return _DEFECT
+
+    def _show(self) -> None:
+        if self._tether is None:
+            say(banner(self._app, f"pid {os.getpid()}", fast=self._fast))
+            return
+        who = f"{self._tether.size} processes, pid {os.getppid()}"
+        grace_s = self._app.config.shutdown_timeout
+        self._tether.up(grace_s, banner(self._app, who, fast=self._fast))
 
     async def _start(self) -> bool:
         """False: it was told to stop before it had started."""
@@ -79,6 +89,9 @@ class Service:
         self._on("SIGINT", self._stop)
         self._on("SIGTSTP", self._quiet)
         self._on("SIGTTIN", dump)
+        if self._tether is not None:
+            words = {"stop": self._asked.set, "now": self._hurry, "": self._orphaned}
+            self._tether.listen(words)
 
     def _on(self, name: str, call: Callable[[], None]) -> None:
         number = getattr(signal, name, None)
@@ -90,20 +103,32 @@ class Service:
             pass
 
     def _stop(self) -> None:
-        if not self._asked.is_set():
+        """A group's TERM or ctrl-c comes besides the supervisor's word: that is not the second."""
+        again, self._signalled = self._signalled, True
+        self._asked.set()
+        if again:
+            self._hurry()
+        if self._tether is None:
             grace_s = self._app.config.shutdown_timeout
-            say(f"stopping: running jobs get {grace_s:g} s; once more stops them now")
-            self._asked.set()
-            return
-        say("stopping now: what runs goes back to its queue")
+            first = f"stopping: running jobs get {grace_s:g} s; once more stops them now"
+            say("stopping now: what runs goes back to its queue" if again else first)
+
+    def _hurry(self) -> None:
         self._at_once = True
         if self._stopping:
             self._do(self._app.stop(0))
 
+    def _orphaned(self) -> None:
+        self._asked.set()
+        complain(f"the supervisor is gone, so process {os.getpid()} stops too")
+
     def _quiet(self) -> None:
-        if not self._stopping and not self._asked.is_set():
+        if self._stopping or self._asked.is_set() or self._resting:
+            return
+        self._resting = True
+        self._do(self._app.quiet())
+        if self._tether is None:
             say("quiet: no more jobs are claimed; what runs ends in its own time")
-            self._do(self._app.quiet())
 
     def _do(self, chore: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(chore)
@@ -111,7 +136,7 @@ class Service:
         task.add_done_callback(self._chores.discard)
 
 
-def banner(app: App, *, fast: bool) -> str:
+def banner(app: App, who: str, *, fast: bool) -> str:
     """Who runs what, where."""
     config, python = app.config, platform.python_version()
     loop = "uvloop" if fast else "asyncio"
@@ -119,7 +144,7 @@ def banner(app: App, *, fast: bool) -> str:
     queues += [f"({' '.join(group.queues)}) {group.concurrency}" for group in config.groups]
     workers = [spec.name for spec in app.registry.specs()]
     return "\n".join([
-        f"kiqpy {version()}, python {python}, {loop}, pid {os.getpid()}",
+        f"kiqpy {version()}, python {python}, {loop}, {who}",
         f"  redis    {where(config)}",
         f"  queues   {_listed(queues)}",
         f"  workers  {_listed(workers)}",

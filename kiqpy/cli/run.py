@@ -12,7 +12,7 @@ from typing import Any, cast
 import click
 
 from kiqpy.app import App
-from kiqpy.cli import _logs
+from kiqpy.cli import _fleet, _logs
 from kiqpy.cli._find import find
 from kiqpy.cli._leave import Leaving
 from kiqpy.cli._serve import Service
@@ -41,6 +41,24 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
     show_envvar=True,
     metavar="N",
     help="Jobs at a time: of each -q without a number, or of each queue of the app.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    envvar="KIQPY_PROCESSES",
+    show_envvar=True,
+    show_default=True,
+    metavar="N",
+    help="So many processes, each with all these queues and limits, under a supervisor.",
+)
+@click.option(
+    "--max-memory",
+    type=click.FloatRange(min=1),
+    envvar="KIQPY_MAX_MEMORY",
+    show_envvar=True,
+    metavar="MB",
+    help="Replace a process that has more than this, one at a time.",
 )
 @click.option(
     "--redis",
@@ -83,10 +101,14 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
     show_default=True,
     help="The faster event loop; auto: if it is installed.",
 )
+@click.pass_context
 def run(
+    context: click.Context,
     app: str | None,
     queues: tuple[str, ...],
     concurrency: int | None,
+    processes: int,
+    max_memory: float | None,
     redis: str | None,
     shutdown_timeout: float | None,
     log_format: str,
@@ -98,8 +120,12 @@ def run(
     Without an argument it is [tool.kiqpy] app = "..." of pyproject.toml.
 
     Signals: TERM or INT stops in --shutdown-timeout seconds, a second one now; TSTP claims no
-    more jobs; TTIN writes tasks and stacks to stderr.
+    more jobs; TTIN writes tasks and stacks to stderr; USR2, where there are several processes,
+    replaces them one at a time.
     """
+    tether = _fleet.Tether.held()
+    if tether is None and _fleet.check(processes, max_memory):
+        _fleet.become_supervisor(context, processes, max_memory)
     _logs.configure(log_level, log_format, sys.stderr)
     factory = _loop_factory(uvloop)
     found = find(app, Path.cwd())
@@ -107,7 +133,7 @@ def run(
     changes["queues"] = chosen(found, queues, concurrency)
     changes["groups"] = () if queues else None  # what is not named is not run
     found.override(**{name: value for name, value in changes.items() if value is not None})
-    return _serve(found, factory)
+    return _serve(found, factory, tether)
 
 
 def chosen(app: App, given: tuple[str, ...], concurrency: int | None) -> dict[str, int] | None:
@@ -135,12 +161,12 @@ def _loop_factory(uvloop: str) -> LoopFactory:
     return cast("LoopFactory", importlib.import_module("uvloop").new_event_loop)
 
 
-def _serve(app: App, factory: LoopFactory) -> int:
+def _serve(app: App, factory: LoopFactory, tether: _fleet.Tether | None) -> int:
     """Run the service in a loop of its own; the process ends, whatever jobs left behind."""
     leaving = Leaving()
     with asyncio.Runner(loop_factory=factory) as runner:
         try:
-            code = runner.run(Service(app, fast=factory is not None).run())
+            code = runner.run(Service(app, fast=factory is not None, tether=tether).run())
         finally:
             leaving.begin()
     leaving.done()
