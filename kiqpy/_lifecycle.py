@@ -263,6 +263,11 @@ class Lifecycle:
         if self._failure is not None:
             raise self._failure
 
+    @property
+    def started(self) -> bool:
+        """Whether jobs are taken: from the end of `start` to the beginning of `stop`."""
+        return self._engine is not None
+
     def _running(self) -> Engine:
         if self._engine is None:
             raise LifecycleError(

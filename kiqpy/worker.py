@@ -63,6 +63,9 @@ Hook = Callable[[Job, BaseException], object]
 class Enqueuer(Protocol):
     """An app, as a worker sees it."""
 
+    @property
+    def started(self) -> bool: ...
+
     async def enqueue(self, job: Job) -> Receipt: ...
 
 
@@ -186,10 +189,11 @@ class Spec:
         return getattr(instance, "retries_exhausted", None)
 
     def app(self) -> Enqueuer:
-        """The one app that declares this worker."""
-        apps = list(self.apps)
-        if len(apps) == 1:
-            return cast("Enqueuer", apps[0])
+        """The one app that declares this worker; of several, the one that is started."""
+        apps: list[Enqueuer] = list(self.apps)
+        started = [app for app in apps if app.started]
+        if len(started or apps) == 1:
+            return (started or apps)[0]
         which = f"{len(apps)} apps declare it" if apps else "no app declares it"
         raise ConfigError(f"{self.name}.enqueue(): {which}; use app.enqueue({self.name}.new(...))")
 

@@ -181,3 +181,18 @@ async def test_a_job_enqueued_from_a_job_runs_too(redis_url: str) -> None:
         receipt: Receipt = await jobs.enqueue(again.new(3))
         assert receipt.state == "queued"
         await eventually(lambda: ran == [3, 2, 1, 0], "four runs")
+
+
+async def test_of_two_apps_that_declare_a_worker_the_started_one_takes_its_jobs(
+    redis_url: str,
+) -> None:
+    """An app of a test before, not yet collected, made `worker.enqueue` ambiguous."""
+
+    @worker
+    async def shared() -> None: ...
+
+    apps = [App(redis_url=redis_url, workers=[shared]) for _ in range(2)]
+    with pytest.raises(ConfigError, match="2 apps declare it"):
+        await shared.enqueue()
+    async with apps[1].client_only():
+        assert (await shared.enqueue()).state == "queued"
