@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kiqpy import App, ConfigError, Periodic, worker
+from kiqpy import App, ConfigError, Periodic, QueueGroup, worker
 from kiqpy.event import JobDead, JobStarted, JobSuccess, LeaderElected, ProcessStarted
 from kiqpy.job import encode
 from tests.eventually import eventually
@@ -301,3 +301,15 @@ async def test_1_1_uncapped_queues(house: House) -> None:
         await house.told(JobStarted, 200)
         let_go()
         await house.told(JobSuccess, 200)
+
+
+async def test_1_1_queues_that_share_a_limit(house: House) -> None:
+    """Queuetopia's number_of_concurrent_jobs."""
+    async with house.open(queues=[QueueGroup(["default", "mail"], concurrency=2)]) as shop:
+        mails = [waits.using(queue="mail").new(n) for n in range(3)]
+        await shop.enqueue_many([*mails, waits.new(9), waits.new(9)])
+        await house.told(JobStarted, 2)
+        assert len(ran) == 2
+        assert len(house.payloads("queue:default")) + len(house.payloads("queue:mail")) == 3
+        let_go()
+        await house.told(JobSuccess, 5)
