@@ -46,7 +46,7 @@ class Options:
     expires_in: float | None = None
     unique_for: float | None = None  # no second job like it for so long
     unique_until: Until = "success"
-    unique_by: Callable[..., Any] | None = None  # called as `perform` is; gives the key
+    unique_by: Callable[..., Any] | None = None  # of what `perform` gets; gives the key
     max_concurrency: int | None = None  # at a time in one process
     codecs: tuple[Any, ...] = ()  # types that may travel beyond JSON's own
     tags: tuple[str, ...] = ()

@@ -128,11 +128,11 @@ class Spec:
 
     def _token(self, args: tuple[Any, ...], kwargs: dict[str, Any], given: Options) -> str:
         """Of all arguments, those left to their defaults too; or of what `unique_by` answers."""
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
         if given.unique_by is not None:
-            key = given.unique_by(*args, **kwargs)
+            key = given.unique_by(*bound.args, **bound.kwargs)
         else:
-            bound = self.signature.bind(*args, **kwargs)
-            bound.apply_defaults()
             key = [*bound.args, bound.kwargs] if bound.kwargs else [*bound.args]
         if self.codecs is not None:
             key = self.codecs.encode([key])[0]

@@ -88,6 +88,19 @@ class TestTokens:
         assert of(note.new(1, "a")) == of(note.new(1, "b"))
         assert of(note.new(1, "a")) != of(note.new(2, "a"))
 
+    def test_unique_by_gets_what_perform_gets(self) -> None:
+        heard: list[Any] = []
+
+        def key(n: int, template: str, *rest: int, **fields: Any) -> int:
+            heard.append((n, template, rest, fields))
+            return n
+
+        @worker(unique_for=60, unique_by=key)
+        def note(n: int, template: str = "plain", *, lang: str = "en") -> None: ...
+
+        assert of(note.new(n=1)) == of(note.new(1, "x", lang="de"))
+        assert heard == [(1, "plain", (), {"lang": "en"}), (1, "x", (), {"lang": "de"})]
+
     @pytest.mark.parametrize("answer", [object(), {1, 2}, float("nan"), b"x"])
     def test_unique_by_must_answer_a_key(self, answer: object) -> None:
         @worker(unique_for=60, unique_by=lambda: answer)
