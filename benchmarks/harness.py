@@ -1,6 +1,6 @@
 """One party, one measure, one process, one line of JSON: what every party's file ends in.
 
-    python -m benchmarks.peers.saq URL enqueue one|tasks100|bulk1000 N
+    python -m benchmarks.peers.saq URL enqueue one|tasks100|bulk1000|nowait N
                                        drain N [CONCURRENCY]
                                        sleep MS CONCURRENCY N
                                        sync N [THREADS]
@@ -8,6 +8,8 @@
                                        idle SECONDS
                                        running N             resident memory with N running jobs
                                        memory N              the server's bytes for a queued job
+                                       logged N              drain with two log lines a job, to a file
+                                       serve CONCURRENCY     until it is ended
 
 Standard library only: each party's own interpreter runs it. The server is emptied first. A worker
 process ends with its last job, without ceremony: what is measured lies between the first body's
@@ -22,6 +24,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -46,6 +49,9 @@ class Party:
     bodies: ClassVar[dict[str, Callable[..., Any]]] = bodies.ASYNC
     bulk: ClassVar[bool] = False
     tasks: ClassVar[bool] = True
+    nowait: ClassVar[bool] = False
+    logs: ClassVar[bool] = False
+    log_lines = False  # two lines a job are asked for
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop of the producer: uvloop where the party can use it."""
@@ -69,6 +75,14 @@ class Party:
 
     async def push_many(self, body: str, jobs: list[tuple[Any, ...]]) -> None:
         """Enqueue many in the party's own bulk call; `bulk` says whether it has one."""
+        raise NotImplementedError
+
+    def push_nowait(self, body: str, args: tuple[Any, ...]) -> None:
+        """Buffer one job and go on."""
+        raise NotImplementedError
+
+    async def flush(self) -> None:
+        """Return when all that was buffered is confirmed."""
         raise NotImplementedError
 
     def serve(self, url: str, concurrency: int) -> None:
@@ -115,6 +129,22 @@ def drain(party: Party, url: str, count: str, concurrency: str = "") -> None:
     # A worker that has claimed all before the first body begins would be measured without its claims.
     slots = int(concurrency or min(party.best, max(1, int(count) // LEAST)))
     drained(party, url, ("noop", count), slots)
+
+
+def logged(party: Party, url: str, count: str) -> None:
+    if not party.logs:
+        raise Unsupported("not asked")
+    party.log_lines = True
+    with tempfile.NamedTemporaryFile(prefix="kiqpy-bench-") as file:
+        line = "%(asctime)s %(levelname)s %(name)s %(message)s"
+        logging.basicConfig(filename=file.name, level=logging.INFO, format=line, force=True)
+        drained(party, url, ("noop", count), party.best)
+
+
+def serve(party: Party, url: str, concurrency: str) -> None:
+    """One of several workers; whoever started it ends it."""
+    arm(url, 0)
+    party.serve(url, int(concurrency))
 
 
 def sleep(party: Party, url: str, ms: str, concurrency: str, count: str) -> None:
@@ -234,5 +264,6 @@ class child:
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "enqueue": enqueue, "drain": drain, "sleep": sleep, "sync": sync, "latency": latency,
-    "idle": idle, "running": running, "memory": memory, "fill": fill, "pace": pace,
+    "idle": idle, "running": running, "memory": memory, "logged": logged,
+    "serve": serve, "fill": fill, "pace": pace,
 }  # fmt: skip

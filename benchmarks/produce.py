@@ -28,6 +28,8 @@ async def timed(party: Party, url: str, way: str, n: int) -> dict[str, float]:
         raise Unsupported("no bulk call")
     if way == "tasks100" and not party.tasks:
         raise Unsupported("a client that blocks")
+    if way == "nowait" and not party.nowait:
+        raise Unsupported("no buffer")
     await party.open(url)
     await WAYS[way](party, BULK if way == "bulk1000" else TASKS)
     before, cpu, began = wire.info(url), cpu_s(), time.perf_counter()
@@ -58,7 +60,16 @@ async def bulk(party: Party, n: int) -> None:
         await party.push_many("noop", [bodies.ARGS] * BULK)
 
 
-WAYS = {"one": one, "tasks100": tasks, "bulk1000": bulk}
+async def nowait(party: Party, n: int) -> None:
+    """As from a handler that has other things to do: a turn of the loop after each hundred."""
+    for k in range(n):
+        party.push_nowait("noop", bodies.ARGS)
+        if k % TASKS == 0:
+            await asyncio.sleep(0)
+    await party.flush()
+
+
+WAYS = {"one": one, "tasks100": tasks, "bulk1000": bulk, "nowait": nowait}
 
 
 async def filled(party: Party, url: str, body: str, args: tuple[Any, ...], n: int) -> None:

@@ -15,7 +15,7 @@ import time
 import redis
 import redis.asyncio
 
-from benchmarks.bare import IDENT
+from benchmarks.ours.bare import IDENT
 from kiqpy import App, worker
 from kiqpy.store._keys import Keys
 from kiqpy.store._scripts import script

@@ -1,0 +1,20 @@
+"""kiqpy, and the bare loop beside it, measured like any other party. Plain or fast.
+
+`BENCH_VARIANT` ending in `-fast` stands for `kiqpy[fast]`: uvloop, and msgspec to read payloads.
+Without it both are kept out of the process, whatever is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+FAST = os.environ.get("BENCH_VARIANT", "").endswith("-fast")
+EXTRAS = ("uvloop", "msgspec", "orjson")
+QUEUE = "bench"
+
+if not FAST:
+    modules: dict[str, Any] = sys.modules
+    for name in EXTRAS:
+        modules[name] = None  # importing it fails as if it were not installed
