@@ -53,14 +53,14 @@ class Producer:
     async def _round(self, outlet: Edge[Claim]) -> None:
         if self._resting and not self._found:
             return await self._pause(None)
+        if outlet.demand() <= 0:
+            await self._glance(outlet)
         wanted = await outlet.wanted()
         if self._ending:
             return
         if self._found:
             self._hand_on(outlet)
-        elif wanted <= 0:
-            await self._glance(outlet)
-        elif not self._resting:
+        elif wanted > 0 and not self._resting:
             await self._fetch(outlet, min(wanted, PAGE))
 
     def _hand_on(self, outlet: Edge[Claim]) -> None:
@@ -70,7 +70,7 @@ class Producer:
         self._found = self._found[room:]
 
     async def _glance(self, outlet: Edge[Claim]) -> None:
-        """Woken while nothing is wanted: hear of pauses, and hoard no job that a wait brought."""
+        """While nothing is wanted, if asked: hear of pauses, hoard no job that a wait brought."""
         if self._asked and not self._resting:
             self._asked = False
             await whole(self._claim(outlet, 0))
