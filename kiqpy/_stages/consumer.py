@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Literal, final
 
@@ -20,6 +21,7 @@ _NO_RULES: Final = Rules()
 
 Why = Literal["released", "timeout", "cancelled", "forgotten"]
 _CANCELLED: Final = {"cancelled": Cancelled(), "forgotten": Cancelled(keep=False)}
+Task = asyncio.Task[None]
 Perform = Callable[["Run"], Coroutine[Any, Any, Settlement]]
 
 
@@ -38,7 +40,7 @@ class Run:
         self.rules = _NO_RULES
         self.why: Why | None = None
         self.timer: Timer | None = None
-        self.task: asyncio.Task[None] | None = None
+        self.task: Task | None = None
         self._clock, self._on_swallowed = clock, on_swallowed
 
     def limit(self, timeout_s: float) -> None:
@@ -92,6 +94,18 @@ class Run:
         return Settlement(self.claim, self.job, outcome, self.rules, took_s, self._clock.now())
 
 
+if sys.version_info >= (3, 12):
+
+    def _task(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> Task:
+        """It runs at once until it waits: what never waits costs the loop no turn."""
+        return asyncio.Task(work, loop=loop, eager_start=True)
+
+else:
+
+    def _task(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> Task:
+        return loop.create_task(work)
+
+
 @final
 class Consumer:
     """Runs claims concurrently. What runs is in `running`; there is no other count of it."""
@@ -128,7 +142,7 @@ class Consumer:
     def _start(self, claim: Claim) -> None:
         run = Run(claim, self._clock, self._on_swallowed)
         self.running.add(run)
-        run.task = self._loop.create_task(self._work(run))
+        run.task = _task(self._work(run), self._loop)
 
     async def _work(self, run: Run) -> None:
         """The whole task of a run; a callback at its end would cost a turn of the loop more."""

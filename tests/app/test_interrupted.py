@@ -48,6 +48,7 @@ async def test_a_run_that_has_just_ended_is_not_given_back() -> None:
     """Released in the turn in which it returned, a job was run again although it had succeeded."""
 
     async def perform(run: Run) -> Settlement:
+        await asyncio.sleep(0)
         return run.settlement(SUCCESS)
 
     consumer = Consumer(perform, SystemClock(), lambda _job, _after_s: None)
@@ -63,6 +64,7 @@ async def test_a_run_that_had_not_begun_is_given_back() -> None:
     """Cancelled before its first step, a task runs none of its code: no callback, no finally."""
 
     async def perform(run: Run) -> Settlement:
+        await asyncio.Event().wait()
         return run.settlement(SUCCESS)
 
     consumer = Consumer(perform, SystemClock(), lambda _job, _after_s: None)

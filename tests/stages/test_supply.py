@@ -565,10 +565,9 @@ async def test_whatever_the_limit_does_it_is_never_exceeded(seed: int) -> None:
         assert len(running) <= runs <= claimed
         if rand.random() < 0.2:
             await world.clock.advance(0.5)
-    await world.clock.advance(10)
-    while running:
+    for _ in range(2 * total):  # a fetch that was to fail may still be waiting for its next try
         end(*running)
-        await rest()
+        await world.clock.advance(1)
     assert sum(started.values()) == len(started) == total
     await group.stop()
 
