@@ -126,6 +126,8 @@ def run(
     tether = _fleet.Tether.held()
     if tether is None and _fleet.check(processes, max_memory):
         _fleet.become_supervisor(context, processes, max_memory)
+    if tether is not None:
+        context.call_on_close(tether.close)
     _logs.configure(log_level, log_format, sys.stderr)
     factory = _loop_factory(uvloop)
     found = find(app, Path.cwd())
