@@ -1,82 +1,96 @@
-"""`make bench`: kiqpy beside the bare loop, interleaved A B B A in the same minutes.
+"""`python -m benchmarks`: kiqpy, the bare loop and the peers, interleaved, in one run.
 
-Prints medians with the smallest and largest value, and the ratio of each pair. Machines differ and
-are noisy: the ratio is the result, the rates are its ingredients.
+    python -m benchmarks                                  # all of it
+    python -m benchmarks --quick                          # a tenth of the jobs, one round
+    python -m benchmarks --only drain,enqueue --peers saq # some of it; --peers "" for no peer
 """
 
 from __future__ import annotations
 
-import asyncio
+import argparse
+import contextlib
 import json
-import platform
-import statistics
-import subprocess
 import sys
-import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from kiqpy.store._embedded import EmbeddedServer
+from benchmarks import about, parties, plan, report, rounds, server
+from benchmarks.peers import PEERS
 
-ROUNDS = 4
 RESULTS = Path(__file__).parent / "results"
-Measure = tuple[str, list[str], str]
-MEASURES: list[Measure] = [
-    ("drain, 50,000 no-op jobs, limit 200", ["benchmarks.drain", "50000", "200"], "jobs_per_s"),
-    ("drain, 50,000 no-op jobs, limit 25", ["benchmarks.drain", "50000", "25"], "jobs_per_s"),
-    ("CPU of a drained job, limit 200", ["benchmarks.drain", "50000", "200"], "cpu_us_per_job"),
-    ("wake-up of an idle worker, p50", ["benchmarks.wake", "400"], "p50_ms"),
-]
+RTT_MS = 1.0
+ROUNDS = 3
 
 
-def once(module: list[str], which: str, url: str) -> dict[str, float]:
-    """One run in a process of its own."""
-    command = [sys.executable, "-m", module[0], which, url, *module[1:]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+def options() -> argparse.Namespace:
+    groups = ", ".join(dict.fromkeys(measure.group for measure in plan.MEASURES))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--peers", default="all", help='names, "all", or "" for none')
+    parser.add_argument("--only", default="", help=f"groups of measures: {groups}")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the jobs, one round")
+    parser.add_argument("--rounds", type=int, default=0, help=f"default {ROUNDS}; quick: 1")
+    parser.add_argument("--share", type=float, default=0.0, help="of the jobs; default 1")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the result")
+    return parser.parse_args()
 
 
-def measure(url: str, module: list[str]) -> dict[str, list[dict[str, float]]]:
-    """ROUNDS pairs, in the order A B B A."""
-    runs: dict[str, list[dict[str, float]]] = {"kiqpy": [], "bare": []}
-    for n in range(ROUNDS):
-        for which in ("kiqpy", "bare") if n % 2 == 0 else ("bare", "kiqpy"):
-            runs[which].append(once(module, which, url))
-            print(".", end="", flush=True)
-    return runs
+def names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def row(name: str, figure: str, runs: dict[str, list[dict[str, float]]]) -> str:
-    """A line of the table."""
-    cells = [name]
-    for which in ("kiqpy", "bare"):
-        values = [run[figure] for run in runs[which]]
-        cells.append(f"{statistics.median(values):,.4g} ({min(values):,.4g}-{max(values):,.4g})")
-    pairs = zip(runs["kiqpy"], runs["bare"], strict=True)
-    ratios = [a[figure] / b[figure] for a, b in pairs]
-    cells.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
-    return "| " + " | ".join(cells) + " |"
+def chosen(only: str) -> list[plan.Measure]:
+    wanted, known = names(only), {measure.group for measure in plan.MEASURES}
+    if unknown := [name for name in wanted if name not in known]:
+        raise SystemExit(f"no group is called {unknown[0]!r}; known: {', '.join(sorted(known))}")
+    return [measure for measure in plan.MEASURES if not wanted or measure.group in wanted]
 
 
-async def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        server = EmbeddedServer(Path(folder) / "server")
-        await server.start()
-        done: dict[str, dict[str, list[dict[str, float]]]] = {}
-        rows: list[str] = []
-        for name, module, figure in MEASURES:
-            key = " ".join(module)
-            done[key] = done.get(key) or measure(server.url, module)
-            rows.append(row(name, figure, done[key]))
-        await server.stop()
-    RESULTS.mkdir(exist_ok=True)
-    about = {"python": platform.python_version(), "machine": platform.machine()}
-    (RESULTS / "latest.json").write_text(json.dumps({"about": about, "runs": done}, indent=1))
-    print("\n\n| measure | kiqpy | bare loop | kiqpy / bare |\n|---|---|---|---|")
-    print("\n".join(rows))
+@contextlib.contextmanager
+def addresses(measures: list[plan.Measure]) -> Iterator[tuple[str, str]]:
+    """The server's URL, near and far."""
+    with contextlib.ExitStack() as stack:
+        near = stack.enter_context(server.server())
+        far = any(measure.far for measure in measures)
+        yield near, stack.enter_context(server.link(near, RTT_MS)) if far else near
+
+
+def main() -> None:
+    given = options()
+    share = given.share or (plan.QUICK if given.quick else 1.0)
+    turns = given.rounds or (1 if given.quick else ROUNDS)
+    peers = list(PEERS) if given.peers == "all" else names(given.peers)
+    who = [*parties.ours(), *parties.peers(peers)]
+    measures, began = chosen(given.only), time.monotonic()
+    results: list[rounds.Result] = []
+    with addresses(measures) as (near, far):
+        told = about.run(near, who, turns, share)
+        for measure in measures:
+            url = far if measure.far else near
+            results += rounds.measured(measure, who, url, turns, share, rounds.on_screen)
+    told["took_s"] = round(time.monotonic() - began)
+    print(f"\n\n{report.tables(report.by_measure(results), told)}\n")
+    print(f"Sidekiq: {told['sidekiq']}.")
+    save(given.out, told, results)
+
+
+def save(folder: Path, told: dict[str, Any], results: list[rounds.Result]) -> None:
+    """The runs as JSON, and the picture where matplotlib is installed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    quick = "-quick" if told["share"] < 1 else ""
+    path = folder / f"{told['date']}-{told['machine']}{quick}.json"
+    rows = [result._asdict() for result in results]
+    path.write_text(json.dumps({"about": told, "results": rows}, indent=1) + "\n")
+    print(f"{path}: {told['took_s']} s", file=sys.stderr)
+    try:
+        from benchmarks import plot
+    except ImportError:
+        print("no picture: matplotlib is not installed", file=sys.stderr)
+        return
+    print(plot.draw(path, path.with_suffix(".svg")), file=sys.stderr)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

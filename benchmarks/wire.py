@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 
 def ask(url: str, *words: str | int) -> bytes:
     """One command on a connection of its own; a status, number or text reply as bytes."""
-    where = urlsplit(url)
-    with socket.create_connection((where.hostname or "127.0.0.1", where.port or 6379), 30) as link:
+    with _connect(url) as link:
         parts = [str(word).encode() for word in words]
         frame = b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
         link.sendall(b"*%d\r\n%s" % (len(parts), frame))
@@ -18,6 +17,15 @@ def ask(url: str, *words: str | int) -> bytes:
             if head[:1] == b"-":
                 raise RuntimeError(head[1:].decode())
             return reply.read(int(head[1:])) if head[:1] == b"$" else head[1:]
+
+
+def _connect(url: str) -> socket.socket:
+    where = urlsplit(url)
+    if where.scheme != "unix":
+        return socket.create_connection((where.hostname or "127.0.0.1", where.port or 6379), 30)
+    link = socket.socket(socket.AF_UNIX)
+    link.connect(unquote(where.path))
+    return link
 
 
 def info(url: str) -> dict[str, str]:
