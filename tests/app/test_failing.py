@@ -537,7 +537,6 @@ class TestLeakedTasks:
                 assert leak.cancelled == (how == "cancel")
             else:
                 await eventually(lambda: events("job.success"), "the job to end")
-
             if how == "cancel":
                 await asyncio.wait({*left})
                 assert left[0].cancelled()
