@@ -16,6 +16,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 BIN := .venv/bin
 READY := .venv/.stamp
+PEERS ?= all
 PYTEST_FLAGS ?= -n 2 --dist worksteal
 STORE_SUITE = $(wildcard tests/facts tests/store tests/flow tests/stages)
 
@@ -51,8 +52,12 @@ check: $(READY) ## ruff, format, mypy --strict, pyright strict
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-bench: $(READY) ## measure throughput and latency beside a bare loop
-	$(BIN)/python -m benchmarks
+bench: $(READY) .venv/.bench ## kiqpy beside a bare loop and its peers (PEERS=saq,arq or PEERS=, ONLY=drain, QUICK=1)
+	$(BIN)/python -m benchmarks --peers '$(PEERS)' --only '$(ONLY)' $(if $(QUICK),--quick)
+
+# Only the picture needs it: without it the numbers are printed and saved all the same.
+.venv/.bench: $(READY)
+	@$(BIN)/python -m pip install -qq --group bench && touch $@ || echo 'no matplotlib: there will be no picture'
 
 # The pure core, the mechanisms and the store contract on another Python, in a venv of its own.
 test-on-%: .venv-%/.stamp

@@ -1,8 +1,8 @@
 """`python -m benchmarks`: kiqpy, the bare loop and the peers, interleaved, in one run.
 
-    python -m benchmarks                                  # all of it
-    python -m benchmarks --quick                          # a tenth of the jobs, one round
-    python -m benchmarks --only drain,enqueue --peers saq # some of it; --peers "" for no peer
+python -m benchmarks                                  # all of it
+python -m benchmarks --quick                          # a tenth of the jobs, one round
+python -m benchmarks --only drain,enqueue --peers saq # some of it; --peers "" for no peer
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ ROUNDS = 3
 
 def options() -> argparse.Namespace:
     groups = ", ".join(dict.fromkeys(measure.group for measure in plan.MEASURES))
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    shape = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.formatter_class = shape
     parser.add_argument("--peers", default="all", help='names, "all", or "" for none')
     parser.add_argument("--only", default="", help=f"groups of measures: {groups}")
     parser.add_argument("--quick", action="store_true", help="a tenth of the jobs, one round")

@@ -8,7 +8,7 @@
                                        idle SECONDS
                                        running N             resident memory with N running jobs
                                        memory N              the server's bytes for a queued job
-                                       logged N              drain with two log lines a job, to a file
+                                       logged N              drain with two log lines a job
                                        serve CONCURRENCY     until it is ended
 
 Standard library only: each party's own interpreter runs it. The server is emptied first. A worker
@@ -126,7 +126,7 @@ def pace(party: Party, url: str, count: str, rate: str) -> None:
 
 
 def drain(party: Party, url: str, count: str, concurrency: str = "") -> None:
-    # A worker that has claimed all before the first body begins would be measured without its claims.
+    # A worker that claims all before the first body begins would be measured without its claims.
     slots = int(concurrency or min(party.best, max(1, int(count) // LEAST)))
     drained(party, url, ("noop", count), slots)
 

@@ -97,4 +97,3 @@ MEASURES: tuple[Measure, ...] = (
     _alone("import", "client", "imports", "{family}", shown=("import_ms",), rounds=1),
 )  # fmt: skip
 QUICK = 0.1  # of the jobs
-

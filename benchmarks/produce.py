@@ -117,5 +117,3 @@ async def paced(party: Party, url: str, n: int, rate: float) -> None:
                 await asyncio.sleep(ahead_s)
             group.create_task(party.push("stamp", (time.monotonic(),)))
     await party.close()
-
-

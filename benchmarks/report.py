@@ -71,9 +71,10 @@ def _group(group: str, measures: Sequence[Measure], results: Results) -> str:
         _row(["party", *(f"{measure.title}, {UNITS[figure]}" for measure, figure in columns)]),
         _row(["---"] * (len(columns) + 1)),
     ]
-    for name in parties:
-        lines.append(_row([name, *(_cell(results[m.key].get(name), m, f) for m, f in columns)]))
-    return "\n".join(lines)
+    rows = (
+        [name, *(_cell(results[m.key].get(name), m, f) for m, f in columns)] for name in parties
+    )
+    return "\n".join([*lines, *map(_row, rows)])
 
 
 def _cell(result: Result | None, measure: Measure, figure: str) -> str:

@@ -13,7 +13,7 @@ from arq.connections import RedisSettings
 from benchmarks import bodies
 from benchmarks.harness import Party, main
 
-POLL_S = 0.01  # its default of 0.5 s is 0.27 s of latency; this costs it an idle CPU of some percent
+POLL_S = 0.01  # the default of 0.5 s is 0.27 s of latency; this costs idle CPU
 
 
 class Arq(Party):

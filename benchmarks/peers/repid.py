@@ -35,9 +35,7 @@ class OfRepid(Party):
 
     async def push(self, body: str, args: tuple[Any, ...]) -> None:
         named = dict(zip(NAMES[body], args, strict=True))
-        await self._app.send_message_json(
-            channel="default", payload=named, headers={"topic": body}
-        )
+        await self._app.send_message_json(channel="default", payload=named, headers={"topic": body})
 
     def serve(self, url: str, concurrency: int) -> None:
         async def work() -> None:
