@@ -50,7 +50,7 @@ class MemoryCalendar:
         now, lock = server.clock.now(), parcel.lock
         if lock is not None:
             holder = server.take(lock, parcel.jid, now + (parcel.in_s or 0.0))
-            if holder != parcel.jid:
+            if holder is not None:
                 return Ticked("duplicate", holder)
         if parcel.in_s is not None:
             server.places["schedule"].add(parcel.payload, now + parcel.in_s)

@@ -131,16 +131,13 @@ class MemoryServer:
         jid, until = self.locks.get(token, ("", float("-inf")))
         return jid if until > self.clock.now() else None
 
-    def take(self, lock: Lock, jid: str, due_at: float | None) -> str:
-        """Who has the lock now: this job, unless another one had it."""
-        holder, now = self.holder(lock.token), self.clock.now()
-        if holder in (None, jid):
-            _, until = self.locks[lock.token] if holder else ("", 0.0)
-            self.locks[lock.token] = (
-                jid,
-                max(until, now + lock.ttl_s, (due_at or 0.0) + lock.ttl_s),
-            )
-        return holder or jid
+    def take(self, lock: Lock, jid: str, due_at: float | None) -> str | None:
+        """Give a job the lock until it is due and `ttl_s` longer; or tell who has it."""
+        holder = self.holder(lock.token)
+        if holder is None:
+            due_at = max(self.clock.now(), due_at or 0.0)
+            self.locks[lock.token] = (jid, due_at + lock.ttl_s)
+        return holder
 
     def owns(self, lock: Lock, jid: str) -> bool:
         """Whether the job may free the lock; of Kiq's nobody knows the owner."""

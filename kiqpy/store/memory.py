@@ -90,7 +90,7 @@ class MemoryBackend:
             due_at = self.server.clock.now() + parcel.in_s - age_s
         if parcel.lock is not None:
             holder = self.server.take(parcel.lock, parcel.jid, due_at)
-            if holder != parcel.jid:
+            if holder is not None:
                 return Pushed("duplicate", holder)
         if due_at is None:
             self.server.queues[parcel.queue].appendleft(parcel.payload)

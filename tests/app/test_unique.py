@@ -129,6 +129,13 @@ async def test_a_duplicate_is_a_result_that_names_the_holder(shop: App) -> None:
     assert (await shop.enqueue(success.new("other"))).state == "queued"
 
 
+async def test_a_job_with_a_jid_of_its_own_is_there_once(shop: App, clean: TestServer) -> None:
+    job = Job("Ruby::Work", [1], jid="order-7", unique_for=60)
+    first, second = await shop.enqueue(job), await shop.enqueue(job)
+    assert (first, second) == (("order-7", "queued"), ("order-7", "duplicate"))
+    assert clean.cli("LLEN", "queue:default") == 1
+
+
 async def test_others_go_on_beside_a_duplicate(shop: App, clean: TestServer) -> None:
     plain = Job("Ruby::Work", [1])
     receipts = await shop.enqueue_many([plain, success.new(), success.new(), plain])

@@ -110,11 +110,12 @@ async def test_a_unique_job_that_is_there_already_uses_up_the_tick(world: World)
     assert (await one.look(["p"])).marks["p"].at == 20
 
 
-async def test_its_own_lock_keeps_no_job_away(world: World) -> None:
+async def test_a_job_that_is_there_already_is_not_enqueued_again(world: World) -> None:
     one = await calendar(world)
     lock = Lock("token", 60.0)
     await one.tick("p", ticks(10, lock=lock), True)
-    assert await one.tick("other", [Tick(1, parcel("t10", lock=lock))], True) == [QUEUED]
+    (again,) = await one.tick("other", [Tick(1, parcel("t10", lock=lock))], True)
+    assert again == Ticked("duplicate", "t10")
 
 
 async def test_a_new_periodic_counts_from_when_it_was_noted(world: World) -> None:

@@ -221,10 +221,12 @@ class TestPush:
         assert [type(error) for error in faults.late_errors] == [StoreRefused]
         world.check(["a", "b"])
 
-    async def test_ones_own_lock_is_no_conflict(self, world: World) -> None:
+    async def test_a_job_that_is_there_is_not_stored_again(self, world: World) -> None:
+        """A frame that is sent again is answered from its notes; whoever else sends it is late."""
         lock = Lock("token", 60.0)
         await world.push(parcel("a", lock=lock))
-        assert await world.push(parcel("a", lock=lock), source="spool") == [Pushed("queued")]
+        again = await world.push(parcel("a", lock=lock), source="spool")
+        assert again == [Pushed("duplicate", "a")]
 
     async def test_a_lock_runs_out(self, world: World) -> None:
         await world.push(parcel("a", lock=Lock("token", 0.05)))

@@ -140,12 +140,12 @@ class TestPush:
         assert [result.state for result in results] == ["queued", "scheduled", "queued"]
         assert world.lock("token") is not None
 
-    async def test_ones_own_lock_is_held_for_longer_never_shorter(self, world: World) -> None:
-        await world.push(parcel("a", lock=Lock("token", 10.0)))
-        assert await world.push(parcel("a", lock=LOCK)) == [Pushed("queued")]
-        assert world.lock("token") == ("a", WHILE)
-        await world.push(parcel("a", lock=Lock("token", 10.0)))
-        assert world.lock("token") == ("a", WHILE)
+    async def test_the_same_job_twice_is_a_duplicate_of_itself(self, world: World) -> None:
+        """Who chooses jids may be sure that a job is there once: it was stored a second time."""
+        first, second = await world.push(parcel("a", lock=LOCK), parcel("a", lock=LOCK))
+        assert (first, second) == (Pushed("queued"), Pushed("duplicate", "a"))
+        assert await world.push(parcel("a", lock=LOCK)) == [Pushed("duplicate", "a")]
+        assert jids(world.queue("q")) == ["a"]
 
     async def test_a_lock_that_ran_out_is_free(self, world: World) -> None:
         await world.push(parcel("a", lock=Lock("token", 0.02)))

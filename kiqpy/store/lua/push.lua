@@ -54,10 +54,6 @@ while at < #ARGV do
     if not taken then
       local found = redis.pcall('GET', key)  -- another program's key of another type: no job's
       holder = type(found) == 'string' and found or '?'
-      if holder == jid then
-        holder = false
-        if redis.call('PTTL', key) < tonumber(ttl) then redis.call('PEXPIRE', key, ttl) end
-      end
     end
   end
   if trouble then

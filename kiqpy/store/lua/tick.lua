@@ -23,7 +23,7 @@ local function enqueue(payload, delay, jid, lock, ttl)
     if delay ~= '' then ttl = string.format('%d', math.max(0, delay) * 1000 + ttl) end
     if not redis.call('SET', KEYS[5 + lock], jid, 'NX', 'PX', ttl) then
       local holder = redis.pcall('GET', KEYS[5 + lock])  -- of another type: no job's
-      if holder ~= jid then return 'd' .. (type(holder) == 'string' and holder or '?') end
+      return 'd' .. (type(holder) == 'string' and holder or '?')
     end
   end
   if delay ~= '' then
