@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from kiqpy import App, ConfigError, Periodic, QueueGroup, worker
-from kiqpy.event import JobDead, JobStarted, JobSuccess, LeaderElected, ProcessStarted
+from kiqpy.event import JobDead, JobFailure, JobStarted, JobSuccess, LeaderElected, ProcessStarted
 from kiqpy.job import encode
 from tests.eventually import eventually
 from tests.parity.shop import House, Shop, counts, fails, let_go, note, ran, waits
@@ -189,13 +190,24 @@ async def test_1_1_redis_options_reach_the_client(house: House) -> None:
 
 
 async def test_1_1_the_pool_is_bounded(house: House) -> None:
-    async with house.client(pool_size=1) as shop:
-        before = house.cli("CLIENT", "LIST").count("\n")
-        for _ in range(10):
-            await shop.enqueue(note.new(1))
-        assert house.cli("CLIENT", "LIST").count("\n") == before
+    async with house.client(pool_size=2, redis_options={"client_name": "pooled"}) as shop:
+        await asyncio.gather(*(shop.admin.size("retry") for _ in range(30)))
+        assert house.cli("CLIENT", "LIST").count("name=pooled") == 2
     with pytest.raises(ConfigError, match="pool_size=0"):
         App(pool_size=0)
+
+
+async def test_1_1_every_key_is_in_the_namespace(house: House) -> None:
+    async with house.open(namespace="shop:") as shop:
+        await shop.enqueue_many([note.using(unique_for=60, in_=60).new(1), waits.new(2)])
+        await shop.enqueue(fails.new(3))
+        await house.told(JobFailure)
+        await house.told(JobStarted, 2)
+        assert [key for key in house.keys("*") if not key.startswith("shop:")] == []
+        assert {"shop:retry", "shop:schedule", "shop:queues"} <= set(house.keys("*"))
+        let_go()
+        await house.told(JobSuccess)
+    house.cli("FLUSHALL")  # the namespace is this test's own
 
 
 async def test_1_1_poll_interval_is_how_late_another_programs_job_may_be(house: House) -> None:
