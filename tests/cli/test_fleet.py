@@ -26,10 +26,12 @@ from kiqpy import App, worker
 
 HERE = pathlib.Path(__file__).parent
 DONE = os.open(HERE / "done", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+BEGUN = os.open(HERE / "begun", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 held = []
 
 @worker
 async def mark(name: str) -> None:
+    os.write(BEGUN, f"{name} {os.getpid()}\\n".encode())
     await asyncio.sleep(0.03)
     os.write(DONE, f"{name} {os.getpid()}\\n".encode())
 
@@ -97,9 +99,9 @@ def names(prefix: str, n: int) -> list[str]:
     return [f"{prefix}{i}" for i in range(n)]
 
 
-def done(folder: Path) -> list[tuple[str, int]]:
-    """The jobs that have ended and the process of each."""
-    lines = (folder / "done").read_text().splitlines()
+def done(folder: Path, file: str = "done") -> list[tuple[str, int]]:
+    """The jobs that have ended, or `begun`, and the process of each."""
+    lines = (folder / file).read_text().splitlines()
     return [(name, int(pid)) for name, pid in (line.split() for line in lines)]
 
 
@@ -198,6 +200,7 @@ def test_a_rolling_restart_under_load_runs_each_job_once(shop: Path, clean: Test
         assert fewest >= 2
         ended = done(shop)
         assert Counter(name for name, _ in ended) == Counter(jobs)
+        assert Counter(name for name, _ in done(shop, "begun")) == Counter(jobs)
         assert {pid for _, pid in ended} == {*old, *new}
         assert handed_over(it.err) == 3
         it.send(signal.SIGTERM)
