@@ -347,6 +347,24 @@ async def test_unsubscribe_all_lets_jobs_end_and_queues_come_back(
     assert size(clean, "tenant-1") == 1
 
 
+async def test_a_group_that_is_ending_takes_in_no_queue(redis_url: str, clean: TestServer) -> None:
+    """Nobody could work on it until the last job of that group had ended."""
+    async with app(redis_url, queues=[QueueGroup(["tenant-*"], concurrency=2)]) as jobs:
+        push(clean, "tenant-1", "x", of="waits")
+
+        async def found() -> bool:
+            await jobs.wake()
+            return ran == ["x"]
+
+        await eventually(found, "the job that runs")
+        await jobs.unsubscribe_all()
+        push(clean, "tenant-2", "y")
+        await looks_and_finds_nothing(jobs)
+        await asyncio.wait_for(jobs.add_queue("tenant-2", 1), 10)
+        await eventually(lambda: ran == ["x", "y"], "the other job")
+        gate("x").set()
+
+
 async def test_scale_up_and_down_while_jobs_run(redis_url: str, clean: TestServer) -> None:
     async with app(redis_url, queues={"default": 1}) as jobs:
         push(clean, "default", *"abcdef", of="waits")
@@ -496,7 +514,7 @@ async def test_a_pattern_takes_in_queues_as_they_come(redis_url: str, clean: Tes
         await eventually(lambda: ran == ["0"], "the queue that was there")
         push(clean, "tenant-1", "1")
         push(clean, "tenant-own", "own")
-        push(clean, "tenant x|y", "odd")
+        push(clean, "tenant-x|y", "odd")
         push(clean, "other", "other")
 
         async def found() -> bool:
@@ -508,7 +526,7 @@ async def test_a_pattern_takes_in_queues_as_they_come(redis_url: str, clean: Tes
             "tenant-own": 1, "critical": 3, "tenant-0": 3, "tenant-1": 3,
         }  # fmt: skip
         await looks_and_finds_nothing(jobs)
-    assert size(clean, "tenant x|y") == size(clean, "other") == 1
+    assert size(clean, "tenant-x|y") == size(clean, "other") == 1
 
 
 @pytest.mark.slow
