@@ -312,6 +312,6 @@ def _declared(cls: type) -> dict[str, Any]:
         for name, value in vars(base).items():
             if name in NAMES or name == "concurrency":
                 found[name] = value
-            elif resembles(name) and not (value is None or value == () or value == []):
+            elif resembles(name, value) and not (value is None or value == () or value == []):
                 refuse(name)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -120,9 +121,12 @@ def refuse(name: str) -> None:
     refuse_unknown(name, (*NAMES, "concurrency"), _LATER, RENAMED, "option")
 
 
-def resembles(name: str) -> bool:
+def resembles(name: str, value: object) -> bool:
     """Whether an attribute of an App class is surely meant to be an option."""
-    return name in _LATER or surely_meant(name)
+    if name in _LATER or surely_meant(name):
+        return True
+    plain = not (name.startswith("_") or callable(value) or hasattr(value, "__get__"))
+    return plain and bool(difflib.get_close_matches(name, NAMES, 1, 0.9))
 
 
 def configure(given: Mapping[str, Any]) -> Config:
@@ -194,6 +198,8 @@ def _queues(value: object, concurrency: object, most: object) -> dict[str, int]:
         pairs = dict(cast("Mapping[object, object]", value))
     elif isinstance(value, Iterable) and not isinstance(value, str):
         names = list(cast("Iterable[object]", value))
+        if any(isinstance(name, tuple) for name in names):
+            raise ConfigError(f'queues={value!r}: names with limits are a dict, {{"mail": 5}}')
         if twice := [name for name in names if names.count(name) > 1]:
             raise ConfigError(f"queue {twice[0]!r} is declared twice: name each queue once")
         pairs = dict.fromkeys(names, concurrency)

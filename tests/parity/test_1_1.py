@@ -111,6 +111,19 @@ def test_1_1_an_old_name_as_a_class_attribute_is_not_dropped_in_silence(name: st
         type("Old", (App,), {name: 5})()
 
 
+def test_1_1_a_misspelt_class_attribute_is_not_dropped_in_silence() -> None:
+    for name, meant in (("shutdown_timout", "shutdown_timeout"), ("queus", "queues")):
+        with pytest.raises(ConfigError, match=f"unknown option '{name}'; .* '{meant}'"):
+            type("Typo", (App,), {name: 3})()
+    mine = {"title": "x", "_queues": 3, "worker": print, "queue": property(lambda _self: 1)}
+    assert type("Mine", (App,), mine)().config.queues == {"default": 25}
+
+
+def test_1_1_exqs_pairs_are_answered_with_a_dict() -> None:
+    with pytest.raises(ConfigError, match=r'names with limits are a dict, \{"mail": 5\}'):
+        App(queues=["default", ("mail", 5)])
+
+
 def test_1_1_a_plain_word_may_be_a_class_attribute_of_ones_own() -> None:
     assert type("Mine", (App,), {"mode": "fast", "host": "x"})().config.server is True
 

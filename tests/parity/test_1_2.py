@@ -119,3 +119,5 @@ def test_1_2_what_is_wrong_is_an_error_of_the_caller() -> None:
     for args in ((1, 2), (object(),)):
         with pytest.raises(ArgumentError):
             note.new(*args)
+    with pytest.raises(ArgumentError, match="class_='': name the class"):
+        Job("", [1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -76,6 +77,21 @@ async def test_1_3_signals_say_what_is_to_become_of_a_job(house: House, how: str
         assert (await house.told(JobDead)).job.args == ["kill"]
     assert [p["args"] for p in house.payloads("schedule")] == [["snooze"]]
     assert house.cli("ZCARD", "retry") == 0
+
+
+async def test_1_3_durations_may_be_timedeltas(house: House) -> None:
+    minute = timedelta(minutes=1)
+
+    @worker(backoff=lambda *_: minute)
+    async def put_off(how: str) -> Any:
+        if how == "raise":
+            raise ValueError("no")
+        return Snooze(minute)
+
+    async with house.open(workers=[put_off]) as shop:
+        await shop.enqueue_many([put_off.new("raise"), put_off.new("snooze")])
+        assert (await house.told(JobFailure)).retry_in_s == 60
+        assert (await house.told(JobSnoozed)).in_s == 60
 
 
 async def test_1_3_a_snooze_uses_no_retry_and_keeps_the_lock(house: House) -> None:
