@@ -83,6 +83,8 @@ class Job:
     ) -> None:
         args = list(args)
         check_args(args)
+        if not isinstance(class_, str) or not class_:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError(f"class_={class_!r}: name the class that is to run the job")
         self.payload: dict[str, Any] = {
             "class": class_, "args": args, "queue": queue, "retry": retry, **fields,
         }  # fmt: skip
