@@ -245,6 +245,13 @@ def split(text: str) -> dict[str, str]:
 
 
 def _end(text: str, start: int) -> int:
+def amend_job(job: Job, raw: bytes, changes: Mapping[str, Any], drop: Sequence[str] = ()) -> bytes:
+    """`amend` for `raw` that was read as `job`: a tenth of the work if all fields are new to it."""
+    if not job.payload.keys().isdisjoint((*changes, *drop)):
+        return amend(raw, changes, drop)
+    return raw.rstrip()[:-1] + b"," + _encoder.encode(changes).encode()[1:]
+
+
     """Where a value ends; brackets are counted if it is nested too deep for the decoder.
 
     How deep that is depends on who calls, so that what `decode` has read can be too deep here.

@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol, final
 
 from kiqpy.clock import Clock
 from kiqpy.errors import LeaseLost, QueuePaused, StoreUnavailable
-from kiqpy.job import Claim, amend
+from kiqpy.job import Claim, amend, amend_job
 from kiqpy.outcome import Lock, Verdict
 from kiqpy.policy import recover
 from kiqpy.store import (
@@ -278,7 +278,7 @@ def _promoted(member: bytes, now: float) -> Move:
     job = readable(member)
     if job is None:
         return Move(member, None, member)
-    return Move(member, job.queue, amend(member, {"enqueued_at": now}, drop=("at",)))
+    return Move(member, job.queue, amend_job(job, member, {"enqueued_at": now}, drop=("at",)))
 
 
 def _orphan(delivery: int, raw: bytes, now: float) -> Orphan:

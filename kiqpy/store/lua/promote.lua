@@ -5,6 +5,13 @@
 -- returns how many members were still there and due, and so were moved
 -- atomic because two processes promote at once, and neither may move what the other has moved.
 local n = tonumber(ARGV[1])
+-- check before the first write: nothing here is rolled back, and it would be done again
+for key, kind in pairs({[2] = 'zset', [3] = 'set'}) do
+  local is = redis.call('TYPE', KEYS[key]).ok
+  if is ~= 'none' and is ~= kind then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[key] .. ' holds a ' .. is)
+  end
+end
 local fit = {}
 for i = 1, n do
   local is = redis.call('TYPE', KEYS[3 + i]).ok
