@@ -11,6 +11,7 @@ from kiqpy.cli._fleet_crew import GRACE_S, MARGIN_S, PAUSE_S, START_S, Crew
 from kiqpy.cli._fleet_rules import cause, delay_after, exit_code, heaviest
 from kiqpy.cli.run import run
 from kiqpy.errors import ConfigError
+from tests.cli.process import ROOT
 
 
 class World:
@@ -425,3 +426,10 @@ def test_workers_get_the_options_that_were_written_and_not_those_of_the_environm
     assert words(context) == [
         "shop:jobs", "--queue=a:3", "--queue=b", "--concurrency=9", "--uvloop=off",
     ]  # fmt: skip
+
+
+def test_the_page_names_every_option_and_its_variable() -> None:
+    page = (ROOT / "docs" / "running.md").read_text("utf-8")
+    for parameter in run.params:
+        assert str(parameter.envvar) in page
+        assert all(name in page for name in parameter.opts if name.startswith("-"))
