@@ -32,7 +32,10 @@ class Pending(NamedTuple):
     atomic: bool = False  # a frame of their own, all or none
 
     def size(self) -> int:
-        return sum(len(parcel.payload) for parcel in self.parcels)
+        """Bytes of all payloads."""
+        if len(self.parcels) == 1:
+            return len(self.parcels[0].payload)
+        return sum([len(parcel.payload) for parcel in self.parcels])
 
     def tell(self, receipts: list[Receipt]) -> None:
         """Answer who waits; once."""

@@ -17,7 +17,7 @@ from kiqpy.client import Client
 from kiqpy.clock import Clock
 from kiqpy.config import Config
 from kiqpy.event import QueueRestarted
-from kiqpy.job import Job, check_args
+from kiqpy.job import Job
 from kiqpy.store import Parcel, Store
 
 
@@ -62,7 +62,6 @@ class Upkeep:
         changed = await chain(self._client.draft(job))
         if changed is None:
             return None
-        check_args(changed.args)
         return self._client.accept(changed)
 
     def start(self, more: Iterable[Loop] = ()) -> None:

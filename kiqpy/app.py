@@ -17,7 +17,7 @@ from kiqpy._embedding import Embedding
 from kiqpy._lifecycle import When
 from kiqpy.client import Client
 from kiqpy.errors import ArgumentError, LifecycleError
-from kiqpy.job import Job, check_args
+from kiqpy.job import Job
 from kiqpy.options import duration, instant
 from kiqpy.receipt import Receipt
 from kiqpy.store import Parcel
@@ -75,11 +75,11 @@ class App(Embedding):
         """
         client = self.client
         if atomic:
-            parcels = [await self._admit(client, job) for job in jobs]
+            parcels = await self._admit_all(client, jobs)
             return await _push(client, parcels, atomic=True)
         receipts: list[Receipt] = []
         source = iter(jobs)
-        while part := [await self._admit(client, job) for job in islice(source, 1000)]:
+        while part := await self._admit_all(client, islice(source, 1000)):
             receipts += await _push(client, part, atomic=False)
             if progress is not None:
                 progress(len(receipts))
@@ -138,6 +138,11 @@ class App(Embedding):
         draft = client.draft(job, *_due(job, in_, at))
         return _admitted(client, draft, await chain(draft))
 
+    async def _admit_all(self, client: Client, jobs: Iterable[Job]) -> list[Parcel | Receipt]:
+        if client.middleware is None:  # without a coroutine for each
+            return [client.accept(job, *_due(job)) for job in jobs]
+        return [await self._admit(client, job) for job in jobs]
+
     def _admit_nowait(
         self, client: Client, job: Job, in_: When, at: datetime | float | None
     ) -> Parcel | Receipt:
@@ -161,7 +166,9 @@ class App(Embedding):
         await self.client.flush()
 
 
-def _due(job: Job, in_: When, at: datetime | float | None) -> tuple[float | None, float | None]:
+def _due(
+    job: Job, in_: When = None, at: datetime | float | None = None
+) -> tuple[float | None, float | None]:
     """Seconds from now, or epoch seconds, as the call says; neither: as the job says."""
     if not isinstance(job, Job):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ArgumentError(f"enqueue takes a job, not {job!r}: make one with worker.new(...)")
@@ -175,7 +182,6 @@ def _due(job: Job, in_: When, at: datetime | float | None) -> tuple[float | None
 def _admitted(client: Client, draft: Job, job: Job | None) -> Parcel | Receipt:
     if job is None:
         return Receipt(draft.jid, "halted")
-    check_args(job.args)  # middleware may have changed them
     return client.accept(job)
 
 

@@ -19,6 +19,7 @@ from kiqpy._answers import Answers, buffered
 from kiqpy._buffer import Buffer, Pending, Waiting
 from kiqpy._flow.backoff import Backoff
 from kiqpy._flow.tree import ended
+from kiqpy.arguments import check_args
 from kiqpy.clock import Clock
 from kiqpy.errors import (
     ArgumentError,
@@ -125,7 +126,8 @@ class Client:
         if at_s is None and in_s is None:
             payload["enqueued_at"] = now
         lock = lock_for(payload, now, wait_s) if "unique_for" in payload else None
-        raw = encode(payload)
+        check_args(job.args)
+        raw = encode(payload, checked=True)
         if len(raw) > self._settings.max_payload:
             raise ArgumentError(
                 f"the job is {len(raw):,} bytes, more than max_payload="

@@ -18,8 +18,8 @@ from enum import Enum, Flag
 from typing import Any, Final, Generic, TypeVar, cast, final
 from uuid import UUID
 
+from kiqpy.arguments import MAX_DEPTH
 from kiqpy.errors import ArgumentError, ConfigError
-from kiqpy.job import MAX_DEPTH
 
 T = TypeVar("T")
 

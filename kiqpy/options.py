@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, Literal, cast
 
 from kiqpy.errors import ConfigError
@@ -92,9 +93,14 @@ def refuse_unknown(
     raise ConfigError(f"unknown {kind} {name!r}; {hint}")
 
 
+@lru_cache(maxsize=4096)  # each job is asked for its queue's
+def _is_queue(name: str) -> bool:
+    return QUEUE_NAME.fullmatch(name) is not None
+
+
 def queue_name(name: object) -> str:
     """`name`, if it can be a queue's: what Sidekiq's web pages can show, too."""
-    if not isinstance(name, str) or not QUEUE_NAME.fullmatch(name):
+    if not isinstance(name, str) or not _is_queue(name):
         raise ConfigError(
             f"queue name {name!r}: use 1 to 128 of the characters A-Z a-z 0-9 _ . : -"
         )

@@ -19,10 +19,11 @@ from typing import (
 )
 from weakref import WeakSet
 
+from kiqpy.arguments import check_args
 from kiqpy.backoff import check_backoff
 from kiqpy.codec import Codecs
 from kiqpy.errors import ArgumentError, ConfigError
-from kiqpy.job import Job, check_args
+from kiqpy.job import Job
 from kiqpy.options import Options, duration, instant, options
 from kiqpy.receipt import Receipt
 from kiqpy.unique import token

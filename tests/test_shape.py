@@ -32,8 +32,8 @@ FLOORS: dict[str, tuple[float, str]] = {
         f"kiqpy.{name}": (0, "facts")
         for name in (
             *("errors", "job", "outcome", "policy", "periodic", "event", "config", "options"),
-            *("receipt", "checks", "codec", "unique", "crontab", "timetable", "backoff", "group"),
-            "_former",
+            *("receipt", "arguments", "checks", "codec", "unique", "crontab", "timetable"),
+            *("backoff", "group", "_former"),
         )
     },
     **{

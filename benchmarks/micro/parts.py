@@ -19,7 +19,8 @@ from kiqpy.bus import Bus
 from kiqpy.client import Client, ClientSettings
 from kiqpy.clock import SystemClock
 from kiqpy.event import JobStarted, JobSuccess
-from kiqpy.job import Claim, check_args, decode, encode
+from kiqpy.arguments import check_args
+from kiqpy.job import Claim, decode, encode
 from kiqpy.middleware import compile_server
 from kiqpy.observe.log import Log
 from kiqpy.outcome import SUCCESS, Done, Failure
@@ -91,7 +92,7 @@ def _accept() -> float:
 
 @part("encode")
 def _encode() -> float:
-    return best_us(lambda: encode(PAYLOAD))
+    return best_us(lambda: encode(PAYLOAD, checked=True))
 
 
 def _push(n: int) -> float:

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kiqpy import ArgumentError, ConfigError
+from kiqpy.arguments import check_args
 from kiqpy.codec import Codec, Codecs
-from kiqpy.job import check_args
 
 
 class Color(Enum):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kiqpy import job
+from kiqpy.arguments import MAX_DEPTH, check_args
 from kiqpy.errors import ArgumentError, DecodeError
-from kiqpy.job import MAX_DEPTH, Job, amend, check_args, decode, encode, seconds, split
+from kiqpy.job import Job, amend, decode, encode, seconds, split
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 texts = st.text('ab"\\{}[],: \n\x00é\u2028\U0001f600', max_size=6)
@@ -135,6 +138,18 @@ def _told_by_json(raw: bytes) -> object:
 
 
 class TestEncode:
+    @quick
+    @given(st.lists(values, max_size=4), bodies)
+    def test_both_writers_write_the_same(self, args: list[Any], body: dict[str, Any]) -> None:
+        check_args(args)
+        payload = {**body, "class": "A", "args": args}
+        assert decode(encode(payload, checked=True)).payload == decode(encode(payload)).payload
+
+    @pytest.mark.parametrize("bad", [float("nan"), float("inf"), {1}, datetime.now(UTC), uuid4()])
+    def test_what_only_the_faster_writer_would_take_is_refused(self, bad: object) -> None:
+        with pytest.raises(ArgumentError, match="can't be written as JSON"):
+            encode({"class": "A", "args": [], "x": bad}, checked=True)
+
     @quick
     @given(st.dictionaries(texts, values, max_size=4))
     def test_comes_back_as_it_went(self, payload: dict[str, Any]) -> None:

@@ -1,0 +1,76 @@
+"""What may be an argument: JSON's own values, and only those that arrive as they left."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+from kiqpy.errors import ArgumentError
+
+MAX_DEPTH: Final = 64  # Ruby stops at 100, cjson at 1,000, Python's own stack at about 1,000
+_SMALLEST, _LARGEST = -(2**63), 2**64 - 1
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ROOTS: Final = frozenset((str, int, float, bool, type(None), list, dict))
+
+
+def check_args(args: Sequence[Any], names: Sequence[str] = ()) -> None:
+    """Refuse, by name, what would not arrive as it left: see `SPEC` 3, strict arguments."""
+    for n, value in enumerate(args):
+        fault = _fault(value, 1) if type(value) in _ROOTS else _kind(value)
+        if fault is not None:
+            name = repr(names[n]) if n < len(names) else f"number {n + 1}"
+            raise ArgumentError(f"argument {name} {fault}")
+
+
+def _fault(value: Any, depth: int) -> str | None:
+    """What is wrong with a value; the frequent ones first."""
+    kind = type(value)
+    if kind is str:
+        return None if value.isascii() else _text(value)
+    if kind is int:
+        return _whole(value)
+    if kind is bool or value is None:
+        return None
+    if kind is list:
+        return _first(cast("list[Any]", value), depth)
+    if kind is dict:
+        held = cast("dict[Any, Any]", value)
+        if not all(isinstance(key, str) for key in held):
+            return "has a key that is not a string: JSON objects have string keys"
+        return _first(list(held), depth) or _first(list(held.values()), depth)
+    return _rare(value)
+
+
+def _first(values: list[Any], depth: int) -> str | None:
+    """The first fault there is."""
+    if depth >= MAX_DEPTH and values:
+        return f"is nested deeper than {MAX_DEPTH} levels: pass a flatter value"
+    for value in values:
+        if (fault := _fault(value, depth + 1)) is not None:
+            return fault
+    return None
+
+
+def _rare(value: Any) -> str | None:
+    """Floats, and subclasses of the others, which travel as what they are derived from."""
+    if isinstance(value, float):
+        return None if value - value == 0 else f"is {value}, which JSON has no word for"
+    if isinstance(value, str):
+        return _text(value)
+    return _whole(value) if isinstance(value, int) else _kind(value)
+
+
+def _text(value: str) -> str | None:
+    return "holds a lone surrogate: not valid UTF-8" if _SURROGATE.search(value) else None
+
+
+def _whole(value: int) -> str | None:
+    return None if _SMALLEST <= value <= _LARGEST else "does not fit 64 bits: pass a string"
+
+
+def _kind(value: object) -> str:
+    return (
+        f"is a {type(value).__qualname__}: jobs carry JSON only "
+        "(str, int, float, bool, None, list, dict with string keys)"
+    )
