@@ -102,6 +102,8 @@ async def test_the_holder_is_killed_while_it_runs(den: Den, shop: App) -> None:
     first = await shop.enqueue(lone.new(1))
     await eventually(lambda: den.started(first.jid), "the victim to run it")
     other = den.hire()
+    (lock,) = den.locks()
+    den.server.cli("PEXPIRE", lock, 20_000)  # as if it had run for 10 s
     victim.kill()
     victim.wait(10)
     tried: list[tuple[str, str]] = []
