@@ -52,8 +52,8 @@ check: $(READY) ## ruff, format, mypy --strict, pyright strict
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-bench: $(READY) .venv/.bench ## kiqpy beside a bare loop and its peers (PEERS=saq,arq or PEERS=, ONLY=drain, QUICK=1)
-	$(BIN)/python -m benchmarks --peers '$(PEERS)' --only '$(ONLY)' $(if $(QUICK),--quick)
+bench: $(READY) .venv/.bench ## kiqpy beside a bare loop and its peers (PEERS=saq,arq or PEERS=, ONLY=drain, ROUNDS=5, QUICK=1)
+	$(BIN)/python -m benchmarks --peers '$(PEERS)' --only '$(ONLY)' $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)
 
 # Only the picture needs it: without it the numbers are printed and saved all the same.
 .venv/.bench: $(READY)

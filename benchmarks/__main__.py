@@ -21,7 +21,7 @@ from benchmarks.peers import PEERS
 
 RESULTS = Path(__file__).parent / "results"
 RTT_MS = 1.0
-ROUNDS = 3
+ROUNDS = 2
 
 
 def options() -> argparse.Namespace:

@@ -30,9 +30,9 @@ def processor() -> str:
 
 
 def sidekiq() -> str:
-    """Whether Sidekiq could be measured; where it is installed, `peers/sidekiq.md` says how."""
-    program = shutil.which("sidekiq") or shutil.which("sidekiqload")
-    return program or "not installed here, not measured"
+    """Whether Sidekiq is here. It is not one of the parties: README.md has a number of its own."""
+    found = shutil.which("sidekiq")
+    return f"{found} is here, but is not measured by this" if found else "not installed here"
 
 
 def revision() -> str:

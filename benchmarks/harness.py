@@ -33,7 +33,7 @@ from typing import Any, ClassVar
 from benchmarks import bodies, produce, wire
 from benchmarks.meter import Meter, cpu_s, rss_mb
 
-SETTLE_S = 2.0  # an idle worker has come to rest
+SETTLE_S = 1.5  # an idle worker has come to rest
 LEAST = 4  # jobs for each slot
 
 
@@ -45,6 +45,7 @@ class Party:
     """What a party's file says: how to push, and how to run one worker process."""
 
     best: ClassVar[int] = 1000  # concurrency of the drain
+    most: ClassVar[int] = 10_000  # beyond it the party only gets slower
     threads: ClassVar[int] = 40
     bodies: ClassVar[dict[str, Callable[..., Any]]] = bodies.ASYNC
     bulk: ClassVar[bool] = False
@@ -127,7 +128,7 @@ def pace(party: Party, url: str, count: str, rate: str) -> None:
 
 def drain(party: Party, url: str, count: str, concurrency: str = "") -> None:
     # A worker that claims all before the first body begins would be measured without its claims.
-    slots = int(concurrency or min(party.best, max(1, int(count) // LEAST)))
+    slots = min(int(concurrency or party.best), party.most, max(1, int(count) // LEAST))
     drained(party, url, ("noop", count), slots)
 
 
@@ -148,7 +149,9 @@ def serve(party: Party, url: str, concurrency: str) -> None:
 
 
 def sleep(party: Party, url: str, ms: str, concurrency: str, count: str) -> None:
-    drained(party, url, ("nap", count, ms), int(concurrency))
+    if party.most == 1:
+        raise Unsupported("one job at a time")
+    drained(party, url, ("nap", count, ms), min(int(concurrency), party.most))
 
 
 def sync(party: Party, url: str, count: str, threads: str = "") -> None:

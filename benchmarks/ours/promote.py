@@ -36,8 +36,8 @@ def fill(url: str, n: int) -> None:
 
 async def with_kiqpy(url: str, left: Any) -> None:
     async with App(redis_url=url, queues={"idle": 1}):
-        while await left():  # only Redis knows
-            await asyncio.sleep(LOOK_S)  # noqa: ASYNC110
+        while await left():  # noqa: ASYNC110 - only Redis knows
+            await asyncio.sleep(LOOK_S)
 
 
 async def with_bare(url: str, left: Any) -> None:

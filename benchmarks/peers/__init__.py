@@ -48,9 +48,9 @@ _ALL = (
          "3.13"),
     Peer("dramatiq", "dramatiq", ("dramatiq[redis]", "hiredis"), 6_000,
          "32 threads of one process", "sync"),
-    Peer("huey", "huey", ("huey", REDIS), 5_500, "no results, threads of one process", "sync"),
+    Peer("huey", "huey", ("huey", REDIS), 5_500, "no results, 1 thread (sleeps: 100)", "sync"),
     Peer("celery", "celery", ("celery[redis]", "hiredis"), 1_300,
-         "solo pool (threads for sleeps), no results, prefetch 100", "sync"),
+         "solo pool (100 threads for sleeps), no results, prefetch 100", "sync"),
     Peer("rq", "rq", ("rq", "hiredis"), 500, "SimpleWorker, no fork, result_ttl 0", "sync"),
 )  # fmt: skip
 PEERS: dict[str, Peer] = {peer.name: peer for peer in _ALL}

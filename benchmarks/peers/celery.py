@@ -14,6 +14,7 @@ PREFETCH = 100
 
 class OfCelery(Party):
     best = 1
+    most = 100
     tasks = False
     bodies = bodies.SYNC
 
