@@ -149,7 +149,8 @@ async def test_1_8_a_stop_waits_then_gives_back(house: House) -> None:
         await shop.enqueue(waits.new(1))
         await house.told(JobStarted)
         stopping = asyncio.create_task(shop.stop())
-        asyncio.get_running_loop().call_later(0.05, let_go)
+        assert await asyncio.wait({stopping}, timeout=0.7) == (set(), {stopping})
+        let_go()
         await stopping
         assert house.of(ProcessStopped)[0].released == 0
         assert len(house.of(JobSuccess)) == 1
