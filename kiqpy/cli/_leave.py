@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -38,6 +39,8 @@ class Leaving:
             f"({names}); leaving them. Their claims are back in the queue: give them a timeout "
             'of their own, or executor="process"'
         )
+        for handler in logging.getLogger().handlers:
+            handler.flush()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(STUCK)

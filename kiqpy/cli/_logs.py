@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, cast
 
 import structlog
+
+from kiqpy.cli import _lines
+from kiqpy.cli._lines import Output
 
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
@@ -18,6 +22,15 @@ def configure(level: str, style: str, stream: TextIO) -> None:
     terminal = stream.isatty()
     if style == "auto":
         style = "console" if terminal else "json"
+    output = Output(stream)
+    atexit.register(output.flush)
+    handler = logging.StreamHandler(cast("TextIO", output))
+    handler.setFormatter(_formatter(style, colors=terminal))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    if style == "json":
+        return _lines.configure(level, output)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -28,11 +41,6 @@ def configure(level: str, style: str, stream: TextIO) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(_formatter(style, colors=terminal))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
 
 
 def _shared() -> list[Any]:
