@@ -85,7 +85,9 @@ async def settled(server: TestServer) -> None:
     """Nothing is queued and nothing runs."""
 
     def empty() -> bool:
-        return not server.cli("LLEN", "queue:default") and not server.cli("KEYS", "kiq:private|*")
+        """Looked at in the order in which a job comes through, so that none is overlooked."""
+        keys = ("queue:default", "kiq:inbox|*", "kiq:private|*")
+        return not any(server.cli("KEYS", key) for key in keys)
 
     await eventually(empty, "all jobs to be settled")
 
@@ -390,7 +392,7 @@ async def single(n: int) -> None:
     await gates[-1].wait()
 
 
-@worker(max_concurrency=1, timeout=0.2, retry=0)
+@worker(max_concurrency=1, timeout=1.0, retry=0)
 async def timed(seconds: float) -> None:
     heard.append(seconds)
     await asyncio.sleep(seconds)
@@ -417,12 +419,12 @@ class TestOneAtATime:
             await eventually(lambda: len(heard) == 2, "the other")
 
     async def test_the_time_it_waits_is_not_its_own(self, clean: TestServer) -> None:
-        """Ten that take 0.05 s each, of 0.2 s: none is late, though the last waits for 0.45 s."""
+        """Ten that take 0.15 s each, of 1 s: none is late, though the last waits for 1.35 s."""
         async with working(clean, timed) as app:
-            await app.enqueue_many([timed.new(0.05) for _ in range(10)])
+            await app.enqueue_many([timed.new(0.15) for _ in range(10)])
             await settled(clean)
         assert len(events("job.success")) == 10
-        assert max(event.took_s for event in events("job.success")) < 0.2
+        assert max(event.took_s for event in events("job.success")) < 1.0
 
     async def test_one_that_waits_can_be_cancelled(self, clean: TestServer) -> None:
         async with working(clean, single) as app:
@@ -492,11 +494,11 @@ class TestTimeouts:
             await app.enqueue(timed.using(retry=5).new(1000))
             await eventually(lambda: count(clean, "retry") == 1, "the second to be retried")
         assert payloads(clean, "dead")[0]["error_class"] == "TimeoutError"
-        assert all(0.1 < event.took_s < 5 for event in events("job.failure"))
+        assert all(0.9 < event.took_s < 10 for event in events("job.failure"))
 
     async def test_using_counts_more(self, clean: TestServer) -> None:
         async with working(clean, timed) as app:
-            await app.enqueue(timed.using(timeout=100).new(0.4))
+            await app.enqueue(timed.using(timeout=100).new(1.2))
             await eventually(lambda: events("job.success"), "its success")
         assert payloads(clean, "dead") == []
 
