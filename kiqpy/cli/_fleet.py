@@ -74,7 +74,7 @@ class Tether:
     """A worker's side of the line to its supervisor."""
 
     def __init__(self, name: str, line: socket.socket) -> None:
-        self.number, _, self.size = name.partition("/")
+        self.size = int(name.partition("/")[2])
         self._line, self._heard = line, b""
 
     @classmethod
@@ -126,7 +126,8 @@ def _hush() -> None:
 
     Handlers that do nothing, not SIG_IGN, which whatever a job starts would inherit.
     """
-    for number in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGUSR2, signal.SIGHUP):
+    for name in ("SIGINT", "SIGHUP", "SIGTSTP", "SIGTTIN", "SIGUSR2"):
+        number = signal.Signals[name]
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _ignore)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from typing import Final, Protocol, final
 
-from kiqpy.cli._fleet_rules import cause, delay_after, exit_code, heaviest
+from kiqpy.cli._fleet_rules import cause, delay_after, exit_code, heaviest, processes
 
 GRACE_S: Final = 25.0  # until a worker has told what its app gives to running jobs
 MARGIN_S: Final = 30.0  # what a worker may need beyond it: settling, flushing, leaving
@@ -167,7 +167,7 @@ class Crew:
         self._due.clear()
         grace_s = max((m.grace_s for m in self.members.values()), default=0.0)
         self._hands.say(
-            f"stopping {len(self.members)} processes: running jobs get {grace_s:g} s; "
+            f"stopping {processes(len(self.members))}: running jobs get {grace_s:g} s; "
             "once more stops them now"
         )
         for member in self.members.values():
@@ -214,7 +214,7 @@ class Crew:
         if self.stopping or not self._launched:
             return
         self.quieted, self._rolling = False, True
-        self._hands.say(f"restarting {self._size} processes, one at a time")
+        self._hands.say(f"restarting {processes(self._size)}, one at a time")
         self._waiting += [s for s in range(1, self._size + 1) if s not in self._waiting]
 
     def weigh(self, sizes: Mapping[int, float], limit: float) -> None:

@@ -46,6 +46,11 @@ def exit_code(codes: Iterable[int]) -> int:
     return first if first >= 0 else 128 - first
 
 
+def processes(n: int) -> str:
+    """So many of them."""
+    return "1 process" if n == 1 else f"{n} processes"
+
+
 def heaviest(sizes: Mapping[int, float], limit: float) -> int | None:
     """The process to replace next: the largest above the limit."""
     above = [pid for pid, size in sizes.items() if size > limit]

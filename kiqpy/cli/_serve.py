@@ -14,6 +14,7 @@ from typing import Any, Final, final
 from kiqpy.app import App
 from kiqpy.cli._dump import dump
 from kiqpy.cli._fleet import Tether
+from kiqpy.cli._fleet_rules import processes
 from kiqpy.cli._screen import complain, one_line, say, version
 from kiqpy.config import Config
 from kiqpy.store._link import redacted
@@ -53,7 +54,7 @@ class Service:
         if self._tether is None:
             say(banner(self._app, f"pid {os.getpid()}", fast=self._fast))
             return
-        who = f"{self._tether.size} processes, pid {os.getppid()}"
+        who = f"{processes(self._tether.size)}, pid {os.getppid()}"
         grace_s = self._app.config.shutdown_timeout
         self._tether.up(grace_s, banner(self._app, who, fast=self._fast))
 
