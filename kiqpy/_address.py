@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import os
@@ -24,7 +25,7 @@ async def resolve(config: Config) -> tuple[str, EmbeddedServer | None]:
     """
     given = config.redis_url
     if callable(given):
-        answer = given()
+        answer = await asyncio.to_thread(given)  # it may wait for an address, and block
         given = await answer if inspect.isawaitable(answer) else answer
     url = given or os.environ.get("KIQPY_REDIS_URL") or os.environ.get("REDIS_URL")
     if url:

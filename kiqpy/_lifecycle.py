@@ -21,7 +21,7 @@ from kiqpy._sandbox.scope import here
 from kiqpy.bus import Bus, Handler
 from kiqpy.client import Client
 from kiqpy.clock import Clock, SystemClock
-from kiqpy.config import NAMES, Config, Env, configure, refuse, resembles
+from kiqpy.config import NAMES, Config, configure, holds_env, refuse, resembles
 from kiqpy.errors import ConfigError, LifecycleError, StoreUnavailable
 from kiqpy.middleware import check_middleware
 from kiqpy.observe.log import Log
@@ -302,7 +302,7 @@ class Lifecycle:
 
 def _known(given: Mapping[str, Any]) -> dict[str, Any]:
     """What need not be read from the environment, which is read at the start."""
-    return {name: value for name, value in given.items() if not isinstance(value, Env)}
+    return {name: value for name, value in given.items() if not holds_env(value)}
 
 
 def _declared(cls: type) -> dict[str, Any]:

@@ -129,11 +129,26 @@ def resembles(name: str, value: object) -> bool:
     return plain and bool(difflib.get_close_matches(name, NAMES, 1, 0.9))
 
 
+def holds_env(value: object) -> bool:
+    """Whether it is to be read from the environment, it or a part of it."""
+    if isinstance(value, Mapping):
+        return any(map(holds_env, cast("Mapping[object, object]", value).values()))
+    return isinstance(value, Env)
+
+
+def _read(value: Any) -> Any:
+    if isinstance(value, Env):
+        return value.read()
+    if holds_env(value):
+        return {name: _read(part) for name, part in value.items()}
+    return value
+
+
 def configure(given: Mapping[str, Any]) -> Config:
     """A Config of what a user wrote; ConfigError names what is wrong and how it is right."""
     for name in given:
         refuse(name)
-    values = {k: v.read() if isinstance(v, Env) else v for k, v in given.items()}
+    values = {name: _read(value) for name, value in given.items()}
     shared = values.pop("concurrency", None)
     concurrency = 25 if shared is None else shared
     if "queues" in values:

@@ -31,6 +31,13 @@ else:
 _scan_string: Callable[[str, int], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _NEVER: Final = 1e14
+_FIELDS: Final = frozenset((
+    "class", "args", "jid", "queue", "retry", "created_at", "enqueued_at", "at", "retry_for",
+    "retry_queue", "dead", "backtrace", "tags", "error_message", "error_class", "error_backtrace",
+    "retry_count", "failed_at", "retried_at", "expires_in", "expires_at", "unique_for",
+    "unique_until", "unique_token", "unlocks_at", "recovered", "recovered_at", "kiq", "periodic",
+    "tick_at",
+))  # fmt: skip
 _PLAIN: Final = frozenset((str, int, bool, type(None)))
 _SPACE = re.compile(r"[ \t\n\r]*")
 
@@ -62,10 +69,10 @@ class Job:
     """One Sidekiq payload: the decoded object, typed views of it, every unknown field kept.
 
     `Job("Ruby::Worker", [1], queue="ruby")` needs no Python worker. Further keyword arguments
-    become payload fields as they are. `jid` is given by the client when the job is enqueued,
-    unless you choose one. `in_s` (seconds from then) or `at_s` (epoch seconds) postpone it.
-    Raises ArgumentError when an argument can't travel as JSON. `over`: it was run, and that run
-    has ended.
+    become payload fields as they are. `retry` is the app's unless you say it. `jid` is given by
+    the client when the job is enqueued, unless you choose one. `in_s` (seconds from then) or
+    `at_s` (epoch seconds) postpone it. Raises ArgumentError when an argument can't travel as JSON.
+    `over`: it was run, and that run has ended.
     """
 
     __slots__ = ("at_s", "in_s", "over", "payload")
@@ -76,7 +83,7 @@ class Job:
         args: Sequence[Any] = (),
         *,
         queue: str = "default",
-        retry: bool | int = True,
+        retry: bool | int | None = None,
         in_s: float | None = None,
         at_s: float | None = None,
         **fields: Any,
@@ -85,9 +92,12 @@ class Job:
         check_args(args)
         if not isinstance(class_, str) or not class_:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentError(f"class_={class_!r}: name the class that is to run the job")
-        self.payload: dict[str, Any] = {
-            "class": class_, "args": args, "queue": queue, "retry": retry, **fields,
-        }  # fmt: skip
+        for name, value in (("retry", retry), ("in_s", in_s), ("at_s", at_s)):
+            if value is not None and not isinstance(value, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ArgumentError(f"{name}={value!r}: give a number; enqueue takes other times")
+        self.payload: dict[str, Any] = {"class": class_, "args": args, "queue": queue, **fields}
+        if retry is not None:
+            self.payload["retry"] = retry
         self.in_s = in_s
         self.at_s = at_s
         self.over = False
@@ -117,6 +127,11 @@ class Job:
     @property
     def queue(self) -> str:
         return str(self.payload.get("queue") or "default")
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        """The fields that neither Sidekiq nor kiqpy gives a meaning."""
+        return {k: v for k, v in self.payload.items() if k not in _FIELDS}
 
     @property
     def attempt(self) -> int:

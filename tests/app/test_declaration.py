@@ -105,6 +105,20 @@ async def test_env_is_read_when_the_app_starts(
         await jobs.start()
 
 
+async def test_env_may_stand_in_the_place_of_a_queues_limit(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Configured(App):
+        queues = {"default": env("SHOP_DEFAULT", cast=int, default=3), "mail": 5}
+
+    jobs = Configured(redis_url=redis_url)
+    async with jobs:
+        assert jobs.subscriptions() == {"default": 3, "mail": 5}
+    monkeypatch.setenv("SHOP_DEFAULT", "7")
+    async with jobs:
+        assert jobs.subscriptions() == {"default": 7, "mail": 5}
+
+
 def test_a_list_of_queues_takes_the_concurrency() -> None:
     assert App(queues=["a", "b"], concurrency=4).config.queues == {"a": 4, "b": 4}
     assert App(queues=("a",)).config.queues == {"a": 25}

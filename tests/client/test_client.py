@@ -434,7 +434,7 @@ async def test_what_travels_is_sidekiqs_payload() -> None:
         jid = sent.pop("jid")
         assert len(jid) == 24
         assert sent == {
-            "class": "noop", "args": [1], "queue": "default", "retry": True, "tags": ["a"],
+            "class": "noop", "args": [1], "queue": "default", "retry": 7, "tags": ["a"],
             "created_at": now, "enqueued_at": now,
         }  # fmt: skip
         payload = json.loads(it.client.accept(Job.from_payload({"class": "X", "args": []})).payload)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -285,6 +285,15 @@ class TestCheckArgs:
 
 
 class TestJob:
+    def test_extras_are_what_nobody_gives_a_meaning(self) -> None:
+        job = Job("A", retry=3, tags=["x"], bid="b1", cattr={"user": 7})
+        assert job.extras == {"bid": "b1", "cattr": {"user": 7}}
+
+    @pytest.mark.parametrize("wrong", [{"retry": "three"}, {"in_s": timedelta(1)}, {"at_s": "x"}])
+    def test_a_number_is_a_number(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(ArgumentError, match="give a number"):
+            Job("A", **wrong)
+
     def test_needs_no_worker(self) -> None:
         job = Job("Ruby::Worker", (1, "x"), queue="ruby", retry=5, in_s=3.0, custom={"a": 1})
         assert job.payload == {
