@@ -176,7 +176,7 @@ def drained(
         raise Unsupported("no coroutines as jobs")
     wire.ask(url, "FLUSHALL")
     child(url, "fill", *what).check()
-    at_end(arm(url, int(what[1])), lambda meter: meter.figures)
+    at_end(arm(url, int(what[1])), lambda meter: meter.figures | {"slots": slots})
     (serve or party.serve)(url, slots)
 
 

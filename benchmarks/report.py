@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -60,7 +61,7 @@ def tables(results: Results, about: dict[str, Any]) -> str:
     done = [measure for measure in MEASURES if measure.key in results]
     groups = list(dict.fromkeys(measure.group for measure in done))
     parts = [_group(group, [m for m in done if m.group == group], results) for group in groups]
-    return "\n\n".join([*parts, _ratios(done, results, about)])
+    return "\n\n".join([*parts, *_growth(results), _ratios(done, results, about)])
 
 
 def _group(group: str, measures: Sequence[Measure], results: Results) -> str:
@@ -84,6 +85,29 @@ def _cell(result: Result | None, measure: Measure, figure: str) -> str:
         return result.trouble if figure == measure.shown[0] else ""
     late = f" (then: {result.trouble})" if result.trouble and figure == measure.shown[0] else ""
     return shown(values(result.runs, figure)) + late
+
+
+def per_tenfold(sizes: Sequence[int], costs: Sequence[float]) -> float:
+    """By what the cost is multiplied for each tenfold: 1 is flat, 10 is linear."""
+    decades = math.log10(sizes[-1] / sizes[0])
+    return float((costs[-1] / costs[0]) ** (1 / decades))
+
+
+def _growth(results: Results) -> list[str]:
+    """What ten times more queued jobs, queues or scheduled jobs do to the cost of one job."""
+    found: dict[str, dict[int, float]] = {}
+    for measure in (m for m in MEASURES if m.group == "growth" and m.key in results):
+        size, what = measure.title.split()
+        for result in results[measure.key].values():
+            if cost := values(result.runs, measure.shown[0]):
+                found.setdefault(what, {})[int(size.replace(",", ""))] = statistics.median(cost)
+    rows = [
+        _row([what, " ".join(f"{n:,}: {cost:.3g}" for n, cost in costs.items()),
+              f"x {per_tenfold(list(costs), list(costs.values())):.2f}"])
+        for what, costs in found.items() if len(costs) > 1
+    ]  # fmt: skip
+    head = [_row(["more", "CPU µs of a job", "for each tenfold"]), _row(["---"] * 3)]
+    return ["\n".join(["## slopes\n", *head, *rows])] if rows else []
 
 
 def _ratios(measures: Sequence[Measure], results: Results, about: dict[str, Any]) -> str:

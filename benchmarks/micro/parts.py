@@ -15,11 +15,11 @@ from kiqpy import Job, worker
 from kiqpy._stages.audience import Audience
 from kiqpy._stages.consumer import Run, _task
 from kiqpy._stages.executor import Executor
+from kiqpy.arguments import check_args
 from kiqpy.bus import Bus
 from kiqpy.client import Client, ClientSettings
 from kiqpy.clock import SystemClock
 from kiqpy.event import JobStarted, JobSuccess
-from kiqpy.arguments import check_args
 from kiqpy.job import Claim, decode, encode
 from kiqpy.middleware import compile_server
 from kiqpy.observe.log import Log

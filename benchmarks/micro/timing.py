@@ -18,7 +18,7 @@ def best_us(call: Callable[[], object]) -> float:
     n = 1
     while (took_s := _loop(call, n)) < LONG_S:
         n = max(n * 2, int(n * LONG_S / max(took_s, 1e-9)))
-    return min(took_s, *(_loop(call, n) for _ in range(TRIES - 1))) / n * 1e6
+    return min([took_s, *(_loop(call, n) for _ in range(TRIES - 1))]) / n * 1e6
 
 
 def _loop(call: Callable[[], object], n: int) -> float:

@@ -20,6 +20,7 @@ from kiqpy import App, worker
 
 RUN = 10_000
 LIMIT = 200
+OF_MANY = 25  # of each queue, where it is their number that grows
 DAY_S = 86_400.0
 
 
@@ -50,8 +51,7 @@ def fill(url: str, what: str, many: int) -> list[str]:
     return queues
 
 
-async def work(url: str, queues: list[str]) -> None:
-    limits = {queue: max(1, LIMIT // len(queues)) for queue in queues}
+async def work(url: str, limits: dict[str, int]) -> None:
     async with App(redis_url=url, queues=limits, workers=[worker(bodies.noop)]):
         await asyncio.Event().wait()
 
@@ -60,4 +60,4 @@ if __name__ == "__main__":
     address, kind, count = sys.argv[1:]
     filled = fill(address, kind, int(count))
     at_end(arm(address, RUN), lambda meter: meter.figures)
-    asyncio.run(work(address, filled))
+    asyncio.run(work(address, dict.fromkeys(filled, OF_MANY if kind == "queues" else LIMIT)))
