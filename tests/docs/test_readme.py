@@ -30,7 +30,7 @@ def test_the_first_program_prints_what_is_shown(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_the_enqueue_examples_do_as_they_say(redis_url: str) -> None:
-    assert len(SNIPPETS) == 2
+    assert len(SNIPPETS) == 3
     module = types.ModuleType("readme")
     sys.modules["readme"] = module
     exec(compile(SNIPPETS[1], "README.md", "exec"), module.__dict__)
@@ -41,6 +41,18 @@ async def test_the_enqueue_examples_do_as_they_say(redis_url: str) -> None:
     assert sizes == {
         "default": 4, "exports": 2, "ruby": 1, "schedule": 2, "retry": 0, "dead": 0,
     }  # fmt: skip
+
+
+@pytest.mark.anyio
+async def test_what_a_job_can_ask_for_can_be_asked_for(redis_url: str) -> None:
+    module = types.ModuleType("readme_all")
+    sys.modules["readme_all"] = module
+    exec(compile(SNIPPETS[2], "README.md", "exec"), module.__dict__)
+    async with module.Jobs(redis_url=redis_url) as jobs:
+        receipts = [await jobs.enqueue(module.digest.using(in_=60).new(7)) for _ in range(2)]
+        await module.while_it_runs(jobs)
+        assert jobs.subscriptions() == {"mail": 50, "critical": 20, "low": 20}
+    assert [receipt.state for receipt in receipts] == ["scheduled", "duplicate"]
 
 
 def test_every_file_that_is_linked_exists() -> None:
