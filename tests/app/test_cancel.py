@@ -349,6 +349,25 @@ async def test_a_cancelled_job_that_an_operator_brings_back_runs(
         await eventually(lambda: ran == [1, 1, 2], "another")
 
 
+async def test_a_job_that_is_brought_back_runs_in_a_process_that_knows_of_its_cancel(
+    redis_url: str, clean: TestServer
+) -> None:
+    """It was cancelled while it was at rest: nobody has heeded the mark, and all have seen it."""
+    async with shop(redis_url, clean) as it:
+        await it.client.enqueue(waits.new(0))  # while something runs, cancels are looked for
+        await eventually(lambda: ran == [0], "its start")
+        receipt = await it.client.enqueue(note.new(1), in_=3600)
+        assert await it.client.cancel(receipt.jid) == "scheduled"
+        await eventually(lambda: it.jobs.store.cancelled == {receipt.jid: True}, "the mark")
+        assert (await it.client.admin.requeue(receipt.jid)).done == 1
+        await eventually(lambda: ran == [0, 1], "the job")
+        await eventually(lambda: it.jobs.store.cancelled == {}, "the mark to be forgotten")
+        gate.set()
+        await eventually(lambda: not held(clean), "the end of all")
+    assert it.told() == ["job.success", "job.success"]
+    assert it.dead() == []
+
+
 async def test_marks_are_not_kept_for_ever(redis_url: str, clean: TestServer) -> None:
     async with Jobs(redis_url=redis_url).client_only() as jobs:
         clean.cli("ZADD", "kiq:cancels", time.time() - 7 * 86_400 - 1, "+old")
