@@ -30,6 +30,7 @@ class Measure(NamedTuple):
     module: str = ""
     rounds: int = 0  # fewer than usual, for what takes long
     only: tuple[str, ...] = ()  # these parties
+    patience_s: float = 90.0  # for one run
     least: int = 100  # jobs, for a rate that means something
 
     @property
@@ -95,7 +96,7 @@ MEASURES: tuple[Measure, ...] = (
     *(_alone("processes", f"{n} worker{'s' * (n > 1)}", "processes", f"{{party}} {{n}} {n}",
              most=50_000) for n in (1, 2, 4)),
     _alone("promote", "due jobs", "promote", "{family} {n}", shown=(RATE, CPU, REDIS),
-           most=1_000_000, rounds=1),
+           most=1_000_000, rounds=1, patience_s=300.0),
     *(_alone("growth", f"{many:,} {what}", "growth", f"{what} {many}", shown=(CPU, REDIS),
              rounds=1, only=("kiqpy",)) for what, sizes in _GROWTH.items() for many in sizes),
     _alone("import", "client", "imports", "{family}", shown=("import_ms",), rounds=1),

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from benchmarks.parties import Party
 from benchmarks.plan import Measure
 
-PATIENCE_S = 90.0
 Figures = dict[str, float]
 
 
@@ -34,14 +33,16 @@ def command(measure: Measure, party: Party, url: str, jobs: int) -> list[str]:
     return [party.python, "-m", measure.module or party.module, url, *words]
 
 
-def once(line: Sequence[str], environment: dict[str, str]) -> tuple[Figures, str]:
+def once(
+    line: Sequence[str], environment: dict[str, str], patience_s: float = 90.0
+) -> tuple[Figures, str]:
     """The figures of one run; else why there are none."""
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                env=environment, start_new_session=True)  # fmt: skip
     try:
-        out, err = process.communicate(timeout=PATIENCE_S)
+        out, err = process.communicate(timeout=patience_s)
     except subprocess.TimeoutExpired:
-        return {}, f"no end within {PATIENCE_S:g} s"
+        return {}, f"no end within {patience_s:g} s"
     finally:
         _end_group(process)
     told = [text for text in out.splitlines() if text.startswith("{")]
@@ -85,7 +86,8 @@ def measured(
             if trouble[party.name]:
                 continue
             began, jobs = time.monotonic(), measure.jobs(party, share)
-            figures, why = once(command(measure, party, url, jobs), party.environment())
+            line = command(measure, party, url, jobs)
+            figures, why = once(line, party.environment(), measure.patience_s)
             took_s = time.monotonic() - began
             tell(f"{measure.key}, round {n + 1} of {rounds}: {party.name}"
                  f" {why or _first(measure, figures)} ({took_s:.1f} s)")  # fmt: skip

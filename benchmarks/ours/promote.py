@@ -17,7 +17,8 @@ import redis.asyncio
 from benchmarks import wire
 from benchmarks.meter import cpu_s
 from benchmarks.ours import QUEUE
-from benchmarks.ours.bare import call, keys, made
+from benchmarks.ours.bare import call, keys
+from benchmarks.ours.growth import payloads
 from kiqpy import App
 from kiqpy.store._scripts import script
 
@@ -29,8 +30,8 @@ def fill(url: str, n: int) -> None:
     wire.ask(url, "FLUSHALL")
     client = redis.Redis.from_url(url, protocol=2)
     for start in range(0, n, 1000):
-        part = range(start, min(n, start + 1000))
-        client.zadd("schedule", {made("noop", ("string", 1))[1]: 1.0 + k for k in part})
+        part = payloads(start, min(1000, n - start))
+        client.zadd("schedule", {raw: 1.0 + start + k for k, raw in enumerate(part)})
     client.close()
 
 
