@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from typing import Final, Protocol, final
 
-from kiqpy.cli._fleet_rules import cause, delay_after, exit_code, heaviest, processes
+from kiqpy.cli._fleet_rules import TOLD_AGAIN, cause, delay_after, exit_code, heaviest, processes
 
 GRACE_S: Final = 25.0  # until a worker has told what its app gives to running jobs
 MARGIN_S: Final = 30.0  # what a worker may need beyond it: settling, flushing, leaving
@@ -139,8 +139,8 @@ class Crew:
             self._hands.say(how)
 
     def _ended_for_good(self, member: Member, code: int) -> None:
-        if self.stopping and member.up_at is None:
-            return  # it was told before it could listen
+        if self.stopping and (member.up_at is None or code in TOLD_AGAIN):
+            return  # it was told before it could listen, or once more when its app had stopped
         explained = (0,) if self.stopping else (1, 2)  # its own message is the last line
         self.stopping = True
         self._due.clear()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 FIRST_DELAY_S = 1.0
 LAST_DELAY_S = 30.0
 SETTLED_S = 60.0
+TOLD_AGAIN = (130, -signal.SIGINT, -signal.SIGTERM)  # a running app does not end by these
 
 _KNOWN = {
     1: "the configuration or the store does not allow it to run",

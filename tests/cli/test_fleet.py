@@ -155,6 +155,7 @@ def test_three_drain_a_queue_together_and_end_cleanly(shop: Path, clean: TestSer
         assert it.err.count("stopping 3 processes: running jobs get 25 s") == 1
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_is_started_again_and_its_jobs_are_run(
     shop: Path, clean: TestServer
 ) -> None:
@@ -327,6 +328,7 @@ def test_without_a_supervisor_the_workers_stop_in_their_own_time(
     assert nothing_held(clean)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_end_is_replaced(shop: Path, clean: TestServer) -> None:
     with fleet(shop, clean, 2) as it:
         first, _ = it.workers()

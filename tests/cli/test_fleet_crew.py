@@ -342,6 +342,15 @@ def test_one_that_does_not_end_is_killed_once(three: World) -> None:
     assert three.crew.code == 137
 
 
+@pytest.mark.parametrize("code", [130, -signal.SIGINT, -signal.SIGTERM])
+def test_a_signal_that_meets_one_on_its_way_out_is_no_failure(three: World, code: int) -> None:
+    three.crew.stop()
+    for pid in (101, 102, 103):
+        three.ended(pid, code)
+    assert three.crew.finished
+    assert three.crew.code == 0
+
+
 def test_the_longest_grace_of_an_app_counts() -> None:
     world = World(1)
     world.crew.up(101, 500.0)
