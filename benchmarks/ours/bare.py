@@ -83,7 +83,9 @@ class Pusher:
         args: list[Any] = [self._sequence, 0, 1, QUEUE]
         for jid, raw in jobs:
             args += (1, raw, "", "", jid, 0, 0)
-        await call(self._link, self._script, self._names, args)
+        answer = await call(self._link, self._script, self._names, args)
+        if answer != [b"new"]:
+            raise RuntimeError(f"a push was answered {answer!r}: push.lua has changed")
 
 
 def made(body: str, args: tuple[Any, ...]) -> tuple[str, bytes]:
@@ -152,7 +154,9 @@ class Loop:
         ids, self._ended = self._ended, []
         self._sequence += 1
         args = (QUEUE, self._sequence, STATE_TTL_MS, ranges(ids))
-        await call(self._link, self._settle, self._settle_keys, args)
+        answer = await call(self._link, self._settle, self._settle_keys, args)
+        if answer != b"1" * len(ids):  # else a loop that acks nothing would be the fastest
+            raise RuntimeError(f"{len(ids)} acks were answered {answer!r}: settle.lua has changed")
 
 
 def ranges(ids: list[int]) -> str:
