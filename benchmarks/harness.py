@@ -33,7 +33,7 @@ from typing import Any, ClassVar
 from benchmarks import bodies, produce, wire
 from benchmarks.meter import Meter, cpu_s, rss_mb
 
-SETTLE_S = 1.5  # an idle worker has come to rest
+SETTLE_S = 3.0  # an idle worker has come to rest
 LEAST = 4  # jobs for each slot
 
 
@@ -245,14 +245,16 @@ class child:
         module = sys.modules["__main__"].__spec__
         assert module is not None
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module.name, url, *command], stdin=subprocess.PIPE
+            [sys.executable, "-m", module.name, url, *command],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
 
     def check(self) -> None:
         """Wait until it has done its work."""
-        self._process.communicate()
+        told = self._process.communicate()[1].decode().strip().splitlines()
         if self._process.returncode:
-            raise SystemExit("its producer failed")
+            raise SystemExit(f"its producer: {told[-1] if told else 'failed'}")
 
     def when(self, ready: Callable[[], bool]) -> None:
         """Let it go on as soon as `ready()`."""
@@ -260,7 +262,10 @@ class child:
         def wait() -> None:
             while not ready():
                 time.sleep(0.01)
-            self._process.communicate(b"go\n")
+            told = self._process.communicate(b"go\n")[1]
+            if self._process.returncode:
+                sys.stderr.buffer.write(told)
+                os._exit(1)
 
         threading.Thread(target=wait, daemon=True).start()
 
