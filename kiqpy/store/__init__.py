@@ -122,7 +122,8 @@ class Source(Protocol):
     async def wait(self, queue: str, timeout_s: float) -> bool:
         """Return when the queue may hold a job, after `timeout_s`, or at `unwait`. Owns nothing.
 
-        False: surely nothing has come. Cancel: safe; what arrives meanwhile is found by the next `fetch`.
+        False: surely nothing has come. Cancel: safe; what arrives meanwhile is found by the next
+        `fetch`.
         """
         ...
 
