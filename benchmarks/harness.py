@@ -211,10 +211,9 @@ def watch_idle(url: str, seconds: float) -> None:
 def memory(party: Party, url: str, count: str) -> None:
     wire.ask(url, "FLUSHALL")
     child(url, "fill", "noop", "10").check()  # keys that are made once
-    before = int(wire.info(url)["used_memory_dataset"])
+    before = wire.held(wire.info(url))
     child(url, "fill", "noop", count).check()
-    after = wire.info(url)
-    say({"bytes_per_job": (int(after["used_memory_dataset"]) - before) / int(count)})
+    say({"bytes_per_job": (wire.held(wire.info(url)) - before) / int(count)})
 
 
 def arm(url: str, total: int) -> Meter:
