@@ -235,7 +235,7 @@ def encode(payload: Mapping[str, Any], *, checked: bool = False) -> bytes:
 def _plain(field: tuple[str, Any]) -> bool:
     """Whether the faster writer writes a field as the other one does: it has wider tastes."""
     name, value = field
-    kind = type(value)
+    kind: object = type(value)
     return kind in _PLAIN or (kind is float and value - value == 0) or name == "args"
 
 

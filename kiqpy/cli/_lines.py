@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, TextIO, final
 
 import structlog
@@ -90,7 +91,7 @@ def configure(level: str, output: Output) -> None:
             _render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=lambda name="": Writer(output, name),
+        logger_factory=partial(Writer, output),
         cache_logger_on_first_use=True,
     )
 
