@@ -25,7 +25,7 @@ def check_args(args: Sequence[Any], names: Sequence[str] = ()) -> None:
 
 def _fault(value: Any, depth: int) -> str | None:
     """What is wrong with a value; the frequent ones first."""
-    kind = cast("object", type(value))
+    kind = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind is str:
         return None if value.isascii() else _text(value)
     if kind is int:

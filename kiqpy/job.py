@@ -13,7 +13,7 @@ import json.decoder
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, NoReturn, cast, final
+from typing import Any, Final, NamedTuple, NoReturn, final
 
 from kiqpy.arguments import check_args
 from kiqpy.errors import ArgumentError, DecodeError
@@ -38,7 +38,7 @@ _FIELDS: Final = frozenset((
     "unique_until", "unique_token", "unlocks_at", "recovered", "recovered_at", "kiq", "periodic",
     "tick_at",
 ))  # fmt: skip
-_PLAIN: Final = frozenset((str, int, bool, type(None)))
+_PLAIN: Final[frozenset[object]] = frozenset((str, int, bool, type(None)))
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 # To narrow with them leaves checkers no unknown type.
@@ -235,7 +235,7 @@ def encode(payload: Mapping[str, Any], *, checked: bool = False) -> bytes:
 def _plain(field: tuple[str, Any]) -> bool:
     """Whether the faster writer writes a field as the other one does: it has wider tastes."""
     name, value = field
-    kind = cast("object", type(value))
+    kind = type(value)  # pyright: ignore[reportUnknownVariableType]
     return kind in _PLAIN or (kind is float and value - value == 0) or name == "args"
 
 
