@@ -57,7 +57,7 @@ class Breaks:
 
         async def claim(stage: Producer, *args: Any) -> int:
             claims = await original(stage, *args)
-            if stage.queue == "broken":
+            if stage._supply.queues == ["broken"]:
                 self.strike()
             return claims
 
@@ -76,10 +76,10 @@ class Breaks:
     def settler(self) -> None:
         original = Settler._settle
 
-        async def settle(stage: Settler, batch: Any) -> None:
-            if stage.queue == "broken":
+        async def settle(stage: Settler, queue: str, batch: Any) -> None:
+            if queue == "broken":
                 self.strike()
-            await original(stage, batch)
+            await original(stage, queue, batch)
 
         self._patch.setattr(Settler, "_settle", settle)
 

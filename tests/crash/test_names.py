@@ -160,7 +160,7 @@ async def test_through_a_rescue(clean: TestServer) -> None:
     gone = RedisBackend(clean.url, "gone:1:aa", clock=FakeClock())
     for queue in QUEUES:
         clean.cli("SET", "kiq:lease:gone:1:aa", 1)
-        assert len(await gone.fetch(queue, 100, 1)) == len(ARGS)
+        assert len((await gone.fetch(queue, 100, 1)).payloads) == len(ARGS)
     clean.cli("DEL", "kiq:lease:gone:1:aa")
     await gone.close()
     async with Shop(redis_url=clean.url, suspicion=0.5) as shop:
@@ -196,6 +196,6 @@ async def test_a_retry_comes_back_to_the_queue_the_job_was_in(clean: TestServer,
     clean.cli("LPUSH", "queue:a-b", raw)
     fails.add("lone")
     async with Shop(redis_url=clean.url):
-        await eventually(lambda: ran["lone"] == 2, "the retry to run", 5)
+        await eventually(lambda: ran["lone"] == 2, "the retry to run")
         await eventually(lambda: not held(clean), "everything to be settled")
     assert not everywhere(clean, [*QUEUES, "default", "elsewhere"])
