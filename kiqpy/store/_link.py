@@ -120,6 +120,7 @@ class Link:
         self.where = redacted(url)
         self._url = url
         self._options = dict(options)
+        self._limit_s: float | None = self._options.get("socket_timeout", TIMEOUT_S)
         self._waiters: dict[str, Waiter] = {}
         self._commands = self._client(pool_size)
         self._sync: Any = None
@@ -140,11 +141,15 @@ class Link:
         given = self._options.get("socket_timeout", _SLACK_S)
         return None if given is None else WAIT_S + given
 
+    def _untimed(self) -> dict[str, Any]:
+        """redis-py makes a task to time each sending, which costs two turns of the loop."""
+        return self._settings() | {"socket_timeout": None}
+
     def _client(self, size: int) -> Any:
         never = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
         pool = _redis.asyncio.BlockingConnectionPool.from_url(
             self._url, max_connections=size, timeout=TIMEOUT_S, retry=never,
-            **self._settings(),
+            **self._untimed(),
         )  # fmt: skip
         return redis.asyncio.Redis(connection_pool=pool)
 
@@ -160,22 +165,23 @@ class Link:
     async def command(self, *words: Arg) -> Any:
         """One command, sent once."""
         with self.answers():
-            answer = await self._commands.execute_command(*words)
+            answer = await self._send(*words)
         self._known = True
         return answer
+
+    async def _send(self, *words: Arg) -> Any:
+        """redis-py drops the connection of a command that is interrupted."""
+        async with asyncio.timeout(self._limit_s):
+            return await self._commands.execute_command(*words)
 
     async def call(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """One script, sent once; a server that does not know it yet is told the whole text."""
         known = script(name)
         with self.answers():
             try:
-                return await self._commands.execute_command(
-                    "EVALSHA", known.sha, len(keys), *keys, *args
-                )
+                return await self._send("EVALSHA", known.sha, len(keys), *keys, *args)
             except redis.exceptions.NoScriptError:  # an answer: it has not run
-                return await self._commands.execute_command(
-                    "EVAL", known.text, len(keys), *keys, *args
-                )
+                return await self._send("EVAL", known.text, len(keys), *keys, *args)
 
     def call_now(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """`call` for a thread: blocks."""
@@ -189,17 +195,16 @@ class Link:
             except redis.exceptions.NoScriptError:
                 return self._sync.execute_command("EVAL", known.text, len(keys), *keys, *args)
 
-    def connection(self, timeout_s: float | None = None) -> Any:
-        """A connection of its own, not yet connected; no limit to how long it waits by default."""
+    def connection(self) -> Any:
+        """A connection of its own, not yet connected; no limit to how long it waits."""
         never = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
-        settings = self._settings() | {"socket_timeout": timeout_s}
-        pool = _redis.asyncio.ConnectionPool.from_url(self._url, retry=never, **settings)
+        pool = _redis.asyncio.ConnectionPool.from_url(self._url, retry=never, **self._untimed())
         return pool.make_connection()
 
     def waiter(self, name: str) -> Waiter:
         """The connection on which `name` is waited for."""
         if name not in self._waiters:
-            self._waiters[name] = Waiter(self, self.connection(self._patience_s()))
+            self._waiters[name] = Waiter(self, self.connection(), self._patience_s())
         return self._waiters[name]
 
     async def wait(self, name: str, words: Sequence[Arg]) -> Any:
@@ -227,8 +232,9 @@ class Link:
 class Waiter:
     """One connection and the command that blocks on it, if any."""
 
-    def __init__(self, link: Link, connection: Any) -> None:
+    def __init__(self, link: Link, connection: Any, patience_s: float | None) -> None:
         self.connection = connection
+        self._patience_s = patience_s
         self._link = link
         self._client_id = 0
         self._idle = asyncio.Event()
@@ -237,20 +243,22 @@ class Waiter:
     async def block(self, words: Sequence[Arg]) -> Any:
         """Send and wait. Cancelled or broken, the connection is dropped: its state is unknown."""
         self._idle.clear()
-        before = _cancellations()
         try:
-            if not self.connection.is_connected:
-                await self.connection.connect()
-                await self.connection.send_command("CLIENT", "ID")
-                self._client_id = cast("int", await self.connection.read_response())
-            await self.connection.send_command(*words)
-            _hear_cancel(before)
-            return await self.connection.read_response()
+            async with asyncio.timeout(self._patience_s):
+                return await self._ask(words)
         except BaseException:
             await self.connection.disconnect(nowait=True)
             raise
         finally:
             self._idle.set()
+
+    async def _ask(self, words: Sequence[Arg]) -> Any:
+        if not self.connection.is_connected:
+            await self.connection.connect()
+            await self.connection.send_command("CLIENT", "ID")
+            self._client_id = cast("int", await self.connection.read_response())
+        await self.connection.send_command(*words)
+        return await self.connection.read_response()
 
     async def unblock(self) -> None:
         """Return once nothing blocks; asks again in case the command was still on its way."""
