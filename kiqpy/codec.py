@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, Flag
+from functools import partial
 from typing import Any, Final, Generic, TypeVar, cast, final
 from uuid import UUID
 
@@ -177,12 +178,20 @@ def _known(kind: Any, name: str | None) -> Codec[Any]:
     )
 
 
+def _flag(kind: type[Flag], value: Any) -> Flag:
+    """Python 3.11.2 drops bits that it does not know, later ones refuse them."""
+    flag = kind(value)
+    if flag.value != value:
+        raise ValueError(f"{value} has bits that {kind.__name__} has not")
+    return flag
+
+
 def _steps(kind: type[Any]) -> _Steps | None:
     """To JSON, and back."""
     if kind in _STEPS:
         return _STEPS[kind]
     if issubclass(kind, Flag):
-        return (lambda flag: flag.value), kind
+        return (lambda flag: flag.value), partial(_flag, kind)
     if issubclass(kind, Enum):
         return (lambda member: member.name), (lambda text: kind[text])
     if dataclasses.is_dataclass(kind):

@@ -171,9 +171,9 @@ def test_sync_code_needs_no_loop(mode: Mode) -> None:
     assert len(ran) == (2 if mode == "inline" else 0)
 
 
-def test_a_service_under_test_starts_the_app_itself() -> None:
-    fastapi = pytest.importorskip("fastapi")
-    client = pytest.importorskip("fastapi.testclient")
+async def test_a_service_under_test_starts_the_app_itself() -> None:
+    """As a test client does: the service's lifespan around its requests."""
+    fastapi = pytest.importorskip("fastapi", reason="fastapi is in the group `test`")
     kept = app("sandbox")
     service = fastapi.FastAPI(lifespan=kept.lifespan)
 
@@ -181,9 +181,29 @@ def test_a_service_under_test_starts_the_app_itself() -> None:
     async def signup(user_id: int) -> str:
         return (await kept.enqueue(welcome.new(user_id))).state
 
-    with set_mode(kept, "sandbox"), client.TestClient(service) as web:
-        assert web.post("/signup?user_id=7").json() == "queued"
-        assert_enqueued(kept, welcome, args=[7], count=1)
+    with set_mode(kept, "sandbox"):
+        async with service.router.lifespan_context(service):
+            assert await posted(service, "/signup", b"user_id=7") == b'"queued"'
+            assert_enqueued(kept, welcome, args=[7], count=1)
+
+
+async def posted(service: Any, path: str, query: bytes) -> bytes:
+    """The body of the answer to a POST, by the ASGI protocol."""
+    body: list[bytes] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: dict[str, Any]) -> None:
+        body.append(message.get("body", b""))
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
+        "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": query,
+        "root_path": "", "headers": [], "client": None, "server": None,
+    }  # fmt: skip
+    await service(scope, receive, send)
+    return b"".join(body)
 
 
 async def test_duplicates_are_not_counted() -> None:

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kiqpy import ArgumentError, ConfigError, Job, Worker, worker
@@ -225,6 +225,7 @@ class TestWhatFreesIt:
         for until in ("success", None):
             assert lock_of(kiqs(unique_until=until)) == Lock(KIQS, 60_000.0)
 
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(
         st.dictionaries(
             st.sampled_from(
