@@ -6,8 +6,13 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.server import TestServer
+
+# How long an example takes says something of the machine, not of what is tested.
+settings.register_profile("kiqpy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kiqpy")
 
 # The keys that may stay for good; all others must go or expire. A hash tag may stand before them.
 _MAY_STAY = re.compile(
