@@ -81,8 +81,8 @@ class Pusher:
     async def frame(self, jobs: list[tuple[str, bytes]]) -> None:
         self._sequence += 1
         args: list[Any] = [self._sequence, 0, 1, QUEUE]
-        for jid, raw in jobs:
-            args += (1, raw, "", "", jid, 0, 0)
+        for _jid, raw in jobs:
+            args += (1, raw)
         answer = await call(self._link, self._script, self._names, args)
         if answer != [b"new"]:
             raise RuntimeError(f"a push was answered {answer!r}: push.lua has changed")

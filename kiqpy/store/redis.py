@@ -10,7 +10,7 @@ from typing import Any, Final, cast, final
 
 from kiqpy.clock import Clock, SystemClock
 from kiqpy.errors import StoreError
-from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
+from kiqpy.outcome import Bury, Lock, Verdict
 from kiqpy.store import Frame, Orders, Parcel, Pulse, Pushed
 from kiqpy.store._keys import Keys
 from kiqpy.store._link import WAIT_S, Arg, Link
@@ -19,15 +19,22 @@ from kiqpy.store._redis_calendar import RedisCalendar
 from kiqpy.store._redis_census import RedisCensus
 from kiqpy.store._session import Due, Fetched, Move, Orphan, Suspect
 from kiqpy.store._tracker import Tracker
+from kiqpy.store._words import (
+    due_of,
+    is_plain,
+    order_of,
+    owner_of,
+    ranges,
+    results_of,
+    storing,
+    verdict_words,
+)
 from kiqpy.store.census import Place
 
 _STATE_TTL_MS: Final = 86_400_000  # a process's notes outlive its last sign of life by a day
 _SCAN_EVERY_S: Final = 3600.0
 _MAX_WAITERS: Final = 8
 _MARKS: Final = 1000  # a page
-_KINDS: Final[Mapping[type, str]] = {
-    Done: "done", Retry: "retry", Defer: "defer", Bury: "bury", Release: "release",
-}  # fmt: skip
 
 
 @final
@@ -75,17 +82,16 @@ class RedisBackend:
 
     async def push(self, frame: Frame[Parcel], age_s: float) -> list[Pushed]:
         keys = self._keys
-        queues = list(dict.fromkeys(p.queue for p in frame.items if _due(p)[1] == ""))
+        queues = list(dict.fromkeys(p.queue for p in frame.items if due_of(p)[1] == ""))
         index = {queue: n for n, queue in enumerate(queues, 1)}
         locks = list(dict.fromkeys(p.lock.token for p in frame.items if p.lock))
+        numbers = {token: n for n, token in enumerate(locks, 1)}
         args: list[Arg] = [frame.sequence, int(frame.atomic), len(queues), *queues]
         for parcel in frame.items:
-            due, how = _due(parcel, age_s)
-            args += (index[parcel.queue] if how == "" else 0, parcel.payload, due, how, parcel.jid)
-            args += _lock(parcel.lock, locks)
+            args += (storing(parcel, age_s, index, numbers), parcel.payload)
         names = [keys.push(frame.source), keys.queues, keys.schedule]
         names += [keys.queue(queue) for queue in queues] + [keys.lock(token) for token in locks]
-        return _results(frame, await self._link.call("push", names, args))
+        return results_of(frame, await self._link.call("push", names, args))
 
     # -- source
 
@@ -120,9 +126,9 @@ class RedisBackend:
 
     async def settle(self, frame: Frame[Verdict]) -> list[bool]:
         keys, queue = self._keys, frame.source
-        order = sorted(range(len(frame.items)), key=lambda n: _order(frame.items[n]))
+        order = sorted(range(len(frame.items)), key=lambda n: order_of(frame.items[n]))
         verdicts = [frame.items[n] for n in order]
-        plain = [v.delivery for v in verdicts if _is_plain(v)]
+        plain = [v.delivery for v in verdicts if is_plain(v)]
         rest = verdicts[len(plain) :]
         tokens = [lock.token for v in rest if (lock := getattr(v, "lock", None))]
         locks = list(dict.fromkeys(tokens))
@@ -132,9 +138,9 @@ class RedisBackend:
             keys.retry, keys.schedule, keys.dead, *keys.stats(day, queue),
             *(keys.lock(token) for token in locks),
         ]  # fmt: skip
-        args: list[Arg] = [queue, frame.sequence, _STATE_TTL_MS, _ranges(plain)]
+        args: list[Arg] = [queue, frame.sequence, _STATE_TTL_MS, ranges(plain)]
         for verdict in rest:
-            args += _verdict(verdict, locks)
+            args += verdict_words(verdict, locks)
         answer = cast("bytes", await self._link.call("settle", names, args))
         if any(isinstance(verdict, Bury) for verdict in rest):
             await self._trim()
@@ -150,7 +156,7 @@ class RedisBackend:
 
     async def unlock(self, locks: Sequence[tuple[str, Lock]]) -> None:
         names = [self._keys.lock(lock.token) for _, lock in locks]
-        await self._link.call("unlock", names, [_owner(jid, lock) for jid, lock in locks])
+        await self._link.call("unlock", names, [owner_of(jid, lock) for jid, lock in locks])
 
     async def holding(self, ident: str, queue: str) -> dict[int, bytes]:
         found: Any = await self._link.command("HGETALL", self._keys.private(ident, queue))
@@ -240,7 +246,7 @@ class RedisBackend:
         for orphan in orphans:
             args += (orphan.delivery, orphan.payload, int(orphan.poison), orphan.in_s)
             lock = orphan.lock
-            args += (_owner(orphan.jid, lock), next(locks) if lock else 0)
+            args += (owner_of(orphan.jid, lock), next(locks) if lock else 0)
             args.append(int(lock.ttl_s * 1000) if lock else 0)
         moved = {int(delivery) for delivery in await self._link.call("rescue", names, args)}
         if any(orphan.poison for orphan in orphans):
@@ -281,62 +287,3 @@ class RedisBackend:
 
     def _place(self, place: Place) -> str:
         return cast("str", getattr(self._keys, place))
-
-
-def _due(parcel: Parcel, age_s: float = 0.0) -> tuple[float, str]:
-    """When, and counted from what; a delay has been running since the frame was made."""
-    if parcel.at_s is not None:
-        return parcel.at_s, "at"
-    if parcel.in_s is not None:
-        return parcel.in_s - age_s, "in"
-    return 0.0, ""
-
-
-def _lock(lock: Lock | None, tokens: Sequence[str]) -> tuple[int, int]:
-    return (tokens.index(lock.token) + 1, int(lock.ttl_s * 1000)) if lock else (0, 0)
-
-
-def _results(frame: Frame[Parcel], reply: Sequence[bytes]) -> list[Pushed]:
-    """The reply tells only of parcels that were not simply stored."""
-    results = [Pushed("scheduled" if _due(p)[1] else "queued") for p in frame.items]
-    for position, what in zip(reply[1::2], reply[2::2], strict=True):
-        state = "duplicate" if what.startswith(b"d") else "refused"
-        results[int(position)] = Pushed(state, what[1:].decode(errors="replace"))  # type: ignore[arg-type]
-    return results
-
-
-def _is_plain(verdict: Verdict) -> bool:
-    return isinstance(verdict, Done) and verdict.lock is None and not verdict.failed
-
-
-def _order(verdict: Verdict) -> tuple[int, int]:
-    """Plain acks first; of what goes back to the queue the oldest last, so that it is next."""
-    if _is_plain(verdict):
-        return 0, verdict.delivery
-    return (2, -verdict.delivery) if isinstance(verdict, Release) else (1, 0)
-
-
-def _ranges(ids: Sequence[int]) -> str:
-    """Ascending numbers, as `7-9,11-11`."""
-    spans: list[list[int]] = []
-    for n in ids:
-        if spans and spans[-1][1] == n - 1:
-            spans[-1][1] = n
-        else:
-            spans.append([n, n])
-    return ",".join(f"{first}-{last}" for first, last in spans)
-
-
-def _verdict(verdict: Verdict, locks: Sequence[str]) -> tuple[Arg, ...]:
-    if isinstance(verdict, Release):
-        return ("release", verdict.delivery, b"", 0, "", 0, 0)
-    kind = "failed" if isinstance(verdict, Done) and verdict.failed else _KINDS[type(verdict)]
-    payload = b"" if isinstance(verdict, Done) else verdict.payload
-    in_s = verdict.in_s if isinstance(verdict, (Retry, Defer)) else 0.0
-    lock = verdict.lock
-    return (kind, verdict.delivery, payload, in_s, _owner(verdict.jid, lock), *_lock(lock, locks))
-
-
-def _owner(jid: str, lock: Lock | None) -> str:
-    """Who must hold a lock to lose it; nobody is named where Kiq made it."""
-    return jid if lock is None or lock.owned else ""

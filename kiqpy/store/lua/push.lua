@@ -1,8 +1,10 @@
 -- push: make a frame of jobs durable, once however often it is sent.
 -- KEYS  1 kiq:push:CLIENT (hash: seq, reply)  2 queues  3 schedule  4.. queue lists, then locks
 -- ARGV  1 sequence  2 atomic 0|1  3 number of queue keys, then their names,
---       then per job: queue index | 0 (schedule), payload, score or delay in s, "at"|"in"|"",
---       jid, lock index (0 none), lock ttl in ms from when the job is due
+--       then per job: how it is stored, and its payload.  How: the index of its queue; or, of one
+--       that is scheduled or unique, in one text (each word of a call costs the client): queue
+--       index | 0, "at" | "in" | "now", score or delay in s, lock index (0 none), lock ttl in ms
+--       from when the job is due, jid
 -- returns {"new"|"again", then pairs: position, what} for the jobs that were not simply stored:
 --       "d"..jid: duplicate, held by jid;  "e"..text: refused
 -- atomic because a reply may be lost: what was done and the note of it must be one step.
@@ -40,8 +42,14 @@ end
 
 local position, at = 0, 3 + n_queues
 while at < #ARGV do
-  local queue, payload, due, how = tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local jid, lock, ttl = ARGV[at + 5], tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
+  local queue, payload = tonumber(ARGV[at + 1]), ARGV[at + 2]
+  local how, due, lock, ttl, jid = '', '0', 0, 0, ''
+  if not queue then
+    local pattern = '^(%d+) (%l+) (%S+) (%d+) (%d+) (.*)$'
+    queue, how, due, lock, ttl, jid = string.match(ARGV[at + 1], pattern)
+    queue, lock, ttl = tonumber(queue), tonumber(lock), tonumber(ttl)
+    if how == 'now' then how = '' end
+  end
   local target = how == '' and KEYS[3 + queue] or schedule
   local trouble = (atomic and first_wrong) or wrong[target] or (how == '' and wrong[KEYS[2]])
   local score = how == 'in' and now + due or tonumber(due)
@@ -77,7 +85,7 @@ while at < #ARGV do
     end
   end
   position = position + 1
-  at = at + 7
+  at = at + 2
 end
 
 local note = #reply > 0 and cjson.encode(reply) or '[]'

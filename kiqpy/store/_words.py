@@ -1,0 +1,92 @@
+"""Frames as the words of a script's call: what each costs the client is paid for every job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
+from kiqpy.store import Frame, Parcel, Pushed
+from kiqpy.store._link import Arg
+
+_KINDS: Final[Mapping[type, str]] = {
+    Done: "done", Retry: "retry", Defer: "defer", Bury: "bury", Release: "release",
+}  # fmt: skip
+
+
+def due_of(parcel: Parcel, age_s: float = 0.0) -> tuple[float, str]:
+    """When, and counted from what; a delay has been running since the frame was made."""
+    if parcel.at_s is not None:
+        return parcel.at_s, "at"
+    if parcel.in_s is not None:
+        return parcel.in_s - age_s, "in"
+    return 0.0, ""
+
+
+def storing(
+    parcel: Parcel, age_s: float, queues: Mapping[str, int], locks: Mapping[str, int]
+) -> Arg:
+    """How a job is stored, in one word: most are put into their queue."""
+    due, how = due_of(parcel, age_s)
+    number, lock = queues.get(parcel.queue, 0) if how == "" else 0, parcel.lock
+    if how == "" and lock is None:
+        return number
+    held = f"{locks[lock.token]} {int(lock.ttl_s * 1000)}" if lock else "0 0"
+    return f"{number} {how or 'now'} {due!r} {held} {parcel.jid}"
+
+
+def lock_words(lock: Lock | None, tokens: Sequence[str]) -> tuple[int, int]:
+    return (tokens.index(lock.token) + 1, int(lock.ttl_s * 1000)) if lock else (0, 0)
+
+
+def results_of(frame: Frame[Parcel], reply: Sequence[bytes]) -> list[Pushed]:
+    """The reply tells only of parcels that were not simply stored."""
+    results = [Pushed("scheduled" if due_of(p)[1] else "queued") for p in frame.items]
+    for position, what in zip(reply[1::2], reply[2::2], strict=True):
+        state = "duplicate" if what.startswith(b"d") else "refused"
+        results[int(position)] = Pushed(state, what[1:].decode(errors="replace"))  # type: ignore[arg-type]
+    return results
+
+
+def is_plain(verdict: Verdict) -> bool:
+    return isinstance(verdict, Done) and verdict.lock is None and not verdict.failed
+
+
+def order_of(verdict: Verdict) -> tuple[int, int]:
+    """Plain acks first; of what goes back to the queue the oldest last, so that it is next."""
+    if is_plain(verdict):
+        return 0, verdict.delivery
+    return (2, -verdict.delivery) if isinstance(verdict, Release) else (1, 0)
+
+
+def ranges(ids: Sequence[int]) -> str:
+    """Ascending numbers, as `7-9,11-11`."""
+    spans: list[list[int]] = []
+    for n in ids:
+        if spans and spans[-1][1] == n - 1:
+            spans[-1][1] = n
+        else:
+            spans.append([n, n])
+    return ",".join(f"{first}-{last}" for first, last in spans)
+
+
+def verdict_words(verdict: Verdict, locks: Sequence[str]) -> tuple[Arg, ...]:
+    if isinstance(verdict, Release):
+        return ("release", verdict.delivery, b"", 0, "", 0, 0)
+    kind = "failed" if isinstance(verdict, Done) and verdict.failed else _KINDS[type(verdict)]
+    payload = b"" if isinstance(verdict, Done) else verdict.payload
+    in_s = verdict.in_s if isinstance(verdict, (Retry, Defer)) else 0.0
+    lock = verdict.lock
+    return (
+        kind,
+        verdict.delivery,
+        payload,
+        in_s,
+        owner_of(verdict.jid, lock),
+        *lock_words(lock, locks),
+    )
+
+
+def owner_of(jid: str, lock: Lock | None) -> str:
+    """Who must hold a lock to lose it; nobody is named where Kiq made it."""
+    return jid if lock is None or lock.owned else ""
