@@ -89,21 +89,6 @@ def translate(error: BaseException, where: str, *, known: bool = False) -> Store
     return StoreRefused(f"{where}: {text}")
 
 
-def _cancellations() -> int:
-    """How often the current task was told to end; 0 in a thread, which has no task."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return 0
-    return task.cancelling() if task else 0
-
-
-def _hear_cancel(before: int) -> None:
-    """redis-py sends within `asyncio.wait_for`, which up to Python 3.11 may swallow a cancel."""
-    if _cancellations() > before:
-        raise asyncio.CancelledError
-
-
 def _is_about_a_password(error: BaseException | None) -> bool:
     """redis-py may raise a plain ConnectionError from it while it connects."""
     while error is not None and not isinstance(error, redis.exceptions.AuthenticationError):
@@ -142,7 +127,10 @@ class Link:
         return None if given is None else WAIT_S + given
 
     def _untimed(self) -> dict[str, Any]:
-        """redis-py makes a task to time each sending, which costs two turns of the loop."""
+        """redis-py makes a task to time each sending: two turns of the loop more.
+
+        And up to Python 3.11 what it does that with, `asyncio.wait_for`, may swallow a cancel.
+        """
         return self._settings() | {"socket_timeout": None}
 
     def _client(self, size: int) -> Any:
@@ -155,12 +143,10 @@ class Link:
 
     @contextlib.contextmanager
     def answers(self) -> Generator[None]:
-        before = _cancellations()
         try:
             yield
         except (TimeoutError, redis.exceptions.RedisError, OSError) as error:
             raise translate(error, self.where, known=self._known) from error
-        _hear_cancel(before)
 
     async def command(self, *words: Arg) -> Any:
         """One command, sent once."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
@@ -31,12 +31,17 @@ def storing(
     number, lock = queues.get(parcel.queue, 0) if how == "" else 0, parcel.lock
     if how == "" and lock is None:
         return number
-    held = f"{locks[lock.token]} {int(lock.ttl_s * 1000)}" if lock else "0 0"
-    return f"{number} {how or 'now'} {due!r} {held} {parcel.jid}"
+    place, ttl_ms = lock_words(lock, locks)
+    return f"{number} {how or 'now'} {due!r} {place} {ttl_ms} {parcel.jid}"
 
 
-def lock_words(lock: Lock | None, tokens: Sequence[str]) -> tuple[int, int]:
-    return (tokens.index(lock.token) + 1, int(lock.ttl_s * 1000)) if lock else (0, 0)
+def numbered(tokens: Iterable[str]) -> dict[str, int]:
+    """Each lock once, from 1 on, as the scripts count their keys."""
+    return {token: n for n, token in enumerate(dict.fromkeys(tokens), 1)}
+
+
+def lock_words(lock: Lock | None, locks: Mapping[str, int]) -> tuple[int, int]:
+    return (locks[lock.token], int(lock.ttl_s * 1000)) if lock else (0, 0)
 
 
 def results_of(frame: Frame[Parcel], reply: Sequence[bytes]) -> list[Pushed]:
@@ -70,7 +75,7 @@ def ranges(ids: Sequence[int]) -> str:
     return ",".join(f"{first}-{last}" for first, last in spans)
 
 
-def verdict_words(verdict: Verdict, locks: Sequence[str]) -> tuple[Arg, ...]:
+def verdict_words(verdict: Verdict, locks: Mapping[str, int]) -> tuple[Arg, ...]:
     if isinstance(verdict, Release):
         return ("release", verdict.delivery, b"", 0, "", 0, 0)
     kind = "failed" if isinstance(verdict, Done) and verdict.failed else _KINDS[type(verdict)]

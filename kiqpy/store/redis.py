@@ -22,6 +22,7 @@ from kiqpy.store._tracker import Tracker
 from kiqpy.store._words import (
     due_of,
     is_plain,
+    numbered,
     order_of,
     owner_of,
     ranges,
@@ -84,11 +85,10 @@ class RedisBackend:
         keys = self._keys
         queues = list(dict.fromkeys(p.queue for p in frame.items if due_of(p)[1] == ""))
         index = {queue: n for n, queue in enumerate(queues, 1)}
-        locks = list(dict.fromkeys(p.lock.token for p in frame.items if p.lock))
-        numbers = {token: n for n, token in enumerate(locks, 1)}
+        locks = numbered(p.lock.token for p in frame.items if p.lock)
         args: list[Arg] = [frame.sequence, int(frame.atomic), len(queues), *queues]
         for parcel in frame.items:
-            args += (storing(parcel, age_s, index, numbers), parcel.payload)
+            args += (storing(parcel, age_s, index, locks), parcel.payload)
         names = [keys.push(frame.source), keys.queues, keys.schedule]
         names += [keys.queue(queue) for queue in queues] + [keys.lock(token) for token in locks]
         return results_of(frame, await self._link.call("push", names, args))
@@ -130,8 +130,7 @@ class RedisBackend:
         verdicts = [frame.items[n] for n in order]
         plain = [v.delivery for v in verdicts if is_plain(v)]
         rest = verdicts[len(plain) :]
-        tokens = [lock.token for v in rest if (lock := getattr(v, "lock", None))]
-        locks = list(dict.fromkeys(tokens))
+        locks = numbered(lock.token for v in rest if (lock := getattr(v, "lock", None)))
         day = datetime.datetime.fromtimestamp(self._clock.now(), datetime.UTC).strftime("%Y-%m-%d")
         names = [
             keys.private(self.ident, queue), keys.state(self.ident), keys.queue(queue),
