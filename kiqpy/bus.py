@@ -46,7 +46,8 @@ class Bus:
     """
 
     def __init__(self) -> None:
-        self._handlers: list[tuple[str, Handler]] = []
+        self.heard: frozenset[str] = frozenset()  # names of events that somebody hears
+        self._handlers: list[tuple[frozenset[str], Handler]] = []
         self._known: dict[type[Event], list[Handler]] = {}
         self._lock = threading.Lock()
 
@@ -55,22 +56,23 @@ class Bus:
 
         ConfigError if no event's name can match, or the handler is async.
         """
-        matching([pattern])
+        names = frozenset(matching([pattern]))
         if not callable(handler) or inspect.iscoroutinefunction(handler):
             raise ConfigError(
                 f"{handler!r} can't be attached: give a function that is not async, or use "
                 "app.events(...), or a Reporter"
             )
         with self._lock:
-            self._change([*self._handlers, (pattern, handler)])
+            self._change([*self._handlers, (names, handler)])
 
     def detach(self, handler: Handler) -> None:
         """Stop calling `handler`, whatever it was attached to."""
         with self._lock:
             self._change([pair for pair in self._handlers if pair[1] != handler])
 
-    def _change(self, handlers: list[tuple[str, Handler]]) -> None:
+    def _change(self, handlers: list[tuple[frozenset[str], Handler]]) -> None:
         self._handlers = handlers
+        self.heard = frozenset[str]().union(*(names for names, _ in handlers))
         self._known = {}  # after the handlers: whoever sees it empty sees them, too
 
     def handlers(self, kind: type[Event]) -> list[Handler]:
@@ -78,7 +80,7 @@ class Bus:
         known = self._known
         found = known.get(kind)
         if found is None:
-            found = [h for pattern, h in self._handlers if fnmatchcase(kind.name, pattern)]
+            found = [handler for names, handler in self._handlers if kind.name in names]
             known[kind] = found
         return found
 

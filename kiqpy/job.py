@@ -200,10 +200,10 @@ def decode(raw: bytes) -> Job:
         raise DecodeError(f"not JSON: {error}", raw) from None
     if type(payload) is not _Object:
         raise DecodeError("not a JSON object", raw)
-    name, args = payload.get("class"), payload.get("args")
-    if not isinstance(name, str) or not name:
+    name = payload.get("class")
+    if type(name) is not str or not name:
         raise DecodeError("no class name", raw)
-    if not isinstance(args, list):
+    if type(payload.get("args")) is not _Array:
         raise DecodeError("args is not an array", raw)
     return Job.from_payload(payload)
 

@@ -78,68 +78,64 @@ class _Way:
         self.links, self.core = links, core
         self.at = 0
 
-    async def go(self, n: int, job: Job) -> Any:
-        """Into the nth middleware and all that is further in."""
-        if n == len(self.links):
-            return await self.core(job)
-        self.at = n
-        name, call = self.links[n]
-        turn = _Turn(self, n)
+    async def go(self, job: Job, n: int, caller: _Turn | None = None) -> Any:
+        """Into the nth middleware and all that is further in; `caller` hears how that ended."""
+        turn: _Turn | None = None
         try:
-            result = await call(job, turn)
-        except Exception as error:
-            if error is not turn.raised and not isinstance(error, Signal):
-                _put_down(error, name)
+            if n == len(self.links):
+                result = await self.core(job)
+            else:
+                self.at = n
+                turn = _Turn(self, n)
+                result = turn.answer(await self.links[n].call(job, turn))
+        except BaseException as error:
+            if turn is not None and error is not turn.raised:
+                _put_down(error, self.links[n].name)
+            if caller is not None:
+                caller.raised, caller.ended, self.at = error, True, n - 1
             raise
-        return turn.answer(result)
+        if caller is not None:
+            caller.result, caller.ended, self.at = result, True, n - 1
+        return result
 
 
 @final
 class _Turn:
-    """What one middleware gets as `call_next`, for one job."""
+    """What one middleware gets as `call_next`, for one job; `ended`, `result`, `raised`: of that."""
 
-    __slots__ = ("_began", "_ended", "_n", "_result", "_way", "raised")
+    __slots__ = ("_began", "_n", "_way", "ended", "raised", "result")
 
     def __init__(self, way: _Way, n: int) -> None:
         self._way, self._n = way, n
         self._began: Coroutine[Any, Any, Any] | None = None
-        self._ended = False
-        self._result: Any = None
+        self.ended = False
+        self.result: Any = None
         self.raised: BaseException | None = None
 
     def __call__(self, job: Job) -> Coroutine[Any, Any, Any]:
-        if not isinstance(job, Job):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if type(job) is not Job:
             raise ArgumentError(f"call_next takes the job, not {job!r}")
         if self._began is not None:
             raise RuntimeError("call_next was called twice: a job goes on once, or not at all")
-        self._began = self._go_on(job)
+        self._began = self._way.go(job, self._n + 1, self)
         return self._began
-
-    async def _go_on(self, job: Job) -> Any:
-        try:
-            self._result = await self._way.go(self._n + 1, job)
-        except BaseException as error:
-            self.raised = error
-            raise
-        finally:
-            self._ended = True
-            self._way.at = self._n
-        return self._result
 
     def answer(self, result: Any) -> Any:
         """What the middleware's own result stands for."""
         if self._began is None:
             return result if isinstance(result, Signal) else Discard(HALTED)
-        if not self._ended:
+        if not self.ended:
             name = self._way.links[self._n].name
             if inspect.getcoroutinestate(self._began) == inspect.CORO_CREATED:
                 self._began.close()  # the error says it; a warning would only add to it
             raise RuntimeError(f"middleware {name} did not await call_next(job)")
-        return self._result if result is None else result
+        return self.result if result is None else result
 
 
-def _put_down(error: Exception, name: str) -> None:
+def _put_down(error: BaseException, name: str) -> None:
     """Say in the error whose it is; once, for an error may be raised again and again."""
+    if isinstance(error, Signal) or not isinstance(error, Exception):
+        return
     note = f"raised by middleware {name}"
     if note not in getattr(error, "__notes__", ()):
         error.add_note(note)
@@ -154,8 +150,8 @@ def compile_server(chain: Iterable[ServerMiddleware | type[Any]]) -> Attempt | N
     """
     links = _links("middleware", chain)
 
-    async def attempt(job: Job, perform: Next) -> Any:
-        return await _Way(links, perform).go(0, job)
+    def attempt(job: Job, perform: Next) -> Coroutine[Any, Any, Any]:
+        return _Way(links, perform).go(job, 0)
 
     return attempt if links else None
 
@@ -176,14 +172,14 @@ class ClientChain:
     async def __call__(self, job: Job) -> Job | None:
         """The job that is to be pushed; None: none. Raises what a middleware raises."""
         accepted: list[Job] = []
-        await self._way(accepted).go(0, job)
+        await self._way(accepted).go(job, 0)
         return accepted[0] if accepted else None
 
     def at_once(self, job: Job) -> Job | None:
         """The same for code that can't await. LifecycleError if a middleware has to wait."""
         accepted: list[Job] = []
         way = self._way(accepted)
-        run = way.go(0, job)
+        run = way.go(job, 0)
         try:
             run.send(None)
         except StopIteration:

@@ -52,8 +52,12 @@ def decide(
 
     `job` is None when the bytes could not be read: they are buried as they are.
     """
-    unique = job is not None and "unique_token" in job.payload
-    lock = lock_of(job.payload, now) if job is not None and unique else None
+    if job is None or "unique_token" not in job.payload:
+        lock = None
+        if type(outcome) is Success:  # nearly all
+            return Done(claim.delivery)
+    else:
+        lock = lock_of(job.payload, now)
     jid = job.jid if job is not None else ""
     match outcome:
         case Success() | Aborted():

@@ -88,6 +88,8 @@ class Spec:
         self._fields = _fields(given)
         self.codecs = Codecs(given.codecs) if given.codecs else None
         self._read_signature(call, skip=1 if owner else 0)
+        keywords = bool(self.keywords) or self.any_keyword
+        self._is_plain = owner is None and self.codecs is None and not keywords
         if self.executor == "async" and not self.is_async:
             raise ConfigError(f'{self.name}: executor="async" needs `async def`')
         if self.executor != "async" and self.is_async:
@@ -168,6 +170,13 @@ class Spec:
         if self.any_keyword or last.keys() <= self.keywords:
             return wire[:-1], last
         return wire, {}
+
+    def run(self, job: Job) -> Any:
+        """Call `perform` for a job: its result, or if it is async what is to be awaited."""
+        if self._is_plain:
+            return self.call(*job.payload["args"])
+        args, kwargs = self.arguments(job.args)
+        return self.target(job)(*args, **kwargs)
 
     def target(self, job: Job) -> Callable[..., Any]:
         """What to call: the function, or a fresh instance's `perform`, which knows its job."""

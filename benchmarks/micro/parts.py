@@ -133,7 +133,7 @@ def _job() -> float:
 @part("Run, with its settlement")
 def _run() -> float:
     claim = Claim("bench", 1, RAW)
-    return best_us(lambda: Run(claim, clock, _ignore).settlement(SUCCESS))
+    return best_us(lambda: Run(claim, clock, _ignore).end(SUCCESS))
 
 
 def _ignore(*_: Any) -> None: ...
@@ -162,8 +162,8 @@ def _tasks() -> float:
 @part("executor, async body")
 def _execute() -> float:
     async def run() -> float:
-        execute, job = Executor(1, 1), decode(RAW)
-        return best_us(driven(lambda: execute(job, noop.spec)))
+        execute, job = Executor(1, 1).runs(noop.spec), decode(RAW)
+        return best_us(driven(lambda: execute(job)))
 
     return asyncio.run(run())
 

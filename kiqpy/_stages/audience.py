@@ -132,7 +132,7 @@ class Audience:
 
     def hears(self, kind: type[Event]) -> bool:
         """Whether anybody wants events of this kind, now. Cheap enough to be asked for each job."""
-        return kind in self._kinds or bool(self.bus.handlers(kind))
+        return kind in self._kinds or kind.name in self.bus.heard
 
     async def tell(self, events: list[Event]) -> None:
         """Tell everybody, in order; waits for reporters that block, for as long as they do."""

@@ -22,7 +22,7 @@ _NO_RULES: Final = Rules()
 Why = Literal["released", "timeout", "cancelled", "forgotten"]
 _CANCELLED: Final = {"cancelled": Cancelled(), "forgotten": Cancelled(keep=False)}
 Task = asyncio.Task[None]
-Perform = Callable[["Run"], Coroutine[Any, Any, Settlement]]
+Perform = Callable[["Run"], Coroutine[Any, Any, Outcome]]
 
 
 @final
@@ -69,29 +69,27 @@ class Run:
         elif why in _CANCELLED:
             self.why = why
 
-    def end(self, settlement: Settlement) -> Settlement:
-        """How the run ended, whatever it did: the one finish path of every run.
-
-        A failure that we caused is not the job's: released, cancelled, or out of time.
-        """
+    def end(self, outcome: Outcome) -> Settlement:
+        """How the run ended, whatever it did: the one finish path of every run."""
+        took_s = self._clock.monotonic() - self.started
         if self.timer is not None:
             self.timer.cancel()
         if self.job is not None:
             self.job.over = True
-        if self.why in _CANCELLED and isinstance(settlement.outcome, Failure | Snoozed):
-            return settlement._replace(outcome=_CANCELLED[self.why])
-        if self.why is None or not isinstance(settlement.outcome, Failure):
-            return settlement
-        if self.why == "released":
-            return settlement._replace(outcome=RELEASED)
-        late = TimeoutError(f"the job took longer than its timeout, and was stopped after "
-                            f"{settlement.took_s:.3g} s")  # fmt: skip
-        return settlement._replace(outcome=Failure(late))
-
-    def settlement(self, outcome: Outcome) -> Settlement:
-        """What the reporter must know of this run if it ends now with `outcome`."""
-        took_s = self._clock.monotonic() - self.started
+        if self.why is not None:
+            outcome = self._blamed(outcome, self.why, took_s)
         return Settlement(self.claim, self.job, outcome, self.rules, took_s, self._clock.now())
+
+    def _blamed(self, outcome: Outcome, why: Why, took_s: float) -> Outcome:
+        """A failure that we caused is not the job's: released, cancelled, or out of time."""
+        if why in _CANCELLED and isinstance(outcome, Failure | Snoozed):
+            return _CANCELLED[why]
+        if not isinstance(outcome, Failure):
+            return outcome
+        if why == "released":
+            return RELEASED
+        late = f"the job took longer than its timeout, and was stopped after {took_s:.3g} s"
+        return Failure(TimeoutError(late))
 
 
 if sys.version_info >= (3, 12):
@@ -147,14 +145,15 @@ class Consumer:
     async def _work(self, run: Run) -> None:
         """The whole task of a run; a callback at its end would cost a turn of the loop more."""
         try:
-            settlement = await self._perform(run)
+            outcome = await self._perform(run)
         except BaseException as error:
             if not self._loop.is_running():  # closed with the loop: nobody is left to hear of it
                 raise
-            settlement = run.settlement(Failure(error))
-        self._conclude(run, run.end(settlement))
+            outcome = Failure(error)
+        self._conclude(run, outcome)
 
-    def _conclude(self, run: Run, settlement: Settlement) -> None:
+    def _conclude(self, run: Run, outcome: Outcome) -> None:
+        settlement = run.end(outcome)
         if run not in self.running:
             return  # it was given back already; whatever it did since is fenced
         self.running.discard(run)
@@ -176,4 +175,4 @@ class Consumer:
             run.cancel("released")
         await ended({run.task for run in runs if run.task is not None}, within_s, self._clock)
         for run in runs:  # those that go on, and those that had not even begun
-            self._conclude(run, run.end(run.settlement(RELEASED)))
+            self._conclude(run, RELEASED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, final
 
@@ -16,6 +16,8 @@ from kiqpy._flow.tree import whole
 from kiqpy.job import Job
 from kiqpy.worker import Spec, enter_job
 
+Perform = Callable[[Job], Awaitable[Any]]
+
 
 @final
 class Executor:
@@ -25,17 +27,21 @@ class Executor:
         self._threads = anyio.CapacityLimiter(threads)
         self._processes = anyio.CapacityLimiter(processes)
 
-    async def __call__(self, job: Job, spec: Spec) -> Any:
-        args, kwargs = spec.arguments(job.args)
+    def runs(self, spec: Spec) -> Perform:
+        """What runs a job of this worker; asked for once, so that a job pays for no choice."""
         if spec.executor == "async":
-            return await spec.target(job)(*args, **kwargs)
-        if spec.executor == "process":
-            call = partial(_in_child, *_address(spec), job.payload, args, kwargs)
-            # Cancelled, it kills its child: of no other job, for a child has one job at a time.
-            process = anyio.to_process.run_sync(call, cancellable=True, limiter=self._processes)
-            return _returned(await process)
-        # A thread can't be stopped. The run ends when the thread does, so its slot stays taken.
-        call = partial(spec.target(job), *args, **kwargs)
+            return spec.run
+        return partial(self._process if spec.executor == "process" else self._thread, spec)
+
+    async def _process(self, spec: Spec, job: Job) -> Any:
+        """Cancelled, it kills its child: of no other job, for a child has one job at a time."""
+        call = partial(_in_child, *_address(spec), job.payload, *spec.arguments(job.args))
+        process = anyio.to_process.run_sync(call, cancellable=True, limiter=self._processes)
+        return _returned(await process)
+
+    async def _thread(self, spec: Spec, job: Job) -> Any:
+        """A thread can't be stopped. The run ends when it does, so its slot stays taken."""
+        call = partial(spec.run, job)
         run = anyio.to_thread.run_sync(_contained, call, limiter=self._threads)
         return _returned(await whole(run))
 

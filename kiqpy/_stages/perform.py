@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 from kiqpy._flow.backoff import Backoff
 from kiqpy._stages.audience import Audience
 from kiqpy._stages.consumer import Run
 from kiqpy._stages.executor import Executor
-from kiqpy._stages.settlement import Settlement
 from kiqpy.backoff import timeout_of
 from kiqpy.clock import Clock
 from kiqpy.errors import DecodeError, StoreUnavailable
@@ -47,6 +46,15 @@ class Defaults(NamedTuple):
     context: Callable[[Job], None] | None = None  # called in the job's own context, before it
 
 
+class Plan(NamedTuple):
+    """What is the same for all jobs of one worker: found out once."""
+
+    rules: Rules
+    timeout_s: float | None
+    slots: asyncio.Semaphore | None
+    perform: Callable[[Job], Awaitable[Any]]  # with the middleware around it
+
+
 @final
 class Performer:
     """Makes an outcome of a claim. Nothing escapes it but a cancellation that we asked for."""
@@ -54,68 +62,61 @@ class Performer:
     def __init__(
         self,
         registry: Registry,
-        execute: Executor,
+        executor: Executor,
         store: Source,
         audience: Audience,
         clock: Clock,
         defaults: Defaults,
     ) -> None:
-        self._registry, self._execute, self._store = registry, execute, store
+        self._registry, self._executor, self._store = registry, executor, store
         self._audience, self._clock, self._defaults = audience, clock, defaults
-        self._rules: dict[Spec, Rules] = {}
+        self._plans: dict[str, Plan] = {}
         self._slots: dict[Spec, asyncio.Semaphore] = {}
 
-    async def __call__(self, run: Run) -> Settlement:
-        run.rules = self._defaults.rules
+    async def __call__(self, run: Run) -> Outcome:
+        run.rules, slots = self._defaults.rules, None
         try:
             job = run.job = decode(run.claim.raw)
-            if (cancelled := self._cancelled(job)) is not None:
-                return run.settlement(cancelled)
-            spec = self._registry.find(job.class_)
-            run.rules = self._rules.get(spec) or self._rules_of(spec)
-            if spec.given.max_concurrency is None:
-                outcome = await self._attempt(run, job, spec)
-            else:
-                async with self._slot(spec, spec.given.max_concurrency):
-                    run.started = self._clock.monotonic()
-                    outcome = await self._attempt(run, job, spec)
+            plan = self._plans.get(job.class_) or self._plan(job.class_)
+            run.rules = plan.rules
+            if plan.slots is not None and self._refused(job) is None:
+                await plan.slots.acquire()
+                slots, run.started = plan.slots, self._clock.monotonic()
+            if (refused := self._refused(job)) is not None:
+                return refused
+            if "unique_until" in job.payload:
+                await self._unlock(job)
+            enter_job(job)
+            if self._audience.hears(JobStarted):
+                await self._audience.tell([JobStarted(job)])
+            if (timeout_s := timeout_of(job, plan.timeout_s)) is not None:
+                run.limit(timeout_s)
+            if self._defaults.context is not None:
+                self._defaults.context(job)
+            result = await plan.perform(job)
+            return SUCCESS if result is None else _returned(result)
         except DecodeError as error:
-            outcome = Failure(error, final=True)
+            return Failure(error, final=True)
         except GeneratorExit:
             raise
         except BaseException as error:  # SystemExit too: one job must not end the others
             if _is_our_cancel(error, run):
                 raise
-            outcome = _signalled(error)
-        return run.settlement(outcome)
+            return _signalled(error)
+        finally:
+            if slots is not None:
+                slots.release()
 
-    async def _attempt(self, run: Run, job: Job, spec: Spec) -> Outcome:
-        if (cancelled := self._cancelled(job)) is not None:  # while it waited for a slot
-            return cancelled
-        expires_at = job.expires_at
-        if expires_at is not None and expires_at <= self._clock.now():
-            return Aborted("expired")
-        if "unique_until" in job.payload:
-            await self._unlock(job)
-        enter_job(job)
-        if self._audience.hears(JobStarted):
-            await self._audience.tell([JobStarted(job)])
-        given, (_, timeout_s, around, context) = spec.given, self._defaults
-        timeout_s = timeout_of(job, timeout_s if given.timeout is None else given.timeout)
-        if timeout_s is not None:
-            run.limit(timeout_s)
-        if context is not None:
-            context(job)
-        if around is None:
-            result = await self._execute(job, spec)
-        else:
-            result = await around(job, partial(self._execute, spec=spec))
-        return SUCCESS if result is None else _returned(result)
-
-    def _cancelled(self, job: Job) -> Cancelled | None:
+    def _refused(self, job: Job) -> Cancelled | Aborted | None:
+        """Why the job is not to be run any more."""
         cancelled = self._store.cancelled
-        keep = cancelled.pop(job.jid, None) if cancelled else None
-        return None if keep is None else Cancelled(keep)
+        if cancelled and (keep := cancelled.pop(job.jid, None)) is not None:
+            return Cancelled(keep)
+        if "expires_at" in job.payload:
+            expires_at = job.expires_at
+            if expires_at is not None and expires_at <= self._clock.now():
+                return Aborted("expired")
+        return None
 
     async def _unlock(self, job: Job) -> None:
         """A job that is unique until it starts must not keep the next one out once it runs."""
@@ -127,12 +128,10 @@ class Performer:
             except StoreUnavailable:
                 await backoff.pause()
 
-    def _slot(self, spec: Spec, most: int) -> asyncio.Semaphore:
-        return self._slots.setdefault(spec, asyncio.Semaphore(most))
-
-    def _rules_of(self, spec: Spec) -> Rules:
-        given, default = spec.given, self._defaults.rules
-        rules = self._rules[spec] = Rules(
+    def _plan(self, name: str) -> Plan:
+        spec = self._registry.find(name)
+        given, (default, timeout_s, around, _) = spec.given, self._defaults
+        rules = Rules(
             default.retry if given.retry is None else given.retry,
             given.dead,
             given.backoff or default.backoff,
@@ -140,7 +139,14 @@ class Performer:
             given.retry_queue,
             given.backtrace,
         )
-        return rules
+        slots: asyncio.Semaphore | None = None
+        if given.max_concurrency is not None:  # of the worker, whatever its jobs call it
+            slots = self._slots.setdefault(spec, asyncio.Semaphore(given.max_concurrency))
+        timeout_s = timeout_s if given.timeout is None else given.timeout
+        call = self._executor.runs(spec)
+        perform = call if around is None else partial(around, perform=call)
+        plan = self._plans[name] = Plan(rules, timeout_s, slots, perform)
+        return plan
 
 
 def _is_our_cancel(error: BaseException, run: Run) -> bool:

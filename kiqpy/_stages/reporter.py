@@ -86,15 +86,17 @@ class Settler:
         self, batch: list[Settlement], verdicts: list[Verdict], kept: list[bool]
     ) -> list[Event]:
         """What there is to tell; what nobody hears is not even made."""
-        heard = {of: kind for of, kind in _KINDS.items() if self._audience.hears(kind)}
+        heard = {of for of, kind in _KINDS.items() if self._audience.hears(kind)}
         stopped = self._audience.hears(JobStopped)
         events: list[Event] = []
         for settlement, verdict, owned in zip(batch, verdicts, kept, strict=True):
-            job = settlement.job
+            job, outcome = settlement.job, type(settlement.outcome)
+            if owned and not stopped and outcome is not Failure and outcome not in heard:
+                continue
             if not owned:
                 events.append(JobFenced(job, settlement.claim.queue))
                 continue
-            if job is not None and type(settlement.outcome) in heard:
+            if job is not None and outcome in heard:
                 events.append(_told(settlement, job, verdict))
             if isinstance(settlement.outcome, Failure):
                 events += _aftermath(job, settlement.outcome.error, verdict)
@@ -105,6 +107,8 @@ class Settler:
 
 def _by_queue(batch: list[Settlement]) -> list[list[Settlement]]:
     """A frame settles claims of one queue; only queues that share a limit come mixed."""
+    if len({settlement.claim.queue for settlement in batch}) == 1:
+        return [batch]
     parts: dict[str, list[Settlement]] = {}
     for settlement in batch:
         parts.setdefault(settlement.claim.queue, []).append(settlement)

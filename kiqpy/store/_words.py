@@ -54,14 +54,13 @@ def results_of(frame: Frame[Parcel], reply: Sequence[bytes]) -> list[Pushed]:
 
 
 def is_plain(verdict: Verdict) -> bool:
-    return isinstance(verdict, Done) and verdict.lock is None and not verdict.failed
+    return type(verdict) is Done and verdict.lock is None and not verdict.failed
 
 
-def order_of(verdict: Verdict) -> tuple[int, int]:
-    """Plain acks first; of what goes back to the queue the oldest last, so that it is next."""
-    if is_plain(verdict):
-        return 0, verdict.delivery
-    return (2, -verdict.delivery) if isinstance(verdict, Release) else (1, 0)
+def order_of(verdict: Verdict) -> tuple[bool, int]:
+    """Of what goes back to the queue the oldest last, so that it is next."""
+    back = isinstance(verdict, Release)
+    return back, -verdict.delivery if back else 0
 
 
 def ranges(ids: Sequence[int]) -> str:

@@ -126,10 +126,8 @@ class RedisBackend:
 
     async def settle(self, frame: Frame[Verdict]) -> list[bool]:
         keys, queue = self._keys, frame.source
-        order = sorted(range(len(frame.items)), key=lambda n: order_of(frame.items[n]))
-        verdicts = [frame.items[n] for n in order]
-        plain = [v.delivery for v in verdicts if is_plain(v)]
-        rest = verdicts[len(plain) :]
+        plain = sorted([v.delivery for v in frame.items if is_plain(v)])
+        rest = sorted([v for v in frame.items if not is_plain(v)], key=order_of)
         locks = numbered(lock.token for v in rest if (lock := getattr(v, "lock", None)))
         day = datetime.datetime.fromtimestamp(self._clock.now(), datetime.UTC).strftime("%Y-%m-%d")
         names = [
@@ -143,8 +141,11 @@ class RedisBackend:
         answer = cast("bytes", await self._link.call("settle", names, args))
         if any(isinstance(verdict, Bury) for verdict in rest):
             await self._trim()
-        by_position = dict(zip(order, answer, strict=True))
-        return [by_position[n] == ord("1") for n in range(len(order))]
+        if answer == b"1" * len(frame.items):
+            return [True] * len(frame.items)
+        ids = [*plain, *(verdict.delivery for verdict in rest)]
+        kept = {n: one == ord("1") for n, one in zip(ids, answer, strict=True)}
+        return [kept[verdict.delivery] for verdict in frame.items]
 
     async def marks(self, after: float) -> list[tuple[str, float]]:
         words = ("ZRANGEBYSCORE", self._keys.cancels, f"({after:.6f}", "+inf", "WITHSCORES")

@@ -10,10 +10,9 @@ import pytest
 
 from kiqpy import App, LifecycleError, worker
 from kiqpy._stages.consumer import Consumer, Run
-from kiqpy._stages.settlement import Settlement
 from kiqpy.clock import SystemClock
 from kiqpy.job import Claim
-from kiqpy.outcome import RELEASED, SUCCESS
+from kiqpy.outcome import RELEASED, SUCCESS, Outcome
 from tests.eventually import eventually
 from tests.server import TestServer
 
@@ -47,9 +46,9 @@ async def test_a_job_that_timed_out_keeps_its_workers_backoff(clean: TestServer)
 async def test_a_run_that_has_just_ended_is_not_given_back() -> None:
     """Released in the turn in which it returned, a job was run again although it had succeeded."""
 
-    async def perform(run: Run) -> Settlement:
+    async def perform(run: Run) -> Outcome:
         await asyncio.sleep(0)
-        return run.settlement(SUCCESS)
+        return SUCCESS
 
     consumer = Consumer(perform, SystemClock(), lambda _job, _after_s: None)
     consumer._start(Claim("q", 1, b"{}"))
@@ -63,9 +62,9 @@ async def test_a_run_that_has_just_ended_is_not_given_back() -> None:
 async def test_a_run_that_had_not_begun_is_given_back() -> None:
     """Cancelled before its first step, a task runs none of its code: no callback, no finally."""
 
-    async def perform(run: Run) -> Settlement:
+    async def perform(run: Run) -> Outcome:
         await asyncio.Event().wait()
-        return run.settlement(SUCCESS)
+        return SUCCESS
 
     consumer = Consumer(perform, SystemClock(), lambda _job, _after_s: None)
     consumer._start(Claim("q", 1, b"{}"))

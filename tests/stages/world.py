@@ -119,7 +119,7 @@ def start(world: World, perform: Performer, raw: bytes) -> tuple[Run, asyncio.Ta
 async def _concluded(run: Run, perform: Performer) -> Settlement:
     """As the consumer does it."""
     try:
-        settlement = await perform(run)
+        outcome = await perform(run)
     except BaseException as error:
-        settlement = run.settlement(Failure(error))
-    return run.end(settlement)
+        outcome = Failure(error)
+    return run.end(outcome)
