@@ -19,7 +19,7 @@ from kiqpy.outcome import Discard, Signal
 Next = Callable[[Job], Awaitable[Any]]
 ServerMiddleware = Callable[[Job, Next], Awaitable[Any]]
 ClientMiddleware = Callable[[Job, Next], Awaitable[Any]]
-Attempt = Callable[[Job, Next], Coroutine[Any, Any, Any]]
+Around = Callable[[Next], Next]
 
 HALTED: Final = "halted"
 _WANTED: Final = "give `async def name(job, call_next)`, or an object whose `__call__` is like that"
@@ -101,7 +101,7 @@ class _Way:
 
 @final
 class _Turn:
-    """What one middleware gets as `call_next`, for one job; `ended`, `result`, `raised`: of that."""
+    """What one middleware gets as `call_next`, for one job, and what came of calling it."""
 
     __slots__ = ("_began", "_n", "_way", "ended", "raised", "result")
 
@@ -141,19 +141,19 @@ def _put_down(error: BaseException, name: str) -> None:
         error.add_note(note)
 
 
-def compile_server(chain: Iterable[ServerMiddleware | type[Any]]) -> Attempt | None:
-    """What calls `perform(job)` with the chain around it; None for an empty chain.
+def compile_server(chain: Iterable[ServerMiddleware | type[Any]]) -> Around | None:
+    """Makes of `perform(job)` the same with the chain around it; None for an empty chain.
 
-    Its result is `perform`'s, or what a middleware returned in its place (a middleware that
+    The result is `perform`'s, or what a middleware returned in its place (a middleware that
     returns None changes nothing). `Discard("halted")` if one neither called `call_next` nor
     returned a signal. An error that a middleware raised itself carries a note with its name.
     """
     links = _links("middleware", chain)
 
-    def attempt(job: Job, perform: Next) -> Coroutine[Any, Any, Any]:
-        return _Way(links, perform).go(job, 0)
+    def around(perform: Next) -> Next:
+        return lambda job: _Way(links, perform).go(job, 0)
 
-    return attempt if links else None
+    return around if links else None
 
 
 def compile_client(chain: Iterable[ClientMiddleware | type[Any]]) -> ClientChain | None:

@@ -175,7 +175,8 @@ def _chain(n: int) -> float:
     async def core(job: Job) -> None: ...
 
     job, around = decode(RAW), compile_server([through] * n)
-    return best_us(driven(lambda: core(job) if around is None else around(job, core)))
+    call = core if around is None else around(core)
+    return best_us(driven(lambda: call(job)))
 
 
 PARTS["middleware, none"] = lambda: _chain(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, NamedTuple, final
 
 from kiqpy._flow.backoff import Backoff
@@ -16,7 +15,7 @@ from kiqpy.clock import Clock
 from kiqpy.errors import DecodeError, StoreUnavailable
 from kiqpy.event import JobStarted
 from kiqpy.job import Job, decode
-from kiqpy.middleware import Attempt
+from kiqpy.middleware import Around
 from kiqpy.outcome import (
     SUCCESS,
     Aborted,
@@ -42,7 +41,7 @@ class Defaults(NamedTuple):
 
     rules: Rules = Rules()
     timeout_s: float | None = None
-    around: Attempt | None = None
+    around: Around | None = None
     context: Callable[[Job], None] | None = None  # called in the job's own context, before it
 
 
@@ -89,10 +88,7 @@ class Performer:
             enter_job(job)
             if self._audience.hears(JobStarted):
                 await self._audience.tell([JobStarted(job)])
-            if (timeout_s := timeout_of(job, plan.timeout_s)) is not None:
-                run.limit(timeout_s)
-            if self._defaults.context is not None:
-                self._defaults.context(job)
+            self._enter(run, job, plan)
             result = await plan.perform(job)
             return SUCCESS if result is None else _returned(result)
         except DecodeError as error:
@@ -106,6 +102,12 @@ class Performer:
         finally:
             if slots is not None:
                 slots.release()
+
+    def _enter(self, run: Run, job: Job, plan: Plan) -> None:
+        if (timeout_s := timeout_of(job, plan.timeout_s)) is not None:
+            run.limit(timeout_s)
+        if self._defaults.context is not None:
+            self._defaults.context(job)
 
     def _refused(self, job: Job) -> Cancelled | Aborted | None:
         """Why the job is not to be run any more."""
@@ -144,7 +146,7 @@ class Performer:
             slots = self._slots.setdefault(spec, asyncio.Semaphore(given.max_concurrency))
         timeout_s = timeout_s if given.timeout is None else given.timeout
         call = self._executor.runs(spec)
-        perform = call if around is None else partial(around, perform=call)
+        perform = call if around is None else around(call)
         plan = self._plans[name] = Plan(rules, timeout_s, slots, perform)
         return plan
 

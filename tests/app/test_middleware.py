@@ -64,7 +64,7 @@ async def attempt(chain: list[Any], result: Any = None) -> Any:
 
     compiled = compile_server(chain)
     assert compiled is not None
-    return await compiled(JOB, perform)
+    return await compiled(perform)(JOB)
 
 
 # -- the chain by itself
@@ -102,7 +102,7 @@ async def test_a_middleware_may_change_the_job() -> None:
 
     compiled = compile_server([other, passes])
     assert compiled is not None
-    assert await compiled(JOB, perform) == "other"
+    assert await compiled(perform)(JOB) == "other"
 
 
 async def test_one_that_does_not_go_on_halts_the_job() -> None:
@@ -197,7 +197,7 @@ async def test_a_cancel_goes_through_and_is_nobodys_error() -> None:
 
     compiled = compile_server([passes])
     assert compiled is not None
-    running = asyncio.create_task(compiled(JOB, perform))
+    running = asyncio.create_task(compiled(perform)(JOB))
     await rest()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -215,7 +215,7 @@ async def test_jobs_at_the_same_time_do_not_meet() -> None:
     compiled = compile_server([passes, forgets])
     assert compiled is not None
     jobs = [Job("noop", [n]) for n in range(20)]
-    assert await asyncio.gather(*(compiled(job, perform) for job in jobs)) == list(range(20))
+    assert await asyncio.gather(*(compiled(perform)(job) for job in jobs)) == list(range(20))
 
 
 class Counted:
@@ -240,7 +240,7 @@ async def test_a_class_is_instantiated_once() -> None:
     async def perform(job: Job) -> int:
         return 7
 
-    assert [await compiled(JOB, perform) for _ in range(3)] == [7, 7, 7]
+    assert [await compiled(perform)(JOB) for _ in range(3)] == [7, 7, 7]
     assert Counted.made == 1
 
 
