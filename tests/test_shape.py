@@ -59,6 +59,7 @@ FLOORS: dict[str, tuple[float, str]] = {
 }
 HOMES: dict[str, tuple[str, ...]] = {
     "redis": ("kiqpy/store/_link.py",),
+    "hiredis": ("kiqpy/store/_link.py",),
     "croniter": ("kiqpy/periodic.py",),
     "structlog": ("kiqpy/observe/log.py", "kiqpy/cli/"),
     "opentelemetry": ("kiqpy/observe/otel.py",),

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Final, cast, final
 
+import hiredis
 import redis.asyncio
 import redis.asyncio.retry
 import redis.backoff
@@ -40,6 +41,9 @@ _NOT_NOW: Final = (
     "LOADING", "BUSY", "OOM", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN",
     "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "out of memory", "maxmemory", "read only replica",
 )  # fmt: skip
+_HAS_NEWS: Final = (  # how redis-py 8 calls it, and how versions before do
+    "can_read" if hasattr(_redis.asyncio.Connection, "can_read") else "can_read_destructive"
+)
 _SCHEMES: Final = ("redis://", "rediss://", "unix://")
 
 
@@ -107,7 +111,7 @@ class Link:
         self._options = dict(options)
         self._limit_s: float | None = self._options.get("socket_timeout", TIMEOUT_S)
         self._waiters: dict[str, Waiter] = {}
-        self._commands = self._client(pool_size)
+        self._pool = Pool(self.connection, pool_size)
         self._sync: Any = None
         self._known = False
 
@@ -133,14 +137,6 @@ class Link:
         """
         return self._settings() | {"socket_timeout": None}
 
-    def _client(self, size: int) -> Any:
-        never = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
-        pool = _redis.asyncio.BlockingConnectionPool.from_url(
-            self._url, max_connections=size, timeout=TIMEOUT_S, retry=never,
-            **self._untimed(),
-        )  # fmt: skip
-        return redis.asyncio.Redis(connection_pool=pool)
-
     @contextlib.contextmanager
     def answers(self) -> Generator[None]:
         try:
@@ -156,9 +152,8 @@ class Link:
         return answer
 
     async def _send(self, *words: Arg) -> Any:
-        """redis-py drops the connection of a command that is interrupted."""
         async with asyncio.timeout(self._limit_s):
-            return await self._commands.execute_command(*words)
+            return await self._pool.ask(words)
 
     async def call(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """One script, sent once; a server that does not know it yet is told the whole text."""
@@ -208,10 +203,53 @@ class Link:
         waiters, self._waiters = self._waiters, {}
         for one in waiters.values():
             await one.connection.disconnect(nowait=True)
-        await self._commands.connection_pool.disconnect()
+        await self._pool.close()
         if self._sync is not None:
             self._sync.close()
             self._sync = None
+
+
+@final
+class Pool:
+    """A few connections, each with one command at a time.
+
+    redis-py's own pool and client cost more than the way to a near server: words are packed in
+    Python, and every command is counted for metrics that nobody reads.
+    """
+
+    def __init__(self, make: Callable[[], Any], size: int) -> None:
+        self._make = make
+        self._room = asyncio.Semaphore(size)
+        self._all: list[Any] = []
+        self._idle: list[Any] = []
+
+    async def ask(self, words: tuple[Arg, ...]) -> Any:
+        """Send and wait. Cancelled or broken, the connection is dropped: its state is unknown."""
+        packed = hiredis.pack_command(cast("Any", words))
+        async with self._room:
+            connection = self._idle.pop() if self._idle else self._made()
+            try:
+                if connection.is_connected and await getattr(connection, _HAS_NEWS)():
+                    await connection.disconnect(nowait=True)  # the server has hung up meanwhile
+                await connection.send_packed_command(packed, check_health=False)
+                return await connection.read_response()
+            except redis.exceptions.ResponseError:
+                raise
+            except BaseException:
+                await connection.disconnect(nowait=True)
+                raise
+            finally:
+                self._idle.append(connection)
+
+    def _made(self) -> Any:
+        connection = self._make()
+        self._all.append(connection)
+        return connection
+
+    async def close(self) -> None:
+        """Drop every connection; one that is used afterwards connects anew."""
+        for connection in self._all:
+            await connection.disconnect(nowait=True)
 
 
 @final

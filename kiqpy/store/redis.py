@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast, final
@@ -67,6 +68,9 @@ class RedisBackend:
         self._dead: tuple[Arg, Arg] = (dead_limit, dead_timeout_s)
         self._suspicion_ms, self._outlive_ms = int(suspicion_s * 1000), int(outlive_s * 1000)
         self._waiting: set[str] = set()
+        # Asked for with each batch, and always the same but for the day.
+        self._fetch_names = functools.lru_cache(256)(self._key_names_of_fetch)
+        self._settle_names = functools.lru_cache(256)(self._key_names_of_settle)
         self._life = LifeSign(ident)
         self._rtt_us = 0
         self._last_scan = float("-inf")
@@ -110,14 +114,24 @@ class RedisBackend:
         await self._link.call("unwait", (keys.inbox(self.ident, queue), keys.queue(queue)), ())
 
     async def fetch(self, queue: str, limit: int, first: int) -> Fetched:
+        args = (queue, limit, first, f"{self.ident}|{queue}")
+        marked, *payloads = await self._link.call("fetch", self._fetch_names(queue), args)
+        return Fetched(payloads, float(marked or 0.0))
+
+    def _key_names_of_fetch(self, queue: str) -> tuple[str, ...]:
         keys, ident = self._keys, self.ident
-        names = (
+        return (
             keys.queue(queue), keys.private(ident, queue), keys.inbox(ident, queue),
             keys.lease(ident), keys.privs, keys.paused, keys.state(ident), keys.cancels,
         )  # fmt: skip
-        args = (queue, limit, first, f"{ident}|{queue}")
-        marked, *payloads = await self._link.call("fetch", names, args)
-        return Fetched(payloads, float(marked or 0.0))
+
+    def _key_names_of_settle(self, queue: str, day: int) -> tuple[str, ...]:
+        keys, ident = self._keys, self.ident
+        date = datetime.datetime.fromtimestamp(day * 86_400, datetime.UTC).strftime("%Y-%m-%d")
+        return (
+            keys.private(ident, queue), keys.state(ident), keys.queue(queue),
+            keys.retry, keys.schedule, keys.dead, *keys.stats(date, queue),
+        )  # fmt: skip
 
     async def recover(self, queue: str, first: int, last: int) -> dict[int, bytes]:
         names = (self._keys.private(self.ident, queue), self._keys.state(self.ident))
@@ -129,12 +143,8 @@ class RedisBackend:
         plain = sorted([v.delivery for v in frame.items if is_plain(v)])
         rest = sorted([v for v in frame.items if not is_plain(v)], key=order_of)
         locks = numbered(lock.token for v in rest if (lock := getattr(v, "lock", None)))
-        day = datetime.datetime.fromtimestamp(self._clock.now(), datetime.UTC).strftime("%Y-%m-%d")
-        names = [
-            keys.private(self.ident, queue), keys.state(self.ident), keys.queue(queue),
-            keys.retry, keys.schedule, keys.dead, *keys.stats(day, queue),
-            *(keys.lock(token) for token in locks),
-        ]  # fmt: skip
+        names = (*self._settle_names(queue, int(self._clock.now() // 86_400)),
+                 *[keys.lock(token) for token in locks])  # fmt: skip
         args: list[Arg] = [queue, frame.sequence, _STATE_TTL_MS, ranges(plain)]
         for verdict in rest:
             args += verdict_words(verdict, locks)
