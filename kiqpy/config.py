@@ -7,7 +7,7 @@ import difflib
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 from kiqpy._former import RENAMED, hint, surely_meant
 from kiqpy.backoff import check_backoff
@@ -15,7 +15,9 @@ from kiqpy.checks import count, flag, items, matching, one_of, optional_seconds,
 from kiqpy.errors import ConfigError
 from kiqpy.group import QueueGroup
 from kiqpy.options import Backoff, duration, queue_name, refuse_unknown, retry_limit
-from kiqpy.periodic import Periodic, declared
+
+if TYPE_CHECKING:
+    from kiqpy.periodic import Periodic
 
 Url = str | Callable[[], "str | Awaitable[str]"] | None
 
@@ -229,6 +231,14 @@ def _queues(value: object, concurrency: object, most: object) -> dict[str, int]:
     return {name: share if limit is None else limit for name, limit in limits.items()}
 
 
+def _periodics(name: str, value: object) -> tuple[Periodic, ...]:
+    if value == ():
+        return ()
+    from kiqpy.periodic import declared  # dear: not for an app that declares none
+
+    return declared(name, value)
+
+
 def _callables(name: str, value: object) -> tuple[Any, ...]:
     found = items(name, value)
     for item in found:
@@ -292,7 +302,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "timeout": optional_seconds,
     "threads": count,
     "processes": count,
-    "periodics": declared,
+    "periodics": _periodics,
     "elect_ttl": seconds(0.2, 1000),
     "middleware": items,
     "client_middleware": items,
