@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import inspect
 import pickle
 from typing import Any, ClassVar
 
@@ -45,7 +44,35 @@ every_one = pytest.mark.parametrize("made", MADE, ids=repr)
 def test_fields_are_given_by_position_or_name() -> None:
     assert Named(1.0, 2.0, "tree") == Named(name="tree", y=2.0, x=1.0)
     assert repr(Named(1.0, 2.0, "tree")) == "Named(x=1.0, y=2.0, name='tree')"
-    assert str(inspect.signature(Named)) == "(x: 'float', y: 'float', name: 'str')"
+
+
+def test_the_first_of_a_kind_is_made_like_the_others() -> None:
+    class Base(Record):
+        """A place."""
+
+        x: float
+
+    class Sub(Base):
+        """With more, of a base that has been made before and after."""
+
+        y: float
+
+    assert [Base(1.0), Sub(1.0, 2.0), Base(x=1.0), Sub(x=1.0, y=2.0)] == [
+        *(Base(1.0), Sub(1.0, 2.0), Base(1.0), Sub(1.0, 2.0)),
+    ]
+    assert (Sub(1.0, 2.0).x, Sub(1.0, 2.0).y) == (1.0, 2.0)
+
+
+def test_a_first_one_that_does_not_fit_spoils_nothing() -> None:
+    class Late(Record):
+        """A place."""
+
+        x: float
+
+    for _ in range(2):
+        with pytest.raises(TypeError, match=r"Late.__init__\(\) missing 1 .* 'x'"):
+            Late()  # type: ignore[call-arg]
+    assert Late(1.0).x == 1.0
 
 
 WRONG: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
