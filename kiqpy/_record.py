@@ -8,12 +8,12 @@ when the first value is made: most kinds of events are never heard in a process.
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, cast, dataclass_transform
 
 
-def _first(self: Any, *values: Any, **named: Any) -> None:
+def _first(self: object, *values: Any, **named: Any) -> None:
     """A class's constructor until the first call of it."""
-    kind: Any = type(self)
+    kind = cast("Any", type(self))
     kind.__init__ = _constructor(kind)
     kind.__init__(self, *values, **named)
 
