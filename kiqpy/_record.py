@@ -1,13 +1,14 @@
 """Frozen values with slots, at a tenth of what dataclasses cost an import.
 
-`@dataclass(frozen=True, slots=True)` writes and compiles eight functions for each class, 0.6 ms;
-there are dozens of events. Here all classes share them, but for the constructor, which is written
-when the first value is made: most kinds of events are never heard in a process.
+`@dataclass(frozen=True, slots=True)` writes and compiles eight functions for each class, 0.6 ms
+and more; there are dozens of events. Here all classes share them, but for the constructor, which
+is written when the first value is made: most kinds of events are never heard in a process.
 """
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, dataclass, fields
+from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast, dataclass_transform
 
 
@@ -20,10 +21,16 @@ def _first(self: object, *values: Any, **named: Any) -> None:
 
 def _constructor(kind: Any) -> Any:
     """Written out for its fields: a loop over them would take twice as long, at each event."""
-    names = [field.name for field in fields(kind)]
-    lines = [f"set_{name}(self, {name})" for name in names] or ["pass"]
-    scope: dict[str, Any] = {f"set_{name}": getattr(kind, name).__set__ for name in names}
-    exec(f"def __init__({', '.join(['self', *names])}):\n " + "\n ".join(lines), scope)
+    scope: dict[str, Any] = {}
+    takes, takes_named, lines = ["self"], ["*"], ["pass"]
+    for field in fields(kind):
+        name = field.name
+        scope[f"set_{name}"], scope[f"default_{name}"] = getattr(kind, name).__set__, field.default
+        lines.append(f"set_{name}(self, {name})")
+        parameters = takes_named if field.kw_only else takes
+        parameters.append(name if field.default is MISSING else f"{name}=default_{name}")
+    parameters = takes + takes_named * (len(takes_named) > 1)
+    exec(f"def __init__({', '.join(parameters)}):\n " + "\n ".join(lines), scope)
     made = scope["__init__"]
     made.__qualname__ = f"{kind.__qualname__}.__init__"
     return made
@@ -31,38 +38,43 @@ def _constructor(kind: Any) -> Any:
 
 @dataclass_transform(frozen_default=True)
 class _Kind(type):
-    def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> Any:
+    def __new__(
+        cls, name: str, bases: tuple[type, ...], body: dict[str, Any], *, kw_only: bool = False
+    ) -> Any:
         declared: dict[str, object] = body.get("__annotations__", {})
-        body["__init__"] = _first
-        body["__slots__"] = tuple(f for f in declared if "ClassVar" not in str(declared[f]))
-        made: Any = super().__new__(cls, name, bases, body)
-        dataclass(init=False, repr=False, eq=False)(made)
+        own = tuple(field for field in declared if "ClassVar" not in str(declared[field]))
+        defaults = {field: body.pop(field) for field in own if field in body}
+        made: Any = super().__new__(cls, name, bases, {**body, "__slots__": own})
+        made.__init__ = _first
+        dataclass(init=False, repr=False, eq=False, kw_only=kw_only)(made)
+        for field, default in defaults.items():
+            made.__dataclass_fields__[field].default = default
         return made
 
 
 class Record(metaclass=_Kind):
-    """A subclass's annotations are its fields. Without defaults; otherwise a frozen dataclass."""
+    """A subclass's annotations are its fields: else a frozen dataclass, without factories."""
 
     if TYPE_CHECKING:
-        __match_args__: ClassVar[tuple[str, ...]]  # the fields' names
+        __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def __repr__(self) -> str:
-        pairs = zip(self.__match_args__, self._values(), strict=True)
-        return f"{type(self).__qualname__}({', '.join(f'{f}={value!r}' for f, value in pairs)})"
+        pairs = ", ".join(f"{name}={value!r}" for name, value in self._named().items())
+        return f"{type(self).__qualname__}({pairs})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Record) or type(other) is not type(self):
             return NotImplemented
-        return self._values() == other._values()
+        return self._named() == other._named()
 
     def __hash__(self) -> int:
-        return hash(self._values())
+        return hash(tuple(self._named().values()))
 
-    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
-        return type(self), self._values()
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), **self._named()), ()
 
-    def _values(self) -> tuple[Any, ...]:
-        return tuple([getattr(self, name) for name in self.__match_args__])
+    def _named(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     if not TYPE_CHECKING:  # checkers know from the metaclass that it is frozen
 

@@ -33,11 +33,25 @@ class Named(Point):
     name: str
 
 
+class Wish(Record, kw_only=True):
+    """Fields that are named; some may be left out."""
+
+    price: float
+    what: str = "a pony"
+    where: str | None = None
+
+
+class Dear(Wish):
+    """Has its base's defaults, and another field that may be given by position."""
+
+    shop: str = "here"
+
+
 class Nothing(Record):
     """It has happened."""
 
 
-MADE = [Point(1.0, 2.0), Named(1.0, 2.0, name="tree"), Nothing()]
+MADE = [Point(1.0, 2.0), Named(1.0, 2.0, name="tree"), Wish(price=7.0), Nothing()]
 every_one = pytest.mark.parametrize("made", MADE, ids=repr)
 
 
@@ -91,6 +105,19 @@ def test_what_does_not_fit_is_refused(
         Point(*args, **named)
 
 
+def test_what_is_left_out_has_its_default() -> None:
+    assert repr(Wish(price=7.0)) == "Wish(price=7.0, what='a pony', where=None)"
+    assert Wish(price=7.0) == Wish(where=None, what="a pony", price=7.0)
+    assert Wish(price=7.0) != Wish(what="a car", price=7.0)
+    assert (Dear("there", price=7.0).shop, Dear(price=7.0).shop) == ("there", "here")
+    assert Dear("there", price=7.0).what == "a pony"
+    assert [field.default for field in dataclasses.fields(Wish)][1:] == ["a pony", None]
+    with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
+        Wish(7.0)  # type: ignore[misc]
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'price'"):
+        Wish()  # type: ignore[call-arg]
+
+
 def test_only_equal_values_of_one_kind_are_equal() -> None:
     assert Point(1.0, 2.0) == Point(1.0, 2.0)
     assert Point(1.0, 2.0) != Point(1.0, 3.0)
@@ -101,7 +128,7 @@ def test_only_equal_values_of_one_kind_are_equal() -> None:
 
 @every_one
 def test_it_is_frozen_and_holds_its_fields_only(made: Record) -> None:
-    for name in (*made.__match_args__, "more"):
+    for name in (*made.__dataclass_fields__, "more"):
         with pytest.raises(dataclasses.FrozenInstanceError, match=f"cannot assign to .*'{name}'"):
             setattr(made, name, 7.0)
         with pytest.raises(dataclasses.FrozenInstanceError, match=f"cannot delete .*'{name}'"):
