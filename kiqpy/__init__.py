@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kiqpy.clock import Clock
-from kiqpy.codec import Codec
-from kiqpy.config import Config, env
 from kiqpy.errors import (
     ArgumentError,
     BufferFull,
@@ -20,29 +17,43 @@ from kiqpy.errors import (
     StoreUnavailable,
     UnknownWorker,
 )
-from kiqpy.group import QueueGroup
 from kiqpy.job import Job
 from kiqpy.outcome import Discard, Kill, Snooze
-from kiqpy.periodic import Periodic
 from kiqpy.receipt import Receipt
-from kiqpy.reporter import Reporter
 from kiqpy.worker import Worker, current_job, worker
 
 if TYPE_CHECKING:
     from kiqpy.app import App
+    from kiqpy.clock import Clock
+    from kiqpy.codec import Codec
+    from kiqpy.config import Config, env
+    from kiqpy.group import QueueGroup
+    from kiqpy.periodic import Periodic
+    from kiqpy.reporter import Reporter
 else:
+    _HOMES = {
+        "App": "app",
+        "Clock": "clock",
+        "Codec": "codec",
+        "Config": "config",
+        "env": "config",
+        "QueueGroup": "group",
+        "Periodic": "periodic",
+        "Reporter": "reporter",
+    }
 
     def __getattr__(name: str) -> object:
-        """The app brings the engine and Redis with it, so it is imported when it is asked for.
+        """Import when asked: a module of workers needs neither an engine nor Redis nor asyncio.
 
         pytest loads a plugin of this package at every start, whatever it then tests.
         """
-        if name != "App":
+        if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from kiqpy.app import App
+        from importlib import import_module
 
-        globals()["App"] = App
-        return App
+        found = getattr(import_module(f"kiqpy.{_HOMES[name]}"), name)
+        globals()[name] = found
+        return found
 
 
 __all__ = [

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kiqpy._lifecycle import Lifecycle
-from kiqpy.admin import Admin
 from kiqpy.checks import count
 from kiqpy.options import queue_name
+
+if TYPE_CHECKING:
+    from kiqpy.admin import Admin
 
 
 class Control(Lifecycle):
@@ -14,6 +18,8 @@ class Control(Lifecycle):
     @property
     def admin(self) -> Admin:
         """Look at all there is in the store, and act upon it; also without a server."""
+        from kiqpy.admin import Admin  # dear: only operators need it
+
         engine = self._running()
         queues = [*engine.config.queues, *engine.lines.queues()]  # a client has no lines
         return Admin(engine.store.census, engine.clock, queues)

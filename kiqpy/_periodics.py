@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, final
+from typing import TYPE_CHECKING, Protocol, final
 
+from kiqpy._record import Record
 from kiqpy.config import Config
 from kiqpy.errors import ConfigError
 from kiqpy.job import Job
-from kiqpy.periodic import Periodic
 from kiqpy.receipt import Receipt
 from kiqpy.registry import Registry
 from kiqpy.store import Store
 from kiqpy.store.calendar import Look
+
+if TYPE_CHECKING:
+    from kiqpy.periodic import Periodic
 
 
 class Declaring(Protocol):
@@ -29,8 +31,7 @@ class Declaring(Protocol):
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class PeriodicRow:
+class PeriodicRow(Record):
     """One periodic as it is now. Instants are epoch seconds of the store's clock.
 
     `last_at`: its last tick since it was first seen or enabled; None: none yet. `next_at` is None

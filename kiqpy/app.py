@@ -9,9 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from itertools import islice
-from typing import Any, TypeVar
-
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kiqpy._embedding import Embedding
 from kiqpy._lifecycle import When
@@ -22,6 +20,9 @@ from kiqpy.options import duration, instant
 from kiqpy.receipt import Receipt
 from kiqpy.store import Parcel
 from kiqpy.stream import EventStream
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
 
 T = TypeVar("T")
 _ATOMIC_JOBS, _ATOMIC_BYTES = 1000, 8 * 2**20
@@ -113,6 +114,8 @@ class App(Embedding):
             context.__exit__(None, None, None)
 
     def _start_portal(self) -> None:
+        from anyio.from_thread import start_blocking_portal  # dear: only scripts need it
+
         context = start_blocking_portal()
         portal = context.__enter__()
         self._portal = portal, context

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Final, Generic, TypeVar, cast, final
 from uuid import UUID
 
+from kiqpy._record import Record
 from kiqpy.arguments import MAX_DEPTH
 from kiqpy.errors import ArgumentError, ConfigError
 
@@ -29,12 +30,11 @@ _KEYS: Final = {TYPE, VALUE}
 _Array: Final[type[list[Any]]] = list  # to narrow with it leaves checkers no unknown type
 _Steps = tuple[Callable[[Any], Any], Callable[[Any], Any]]
 _PLAIN: Final[tuple[object, ...]] = (str, int, float, bool, list, dict, type(None))
-_SECONDS: Final = re.compile(r"(-?)([0-9]{1,20})(?:\.([0-9]{1,6}))?")
+_SECONDS: Final = r"(-?)([0-9]{1,20})(?:\.([0-9]{1,6}))?"
 
 
 @final
-@dataclasses.dataclass(frozen=True, slots=True)
-class Codec(Generic[T]):
+class Codec(Record, Generic[T]):
     """How one type travels: under which name, and as what.
 
     `encode` makes JSON of a value, or what other codecs make JSON of; `decode` is its reverse and
@@ -233,7 +233,7 @@ def _as_seconds(span: timedelta) -> str:
 def _from_seconds(given: str | float) -> timedelta:
     if not isinstance(given, str):
         return timedelta(seconds=given)
-    found = _SECONDS.fullmatch(given)
+    found = re.fullmatch(_SECONDS, given)
     if found is None:
         raise ValueError("seconds expected, such as '1.500000'")
     span = timedelta(seconds=int(found[2]), microseconds=int((found[3] or "").ljust(6, "0")))

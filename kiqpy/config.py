@@ -6,16 +6,19 @@ import dataclasses
 import difflib
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 from kiqpy._former import RENAMED, hint, surely_meant
+from kiqpy._record import Record
 from kiqpy.backoff import check_backoff
 from kiqpy.checks import count, flag, items, matching, one_of, optional_seconds, seconds
 from kiqpy.errors import ConfigError
 from kiqpy.group import QueueGroup
 from kiqpy.options import Backoff, duration, queue_name, refuse_unknown, retry_limit
-from kiqpy.periodic import Periodic, declared
+
+if TYPE_CHECKING:
+    from kiqpy.periodic import Periodic
 
 Url = str | Callable[[], "str | Awaitable[str]"] | None
 
@@ -48,14 +51,13 @@ def env(variable: str, cast: Callable[[str], Any] = str, default: Any = None) ->
     return Env(variable, cast, default)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(Record, kw_only=True):
     """All options of an app. Durations are seconds."""
 
-    queues: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"default": 25})
+    queues: Mapping[str, int] = MappingProxyType({"default": 25})
     groups: tuple[QueueGroup, ...] = ()  # queues that share a limit; may stand in `queues`
     redis_url: Url = None  # None: KIQPY_REDIS_URL, REDIS_URL, else the embedded server
-    redis_options: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    redis_options: Mapping[str, Any] = MappingProxyType(dict[str, Any]())
     embedded: bool = True  # False: no URL is an error
     embedded_dir: str = ".kiqpy"
     server: bool = True  # False: client only
@@ -229,6 +231,14 @@ def _queues(value: object, concurrency: object, most: object) -> dict[str, int]:
     return {name: share if limit is None else limit for name, limit in limits.items()}
 
 
+def _periodics(name: str, value: object) -> tuple[Periodic, ...]:
+    if value == ():
+        return ()
+    from kiqpy.periodic import declared  # dear: not for an app that declares none
+
+    return declared(name, value)
+
+
 def _callables(name: str, value: object) -> tuple[Any, ...]:
     found = items(name, value)
     for item in found:
@@ -292,7 +302,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "timeout": optional_seconds,
     "threads": count,
     "processes": count,
-    "periodics": declared,
+    "periodics": _periodics,
     "elect_ttl": seconds(0.2, 1000),
     "middleware": items,
     "client_middleware": items,

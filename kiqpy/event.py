@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from kiqpy._record import Record
 from kiqpy.job import Job
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Record):
     """Something that has happened. `name` is what `attach` takes."""
 
     name: ClassVar[str]
 
 
-@dataclass(frozen=True, slots=True)
 class JobEnqueued(Event):
     """A job of this process's client is durable, and was not a duplicate."""
 
@@ -24,7 +22,6 @@ class JobEnqueued(Event):
     state: str  # "queued" or "scheduled"
 
 
-@dataclass(frozen=True, slots=True)
 class JobStarted(Event):
     """A run begins; nothing is settled yet."""
 
@@ -32,7 +29,6 @@ class JobStarted(Event):
     job: Job
 
 
-@dataclass(frozen=True, slots=True)
 class JobSuccess(Event):
     """The job returned, and that is durable."""
 
@@ -42,7 +38,6 @@ class JobSuccess(Event):
     waited_s: float | None  # enqueue to start
 
 
-@dataclass(frozen=True, slots=True)
 class JobAborted(Event):
     """The job ended without having been done: expired, discarded, halted."""
 
@@ -52,7 +47,6 @@ class JobAborted(Event):
     took_s: float
 
 
-@dataclass(frozen=True, slots=True)
 class JobSnoozed(Event):
     """The job asked to be run again later; no retry was used."""
 
@@ -61,7 +55,6 @@ class JobSnoozed(Event):
     in_s: float
 
 
-@dataclass(frozen=True, slots=True)
 class JobFailure(Event):
     """The job failed. `retry_in_s` None: no further try."""
 
@@ -72,7 +65,6 @@ class JobFailure(Event):
     retry_in_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
 class JobRetried(Event):
     """The failed job is in the retry set, due in `in_s` seconds. Follows `job.failure`."""
 
@@ -82,7 +74,6 @@ class JobRetried(Event):
     in_s: float
 
 
-@dataclass(frozen=True, slots=True)
 class JobCancelled(Event):
     """The job was cancelled; it is dead, or gone if it was not to be kept."""
 
@@ -91,7 +82,6 @@ class JobCancelled(Event):
     kept: bool
 
 
-@dataclass(frozen=True, slots=True)
 class JobBackoffRefused(Event):
     """The worker's own `backoff` raised or answered junk; the default delay was taken."""
 
@@ -100,7 +90,6 @@ class JobBackoffRefused(Event):
     error: str
 
 
-@dataclass(frozen=True, slots=True)
 class JobDead(Event):
     """The job went to the dead set; `job` is None when its bytes could not be read."""
 
@@ -110,7 +99,6 @@ class JobDead(Event):
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
 class JobStopped(Event):
     """A run is over, whichever way; always the last event of a run."""
 
@@ -118,7 +106,6 @@ class JobStopped(Event):
     job: Job
 
 
-@dataclass(frozen=True, slots=True)
 class JobFenced(Event):
     """A result came too late: the job had been given to another process, nothing was changed."""
 
@@ -127,7 +114,6 @@ class JobFenced(Event):
     queue: str
 
 
-@dataclass(frozen=True, slots=True)
 class JobRecovered(Event):
     """A dead process's job was put back into its queue (`poison`: into the dead set)."""
 
@@ -138,7 +124,6 @@ class JobRecovered(Event):
     poison: bool
 
 
-@dataclass(frozen=True, slots=True)
 class JobSwallowedCancel(Event):
     """A job went on after it was cancelled; its slot stays taken until it ends."""
 
@@ -147,7 +132,6 @@ class JobSwallowedCancel(Event):
     after_s: float
 
 
-@dataclass(frozen=True, slots=True)
 class JobLeakedTask(Event):
     """A task that a job started has outlived it; `cancelled`: and was told to end."""
 
@@ -157,7 +141,6 @@ class JobLeakedTask(Event):
     cancelled: bool
 
 
-@dataclass(frozen=True, slots=True)
 class FlushFailed(Event):
     """The client can't reach the store; jobs are kept in memory. Told once an outage."""
 
@@ -166,7 +149,6 @@ class FlushFailed(Event):
     buffered: int
 
 
-@dataclass(frozen=True, slots=True)
 class JobRefused(Event):
     """The store said no to a job that nobody waits for (`enqueue_nowait`): it is not enqueued."""
 
@@ -177,7 +159,6 @@ class JobRefused(Event):
     error: str
 
 
-@dataclass(frozen=True, slots=True)
 class FlushRestored(Event):
     """The client reaches the store again."""
 
@@ -185,7 +166,6 @@ class FlushRestored(Event):
     away_s: float
 
 
-@dataclass(frozen=True, slots=True)
 class FetchFailed(Event):
     """A queue's jobs can't be claimed; trying goes on. Told once for each cause."""
 
@@ -194,7 +174,6 @@ class FetchFailed(Event):
     error: str
 
 
-@dataclass(frozen=True, slots=True)
 class QueueRunning(Event):
     """A queue that was paused is claimed from again by this process."""
 
@@ -202,7 +181,6 @@ class QueueRunning(Event):
     queue: str
 
 
-@dataclass(frozen=True, slots=True)
 class QueuePausing(Event):
     """This process claims no more of a paused queue; some of its jobs still run here."""
 
@@ -211,7 +189,6 @@ class QueuePausing(Event):
     running: int
 
 
-@dataclass(frozen=True, slots=True)
 class QueuePaused(Event):
     """No job of a paused queue runs in this process any more."""
 
@@ -219,7 +196,6 @@ class QueuePaused(Event):
     queue: str
 
 
-@dataclass(frozen=True, slots=True)
 class QueueRestarted(Event):
     """One of kiqpy's own stages raised; its queue started anew, the others did not notice."""
 
@@ -229,7 +205,6 @@ class QueueRestarted(Event):
     restarts: int
 
 
-@dataclass(frozen=True, slots=True)
 class ReporterDetached(Event):
     """A reporter raised too often or hung; it hears nothing more, jobs are not affected."""
 
@@ -238,7 +213,6 @@ class ReporterDetached(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
 class ProcessStarted(Event):
     """The app has started: jobs are taken, and claimed if it is a server."""
 
@@ -246,7 +220,6 @@ class ProcessStarted(Event):
     identity: str
 
 
-@dataclass(frozen=True, slots=True)
 class ProcessQuiet(Event):
     """No more jobs are claimed; what runs ends in its own time."""
 
@@ -254,7 +227,6 @@ class ProcessQuiet(Event):
     identity: str
 
 
-@dataclass(frozen=True, slots=True)
 class ProcessStopping(Event):
     """A stop has begun; jobs that run get `grace_s` seconds."""
 
@@ -263,7 +235,6 @@ class ProcessStopping(Event):
     grace_s: float
 
 
-@dataclass(frozen=True, slots=True)
 class ProcessStopped(Event):
     """The app has stopped and left; always the last event of a process."""
 
@@ -272,7 +243,6 @@ class ProcessStopped(Event):
     released: int  # jobs pushed back because they outlasted the grace
 
 
-@dataclass(frozen=True, slots=True)
 class LeaseLapsed(Event):
     """Heartbeats failed for longer than the lease: others may take this process's jobs."""
 
@@ -280,7 +250,6 @@ class LeaseLapsed(Event):
     identity: str
 
 
-@dataclass(frozen=True, slots=True)
 class LeaderElected(Event):
     """This process has become the leader, which saves the others some work."""
 
@@ -288,7 +257,6 @@ class LeaderElected(Event):
     identity: str
 
 
-@dataclass(frozen=True, slots=True)
 class LeaderResigned(Event):
     """This process is the leader no longer: it stopped, or could not renew in time."""
 
@@ -296,7 +264,6 @@ class LeaderResigned(Event):
     identity: str
 
 
-@dataclass(frozen=True, slots=True)
 class PeriodicEnqueued(Event):
     """A periodic job's tick was enqueued, by this process and no other."""
 
@@ -306,7 +273,6 @@ class PeriodicEnqueued(Event):
     tick_at: float  # epoch seconds
 
 
-@dataclass(frozen=True, slots=True)
 class LoopLag(Event):
     """The event loop was busy for `lag_s` before it could answer: something blocks it."""
 

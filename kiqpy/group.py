@@ -12,7 +12,7 @@ from typing import Final, Literal, cast
 from kiqpy.errors import ConfigError
 from kiqpy.options import QUEUE_NAME
 
-_PATTERN: Final = re.compile(r"[A-Za-z0-9_.:*?-]{1,128}")
+_PATTERN: Final = r"[A-Za-z0-9_.:*?-]{1,128}"
 _MODES: Final = ("strict", "weighted")
 
 
@@ -34,7 +34,7 @@ class QueueGroup:
         names = _listed(self.queues)
         object.__setattr__(self, "queues", names)
         for name in names:
-            if not isinstance(name, str) or not _PATTERN.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
+            if not isinstance(name, str) or not re.fullmatch(_PATTERN, name):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ConfigError(f"QueueGroup: {name!r} is neither a queue name nor a pattern")
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"QueueGroup({list(names)}): give one or more queues, each once")

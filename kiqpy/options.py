@@ -6,11 +6,12 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, Literal, cast
 
+from kiqpy._record import Record
 from kiqpy.errors import ConfigError
 from kiqpy.job import Job
 from kiqpy.outcome import Discard, Kill
@@ -32,8 +33,7 @@ _RENAMED: Final = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(Record, kw_only=True):
     """A worker's options. Durations are seconds; None means "as the app says"."""
 
     queue: str = "default"

