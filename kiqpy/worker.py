@@ -88,8 +88,7 @@ class Spec:
         self._fields = _fields(given)
         self.codecs = Codecs(given.codecs) if given.codecs else None
         self._read_signature(call, skip=1 if owner else 0)
-        keywords = bool(self.keywords) or self.any_keyword
-        self._is_plain = owner is None and self.codecs is None and not keywords
+        self._is_plain = owner is None and self.codecs is None and not self._by_keyword
         if self.executor == "async" and not self.is_async:
             raise ConfigError(f'{self.name}: executor="async" needs `async def`')
         if self.executor != "async" and self.is_async:
@@ -103,6 +102,7 @@ class Spec:
         self.names = [p.name for p in positional]
         self.keywords = {p.name for p in parameters if p.kind is kinds.KEYWORD_ONLY}
         self.any_keyword = any(p.kind is kinds.VAR_KEYWORD for p in parameters)
+        self._by_keyword = self.any_keyword or bool(self.keywords)
         self._least = sum(p.default is p.empty for p in positional)
         self._most = len(positional)
         if any(p.kind is kinds.VAR_POSITIONAL for p in parameters):
@@ -146,8 +146,7 @@ class Spec:
             raise ArgumentError(f"{self.name}: {what} {key!r}, which is no key: {error}") from None
 
     def _wire(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-        plain = not kwargs and not self.keywords and not self.any_keyword
-        if plain and self._least <= len(args) <= self._most:
+        if not kwargs and not self._by_keyword and self._least <= len(args) <= self._most:
             return list(args)
         try:
             bound = self.signature.bind(*args, **kwargs)
@@ -155,7 +154,7 @@ class Spec:
             raise ArgumentError(f"{self.name}{self.signature}: {error}") from None
         given = set(bound.arguments)
         bound.apply_defaults()
-        if not self.keywords and not self.any_keyword:
+        if not self._by_keyword:
             return list(bound.args)
         extra = {k: v for k, v in bound.kwargs.items() if k in given or k not in self.keywords}
         return [*bound.args, extra]
@@ -164,7 +163,7 @@ class Spec:
         """How to call `perform` with what a payload holds. ArgumentError: a codec can't read it."""
         if self.codecs is not None:
             wire = self.codecs.decode(wire, self.names)
-        if not wire or not (self.keywords or self.any_keyword) or type(wire[-1]) is not dict:
+        if not wire or not self._by_keyword or type(wire[-1]) is not dict:
             return wire, {}
         last = cast("dict[str, Any]", wire[-1])
         if self.any_keyword or last.keys() <= self.keywords:
