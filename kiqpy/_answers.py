@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Final, NamedTuple, cast
 
 from kiqpy._buffer import Pending
 from kiqpy.errors import DecodeError, StoreRefused
 from kiqpy.event import Event, JobEnqueued, JobRefused
 from kiqpy.job import decode
-from kiqpy.receipt import Receipt
+from kiqpy.receipt import Receipt, State
 from kiqpy.store import Parcel, Pushed
+
+_STORED: Final = frozenset((Pushed("queued"), Pushed("scheduled")))
 
 
 class Answers(NamedTuple):
@@ -22,9 +24,15 @@ class Answers(NamedTuple):
 
     def give(self, sent: Sequence[Pending], results: Sequence[Pushed]) -> None:
         """Answer who waits for what was sent, in order; tell of jobs that nobody waits for."""
-        given = iter(results)
+        at = 0
         for pending in sent:
-            self._answer(pending, [next(given) for _ in pending.parcels])
+            part = results[at : at + len(pending.parcels)]
+            at += len(part)
+            if not _STORED.issuperset(part):
+                self._answer(pending, part)
+            elif pending.waits():
+                pairs = zip(pending.parcels, part, strict=True)
+                pending.tell([Receipt(parcel.jid, cast("State", r.state)) for parcel, r in pairs])
         if self.hears(JobEnqueued):
             parcels = (parcel for pending in sent for parcel in pending.parcels)
             for parcel, result in zip(parcels, results, strict=True):
@@ -35,11 +43,11 @@ class Answers(NamedTuple):
         with suppress(DecodeError):  # a job without a class name can be sent, but not shown
             self.tell(JobEnqueued(decode(parcel.payload), state))
 
-    def _answer(self, pending: Pending, results: list[Pushed]) -> None:
+    def _answer(self, pending: Pending, results: Sequence[Pushed]) -> None:
         refused = next((result for result in results if result.state == "refused"), None)
         if refused is None:
             pending.tell([_receipt(p, r) for p, r in zip(pending.parcels, results, strict=True)])
-        elif pending.waiting is not None and not pending.waiting.done():
+        elif pending.waiting is not None and pending.waits():
             pending.waiting.set_exception(StoreRefused(f"not enqueued: {refused.detail}"))
         else:  # nobody waits, but somebody must hear of it
             for parcel, result in zip(pending.parcels, results, strict=True):

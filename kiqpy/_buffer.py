@@ -23,19 +23,23 @@ _PACK_FROM: Final = 100  # smaller chunks compress badly
 Waiting = asyncio.Future[list[Receipt]]
 
 
+def size_of(parcels: Sequence[Parcel]) -> int:
+    """Bytes of all payloads."""
+    return sum([len(parcel.payload) for parcel in parcels])
+
+
 class Pending(NamedTuple):
     """Jobs that came together, and who waits for their receipts, if anybody does."""
 
     parcels: Sequence[Parcel]
+    size: int  # bytes of all payloads
     accepted_at: float  # monotonic
     waiting: Waiting | None = None
     atomic: bool = False  # a frame of their own, all or none
 
-    def size(self) -> int:
-        """Bytes of all payloads."""
-        if len(self.parcels) == 1:
-            return len(self.parcels[0].payload)
-        return sum([len(parcel.payload) for parcel in self.parcels])
+    def waits(self) -> bool:
+        """Whether anybody still does."""
+        return self.waiting is not None and not self.waiting.done()
 
     def tell(self, receipts: list[Receipt]) -> None:
         """Answer who waits; once."""
@@ -53,12 +57,13 @@ class Chunk(NamedTuple):
     @classmethod
     def of(cls, pending: Sequence[Pending]) -> Chunk:
         rows = [([_row(x) for x in p.parcels], p.accepted_at, p.atomic) for p in pending]
-        raw_bytes = sum(p.size() for p in pending)
+        raw_bytes = sum(p.size for p in pending)
         return cls(zlib.compress(marshal.dumps(rows), 1), raw_bytes, pending[0].accepted_at)
 
     def open(self) -> list[Pending]:
         rows = marshal.loads(zlib.decompress(self.packed))
-        return [Pending([_parcel(r) for r in some], at, None, atom) for some, at, atom in rows]
+        opened = [([_parcel(row) for row in some], at, atomic) for some, at, atomic in rows]
+        return [Pending(some, size_of(some), at, None, atomic) for some, at, atomic in opened]
 
 
 def _row(parcel: Parcel) -> tuple[object, ...]:
@@ -81,9 +86,8 @@ class Buffer:
         self._fresh: deque[Pending] = deque()  # the youngest
 
     def add(self, pending: Pending) -> None:
-        size = pending.size()
         self._fresh.append(pending)
-        self._count(len(pending.parcels), size, size)
+        self._count(len(pending.parcels), pending.size, pending.size)
 
     def pack(self) -> None:
         """Compress what is not compressed, if that is worth it; the order stays as it is."""
@@ -102,7 +106,7 @@ class Buffer:
                 break
             taken.append(source.popleft())
             jobs += len(taken[-1].parcels)
-            size += taken[-1].size()
+            size += taken[-1].size
         return taken
 
     def _oldest(self) -> deque[Pending]:
@@ -115,8 +119,8 @@ class Buffer:
 
     def forget(self, taken: Sequence[Pending]) -> None:
         """These are durable now."""
-        size = sum(pending.size() for pending in taken)
-        self._count(-sum(len(pending.parcels) for pending in taken), -size, -size)
+        size = sum([pending.size for pending in taken])
+        self._count(-sum([len(pending.parcels) for pending in taken]), -size, -size)
 
     def waiting(self) -> list[Pending]:
         """What was not taken yet and may have somebody who waits."""

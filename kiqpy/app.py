@@ -175,6 +175,8 @@ def _due(
     """Seconds from now, or epoch seconds, as the call says; neither: as the job says."""
     if not isinstance(job, Job):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ArgumentError(f"enqueue takes a job, not {job!r}: make one with worker.new(...)")
+    if in_ is None and at is None:
+        return None, None
     if in_ is not None and at is not None:
         raise ArgumentError("give in_ or at, not both")
     in_s = None if in_ is None else duration("in_", in_)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, final
 
 from kiqpy._answers import Answers, buffered
-from kiqpy._buffer import Buffer, Pending, Waiting
+from kiqpy._buffer import Buffer, Pending, Waiting, size_of
 from kiqpy._flow.backoff import Backoff
 from kiqpy._flow.tree import ended
 from kiqpy.arguments import check_args
@@ -32,6 +32,7 @@ from kiqpy.event import Event, FlushFailed, FlushRestored
 from kiqpy.job import Job, encode
 from kiqpy.middleware import compile_client
 from kiqpy.options import queue_name
+from kiqpy.outcome import Lock
 from kiqpy.receipt import Receipt
 from kiqpy.store import Frame, Intake, Parcel, Pushed
 from kiqpy.unique import lock_for
@@ -110,22 +111,21 @@ class Client:
     def accept(self, job: Job, in_s: float | None = None, at_s: float | None = None) -> Parcel:
         """The job as it will travel, with its jid. Raises ArgumentError; nothing is buffered."""
         now = self._clock.now()
-        in_s = in_s if in_s is not None or at_s is not None else job.in_s
-        at_s = at_s if at_s is not None or in_s is not None else job.at_s
+        if in_s is None and at_s is None:
+            in_s, at_s = job.in_s, None if job.in_s is not None else job.at_s
         if at_s is not None and at_s <= now:
             at_s = None
         if in_s is not None and in_s <= 0:
             in_s = None
         payload = dict(job.payload)
-        jid = payload["jid"] = job.payload.get("jid") or self._clock.token(12)
+        jid = payload["jid"] = payload.get("jid") or self._clock.token(12)
         payload.setdefault("retry", self._settings.retry)
         payload.setdefault("created_at", now)
-        wait_s = at_s - now if at_s is not None else in_s or 0.0
-        if isinstance(expires_in := payload.get("expires_in"), int | float):
-            payload["expires_at"] = now + wait_s + expires_in
         if at_s is None and in_s is None:
             payload["enqueued_at"] = now
-        lock = lock_for(payload, now, wait_s) if "unique_for" in payload else None
+        lock: Lock | None = None
+        if "expires_in" in payload or "unique_for" in payload:
+            lock = _terms(payload, now, at_s - now if at_s is not None else in_s or 0.0)
         check_args(job.args)
         raw = encode(payload, checked=True)
         if len(raw) > self._settings.max_payload:
@@ -137,8 +137,9 @@ class Client:
 
     def push_nowait(self, parcel: Parcel) -> Receipt:
         """Buffer and go on; BufferFull if there is no room."""
-        self._admit(1, len(parcel.payload))
-        self._add(Pending((parcel,), self._clock.monotonic()))
+        size = len(parcel.payload)
+        self._admit(1, size)
+        self._add(Pending((parcel,), size, self._clock.monotonic()))
         self._any.set()
         return Receipt(parcel.jid, "buffered")
 
@@ -148,14 +149,18 @@ class Client:
         Raises: BufferFull after `push_timeout` without room; StoreRefused when the store says no.
         Cancel: the jobs stay accepted.
         """
-        pending = Pending(parcels, self._clock.monotonic(), None, atomic)
-        await self._room_for(len(parcels), pending.size())
+        size, accepted_at = size_of(parcels), self._clock.monotonic()
+        try:
+            self._admit(len(parcels), size)
+        except BufferFull:
+            await self._room_for(len(parcels), size)
         if self._outage:
+            pending = Pending(parcels, size, accepted_at, None, atomic)
             self._add(pending)
             self._any.set()
             return buffered(pending)
         waiting: Waiting = asyncio.get_running_loop().create_future()
-        self._add(pending._replace(waiting=waiting))
+        self._add(Pending(parcels, size, accepted_at, waiting, atomic))
         self._urgent.set()
         self._any.set()
         return await waiting
@@ -323,6 +328,13 @@ class Client:
         return ClientSnapshot(
             held.jobs, held.raw_bytes, held.held_bytes, oldest_s, self._last_error
         )
+
+
+def _terms(payload: dict[str, Any], now: float, wait_s: float) -> Lock | None:
+    """When a job expires, and its lock: both count from when it is due."""
+    if isinstance(expires_in := payload.get("expires_in"), int | float):
+        payload["expires_at"] = now + wait_s + expires_in
+    return lock_for(payload, now, wait_s) if "unique_for" in payload else None
 
 
 def _aged(parcel: Parcel, held_s: float) -> Parcel:

@@ -221,7 +221,7 @@ def encode(payload: Mapping[str, Any], *, checked: bool = False) -> bytes:
 
     `checked`: its `args` have passed `check_args`, so that the faster writer may be used.
     """
-    if checked and _write is not None and all(map(_plain, payload.items())):
+    if checked and _write is not None and _is_plain(payload):
         try:
             return _write(payload)
         except Exception:  # its errors have no common root with json's
@@ -232,11 +232,14 @@ def encode(payload: Mapping[str, Any], *, checked: bool = False) -> bytes:
         raise ArgumentError(f"the job can't be written as JSON: {error}") from None
 
 
-def _plain(field: tuple[str, Any]) -> bool:
-    """Whether the faster writer writes a field as the other one does: it has wider tastes."""
-    name, value = field
-    kind = type(value)  # pyright: ignore[reportUnknownVariableType]
-    return kind in _PLAIN or (kind is float and value - value == 0) or name == "args"
+def _is_plain(payload: Mapping[str, Any]) -> bool:
+    """Whether the faster writer writes it as the other one does: it has wider tastes."""
+    for name, value in payload.items():
+        kind = type(value)  # pyright: ignore[reportUnknownVariableType]
+        finite = kind is float and value - value == 0
+        if kind not in _PLAIN and not finite and name != "args":
+            return False
+    return True
 
 
 def canonical(value: object) -> bytes:

@@ -80,9 +80,7 @@ class Pusher:
 
     async def frame(self, jobs: list[tuple[str, bytes]]) -> None:
         self._sequence += 1
-        args: list[Any] = [self._sequence, 0, 1, QUEUE]
-        for _jid, raw in jobs:
-            args += (1, raw)
+        args = [self._sequence, 0, 1, QUEUE, f"1 {len(jobs)}", *(raw for _jid, raw in jobs)]
         answer = await call(self._link, self._script, self._names, args)
         if answer != [b"new"]:
             raise RuntimeError(f"a push was answered {answer!r}: push.lua has changed")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Final
 
 from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
 from kiqpy.store import Frame, Parcel, Pushed
 from kiqpy.store._link import Arg
 
+_QUEUED, _SCHEDULED = Pushed("queued"), Pushed("scheduled")
 _KINDS: Final[Mapping[type, str]] = {
     Done: "done", Retry: "retry", Defer: "defer", Bury: "bury", Release: "release",
 }  # fmt: skip
@@ -23,15 +25,37 @@ def due_of(parcel: Parcel, age_s: float = 0.0) -> tuple[float, str]:
     return 0.0, ""
 
 
+def queue_of(parcel: Parcel) -> str:
+    """The queue that a job is put into at once; "" if it is scheduled."""
+    return parcel.queue if parcel.at_s is None and parcel.in_s is None else ""
+
+
 def storing(
+    parcels: Iterable[Parcel], age_s: float, queues: Mapping[str, int], locks: Mapping[str, int]
+) -> list[Arg]:
+    """How jobs are stored, in order: most in runs, each simply put into one queue."""
+    words: list[Arg] = []
+    for queue, run in groupby(parcels, _plain_queue):
+        if queue:
+            payloads = [parcel.payload for parcel in run]
+            words.append(f"{queues[queue]} {len(payloads)}")
+            words += payloads
+        else:
+            for parcel in run:
+                words += (_singly(parcel, age_s, queues, locks), parcel.payload)
+    return words
+
+
+def _plain_queue(parcel: Parcel) -> str:
+    return queue_of(parcel) if parcel.lock is None else ""
+
+
+def _singly(
     parcel: Parcel, age_s: float, queues: Mapping[str, int], locks: Mapping[str, int]
-) -> Arg:
-    """How a job is stored, in one word: most are put into their queue."""
+) -> str:
     due, how = due_of(parcel, age_s)
-    number, lock = queues.get(parcel.queue, 0) if how == "" else 0, parcel.lock
-    if how == "" and lock is None:
-        return number
-    place, ttl_ms = lock_words(lock, locks)
+    number = 0 if how else queues[parcel.queue]
+    place, ttl_ms = lock_words(parcel.lock, locks)
     return f"{number} {how or 'now'} {due!r} {place} {ttl_ms} {parcel.jid}"
 
 
@@ -46,7 +70,7 @@ def lock_words(lock: Lock | None, locks: Mapping[str, int]) -> tuple[int, int]:
 
 def results_of(frame: Frame[Parcel], reply: Sequence[bytes]) -> list[Pushed]:
     """The reply tells only of parcels that were not simply stored."""
-    results = [Pushed("scheduled" if due_of(p)[1] else "queued") for p in frame.items]
+    results = [_QUEUED if queue_of(parcel) else _SCHEDULED for parcel in frame.items]
     for position, what in zip(reply[1::2], reply[2::2], strict=True):
         state = "duplicate" if what.startswith(b"d") else "refused"
         results[int(position)] = Pushed(state, what[1:].decode(errors="replace"))  # type: ignore[arg-type]

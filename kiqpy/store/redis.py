@@ -21,11 +21,11 @@ from kiqpy.store._redis_census import RedisCensus
 from kiqpy.store._session import Due, Fetched, Move, Orphan, Suspect
 from kiqpy.store._tracker import Tracker
 from kiqpy.store._words import (
-    due_of,
     is_plain,
     numbered,
     order_of,
     owner_of,
+    queue_of,
     ranges,
     results_of,
     storing,
@@ -87,12 +87,11 @@ class RedisBackend:
 
     async def push(self, frame: Frame[Parcel], age_s: float) -> list[Pushed]:
         keys = self._keys
-        queues = list(dict.fromkeys(p.queue for p in frame.items if due_of(p)[1] == ""))
+        queues = list(dict.fromkeys([queue for p in frame.items if (queue := queue_of(p))]))
         index = {queue: n for n, queue in enumerate(queues, 1)}
-        locks = numbered(p.lock.token for p in frame.items if p.lock)
+        locks = numbered([parcel.lock.token for parcel in frame.items if parcel.lock])
         args: list[Arg] = [frame.sequence, int(frame.atomic), len(queues), *queues]
-        for parcel in frame.items:
-            args += (storing(parcel, age_s, index, locks), parcel.payload)
+        args += storing(frame.items, age_s, index, locks)
         names = [keys.push(frame.source), keys.queues, keys.schedule]
         names += [keys.queue(queue) for queue in queues] + [keys.lock(token) for token in locks]
         return results_of(frame, await self._link.call("push", names, args))

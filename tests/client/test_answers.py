@@ -20,7 +20,11 @@ def parcel(n: int, **fields: Any) -> Parcel:
 
 
 RESULTS = [Pushed("queued"), Pushed("scheduled"), Pushed("duplicate", "other"), Pushed("refused")]
-SENT = [Pending([parcel(0), parcel(1)], 0.0), Pending([parcel(2)], 0.0), Pending([parcel(3)], 0.0)]
+SENT = [Pending(parcels, 9, 0.0) for parcels in ([parcel(0), parcel(1)], [parcel(2)], [parcel(3)])]
+    Pending([parcel(0), parcel(1)], 9, 0.0),
+    Pending([parcel(2)], 9, 0.0),
+    Pending([parcel(3)], 9, 0.0),
+]
 
 
 def test_what_is_durable_is_told_in_order_and_nothing_else() -> None:
@@ -45,6 +49,6 @@ def test_if_nobody_hears_nothing_is_decoded(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_job_that_cannot_be_shown_stops_nobody() -> None:
     bus, events = Bus(), list[Event]()
     bus.attach("*", events.append)
-    sent = [Pending([parcel(0, **{"class": ""}), parcel(1)], 0.0)]
+    sent = [Pending([parcel(0, **{"class": ""}), parcel(1)], 9, 0.0)]
     Answers(bus.emit, bus.handlers).give(sent, [Pushed("queued"), Pushed("queued")])
     assert [e.job.jid for e in events if isinstance(e, JobEnqueued)] == ["1"]

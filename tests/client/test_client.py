@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kiqpy import ArgumentError, BufferFull, Job, LifecycleError, StoreRefused
-from kiqpy._buffer import Buffer, Pending
+from kiqpy._buffer import Buffer, Pending, size_of
 from kiqpy.client import Client, ClientSettings
 from kiqpy.event import Event, FlushFailed, FlushRestored, JobRefused
 from kiqpy.receipt import Receipt
@@ -522,10 +522,11 @@ def test_the_buffer_is_first_in_first_out_and_counts_right(pieces: list[tuple[st
     for what, n in pieces:
         if what == "add":
             for _ in range(n):
-                buffer.add(Pending((parcel(number),), 0.0))
+                buffer.add(Pending((p := (parcel(number),)), size_of(p), 0.0))
                 number += 1
         elif what == "group":
-            buffer.add(Pending([parcel(number + k) for k in range(n)], 0.0, None, True))
+            some = [parcel(number + k) for k in range(n)]
+            buffer.add(Pending(some, size_of(some), 0.0, None, True))
             number += n
         elif what == "pack":
             buffer.pack()

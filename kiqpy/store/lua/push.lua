@@ -1,13 +1,14 @@
 -- push: make a frame of jobs durable, once however often it is sent.
 -- KEYS  1 kiq:push:CLIENT (hash: seq, reply)  2 queues  3 schedule  4.. queue lists, then locks
 -- ARGV  1 sequence  2 atomic 0|1  3 number of queue keys, then their names,
---       then per job: how it is stored, and its payload.  How: the index of its queue; or, of one
---       that is scheduled or unique, in one text (each word of a call costs the client): queue
---       index | 0, "at" | "in" | "now", score or delay in s, lock index (0 none), lock ttl in ms
---       from when the job is due, jid
+--       then in order, either a run of jobs that are simply put into a queue: "index count" in one
+--       text, and so many payloads; or a job that is scheduled or unique, in one text (each word of
+--       a call costs the client): queue index | 0, "at" | "in" | "now", score or delay in s, lock
+--       index (0 none), lock ttl in ms from when the job is due, jid; and its payload
 -- returns {"new"|"again", then pairs: position, what} for the jobs that were not simply stored:
 --       "d"..jid: duplicate, held by jid;  "e"..text: refused
 -- atomic because a reply may be lost: what was done and the note of it must be one step.
+local MOST = 1000  -- words that are passed on in one step: Lua's stack has a bound
 local notes, schedule = KEYS[1], KEYS[3]
 local sequence, atomic, n_queues = tonumber(ARGV[1]), ARGV[2] == '1', tonumber(ARGV[3])
 local last = tonumber(redis.call('HGET', notes, 'seq') or '0')
@@ -32,60 +33,87 @@ check(KEYS[2], 'set', 'queues')
 for i = 1, n_queues do check(KEYS[3 + i], 'list', KEYS[3 + i]) end
 local first_wrong = next(wrong) and wrong[next(wrong)]
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local reply, named = {}, {}
 local function tell(position, what)
   reply[#reply + 1] = tostring(position)
   reply[#reply + 1] = what
 end
+local function why_not(target, queue)
+  return (atomic and first_wrong) or wrong[target] or (queue > 0 and wrong[KEYS[2]])
+end
+local function name(queue)
+  if not named[queue] then
+    named[queue] = true
+    redis.pcall('SADD', KEYS[2], ARGV[3 + queue])
+  end
+end
 
-local position, at = 0, 3 + n_queues
-while at < #ARGV do
-  local queue, payload = tonumber(ARGV[at + 1]), ARGV[at + 2]
-  local how, due, lock, ttl, jid = '', '0', 0, 0, ''
-  if not queue then
-    local pattern = '^(%d+) (%l+) (%S+) (%d+) (%d+) (.*)$'
-    queue, how, due, lock, ttl, jid = string.match(ARGV[at + 1], pattern)
-    queue, lock, ttl = tonumber(queue), tonumber(lock), tonumber(ttl)
-    if how == 'now' then how = '' end
+local function put(queue, first, last)  -- what went wrong, if anything; all of them or none
+  local trouble = why_not(KEYS[3 + queue], queue)
+  if trouble then return trouble end
+  local result = redis.pcall('LPUSH', KEYS[3 + queue], unpack(ARGV, first, last))
+  if type(result) == 'table' and result.err then return 'e' .. result.err end
+  name(queue)
+end
+
+local clock
+local function time()
+  if not clock then
+    clock = redis.call('TIME')
+    clock = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
   end
-  local target = how == '' and KEYS[3 + queue] or schedule
-  local trouble = (atomic and first_wrong) or wrong[target] or (how == '' and wrong[KEYS[2]])
-  local score = how == 'in' and now + due or tonumber(due)
+  return clock
+end
+
+local function single(position, how, payload)
+  local pattern = '^(%d+) (%l+) (%S+) (%d+) (%d+) (.*)$'
+  local queue, when, due, lock, ttl, jid = string.match(how, pattern)
+  queue, lock, ttl = tonumber(queue), tonumber(lock), tonumber(ttl)
+  local at_once = when == 'now'
+  local target = at_once and KEYS[3 + queue] or schedule
+  local trouble = why_not(target, queue)
+  if trouble then return tell(position, trouble) end
+  local score = when == 'in' and time() + due or tonumber(due)
   local key = lock > 0 and KEYS[3 + n_queues + lock]
-  local holder, taken = false, false
-  if key and not trouble then
-    if how ~= '' and score > now then ttl = math.min(ttl + (score - now) * 1000, 1e14) end
-    ttl = string.format('%d', ttl)
-    taken = redis.call('SET', key, jid, 'NX', 'PX', ttl)
-    if not taken then
+  if key then
+    if not at_once and score > time() then ttl = math.min(ttl + (score - time()) * 1000, 1e14) end
+    if not redis.call('SET', key, jid, 'NX', 'PX', string.format('%d', ttl)) then
       local found = redis.pcall('GET', key)  -- another program's key of another type: no job's
-      holder = type(found) == 'string' and found or '?'
+      return tell(position, 'd' .. (type(found) == 'string' and found or '?'))
     end
   end
-  if trouble then
-    tell(position, trouble)
-  elseif holder then
-    tell(position, 'd' .. holder)
+  local result
+  if at_once then
+    result = redis.pcall('LPUSH', target, payload)
+    name(queue)
   else
-    local result
-    if how == '' then
-      result = redis.pcall('LPUSH', target, payload)
-      if not named[queue] then
-        named[queue] = true
-        redis.pcall('SADD', KEYS[2], ARGV[3 + queue])
-      end
-    else
-      result = redis.pcall('ZADD', schedule, string.format('%.6f', score), payload)
-    end
-    if type(result) == 'table' and result.err then
-      tell(position, 'e' .. result.err)
-      if taken then redis.call('DEL', key) end  -- what is not stored must keep nobody out
-    end
+    result = redis.pcall('ZADD', schedule, string.format('%.6f', score), payload)
   end
-  position = position + 1
-  at = at + 2
+  if type(result) == 'table' and result.err then
+    tell(position, 'e' .. result.err)
+    if key then redis.call('DEL', key) end  -- what is not stored must keep nobody out
+  end
+end
+
+local position, at = 0, 4 + n_queues
+while at <= #ARGV do
+  local queue, count = string.match(ARGV[at], '^(%d+) (%d+)$')
+  if queue then
+    local last = at + count
+    for first = at + 1, last, MOST do
+      local to = math.min(first + MOST - 1, last)
+      local trouble = put(tonumber(queue), first, to)
+      for _ = first, to do
+        if trouble then tell(position, trouble) end
+        position = position + 1
+      end
+    end
+    at = last + 1
+  else
+    single(position, ARGV[at], ARGV[at + 1])
+    position = position + 1
+    at = at + 2
+  end
 end
 
 local note = #reply > 0 and cjson.encode(reply) or '[]'
