@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from kiqpy.errors import ArgumentError
 
@@ -49,12 +49,13 @@ def _fault(value: Any, depth: int) -> str | None:
     """What is wrong with a value."""
     kind = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind is list:
-        return _first(cast("list[Any]", value), depth)
+        held: Collection[Any] = value
+        return _first(held, depth)
     if kind is dict:
-        held = cast("dict[Any, Any]", value)
-        if not _TEXT.issuperset(map(type, held)) and not all(isinstance(k, str) for k in held):
+        named: dict[Any, Any] = value
+        if not _TEXT.issuperset(map(type, named)) and not all(isinstance(k, str) for k in named):
             return "has a key that is not a string: JSON objects have string keys"
-        return _first(held, depth) or _first(held.values(), depth)
+        return _first(named, depth) or _first(named.values(), depth)
     return None if value is None else _rare(value)
 
 

@@ -236,8 +236,10 @@ def _is_plain(payload: Mapping[str, Any]) -> bool:
     """Whether the faster writer writes it as the other one does: it has wider tastes."""
     for name, value in payload.items():
         kind = type(value)  # pyright: ignore[reportUnknownVariableType]
-        finite = kind is float and value - value == 0
-        if kind not in _PLAIN and not finite and name != "args":
+        if kind is float:
+            if value - value != 0:
+                return False
+        elif kind not in _PLAIN and name != "args":
             return False
     return True
 

@@ -20,7 +20,7 @@ def parcel(n: int, **fields: Any) -> Parcel:
 
 
 RESULTS = [Pushed("queued"), Pushed("scheduled"), Pushed("duplicate", "other"), Pushed("refused")]
-SENT = [Pending(parcels, 9, 0.0) for parcels in ([parcel(0), parcel(1)], [parcel(2)], [parcel(3)])]
+SENT = [
     Pending([parcel(0), parcel(1)], 9, 0.0),
     Pending([parcel(2)], 9, 0.0),
     Pending([parcel(3)], 9, 0.0),
