@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kiqpy.current import current_job
 from kiqpy.errors import (
     ArgumentError,
     BufferFull,
@@ -20,7 +21,7 @@ from kiqpy.errors import (
 from kiqpy.job import Job
 from kiqpy.outcome import Discard, Kill, Snooze
 from kiqpy.receipt import Receipt
-from kiqpy.worker import Worker, current_job, worker
+from kiqpy.worker import Worker, worker
 
 if TYPE_CHECKING:
     from kiqpy.app import App

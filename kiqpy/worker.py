@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from contextvars import Context, ContextVar
+from collections.abc import Callable, Iterable, Mapping
 from typing import (
+    TYPE_CHECKING,
     Any,
     ClassVar,
     Final,
@@ -21,12 +21,14 @@ from weakref import WeakSet
 
 from kiqpy.arguments import check_args
 from kiqpy.backoff import check_backoff
-from kiqpy.codec import Codecs
 from kiqpy.errors import ArgumentError, ConfigError
 from kiqpy.job import Job
 from kiqpy.options import Options, duration, instant, options
 from kiqpy.receipt import Receipt
 from kiqpy.unique import token
+
+if TYPE_CHECKING:
+    from kiqpy.codec import Codecs
 
 P = ParamSpec("P")
 P_co = ParamSpec("P_co")
@@ -39,24 +41,6 @@ _TRAVEL: Final = (
     "retry", "retry_for", "retry_queue", "backtrace", "dead", "expires_in", "unique_for",
 )  # fmt: skip
 _UNSAID: Final[Mapping[str, object]] = {"dead": True, "backtrace": False}  # as everywhere
-
-_current: ContextVar[Job] = ContextVar("kiqpy_current_job")
-
-
-def current_job() -> Job:
-    """The job this code runs for. LookupError outside of one; threads of sync jobs see it too."""
-    return _current.get()
-
-
-def enter_job(job: Job) -> None:
-    """Make `job` the current one for the rest of this context. For the stage that runs it."""
-    _current.set(job)
-
-
-def job_of(context: Context | None) -> Job | None:
-    """The job that a context belongs to."""
-    return None if context is None else context.get(_current)
-
 
 Hook = Callable[[Job, BaseException], object]
 
@@ -86,7 +70,7 @@ class Spec:
         self.apps: WeakSet[Any] = WeakSet()
         self.exhausted: Hook | None = None
         self._fields = _fields(given)
-        self.codecs = Codecs(given.codecs) if given.codecs else None
+        self.codecs = _codecs(given.codecs) if given.codecs else None
         self._read_signature(call, skip=1 if owner else 0)
         self._is_plain = owner is None and self.codecs is None and not self._by_keyword
         if self.executor == "async" and not self.is_async:
@@ -205,6 +189,12 @@ class Spec:
             return (started or apps)[0]
         which = f"{len(apps)} apps declare it" if apps else "no app declares it"
         raise ConfigError(f"{self.name}.enqueue(): {which}; use app.enqueue({self.name}.new(...))")
+
+
+def _codecs(types: Iterable[Any]) -> Codecs:
+    from kiqpy.codec import Codecs  # dear to import, and few workers need it
+
+    return Codecs(types)
 
 
 def _fields(given: Options) -> dict[str, Any]:

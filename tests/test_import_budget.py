@@ -24,9 +24,10 @@ OTHERS_USE = {
     *("kiqpy._sandbox.virtual", "kiqpy._sandbox.stand", "kiqpy._sandbox.server"),
     *("kiqpy._sandbox.inline", "kiqpy._sandbox.gate", "kiqpy.store.memory"),
 }
-# Not for an app that declares no periodic, and is started in an event loop.
-SOME_USE = {
-    *("kiqpy.periodic", "kiqpy.crontab", "kiqpy.timetable", "zoneinfo", "anyio.from_thread"),
+# Not for an app without periodics, codecs and workers in processes, started in an event loop.
+RUNS_USE = {"anyio.from_thread", "anyio.to_process"}
+SOME_USE = RUNS_USE | {
+    *("kiqpy.periodic", "kiqpy.crontab", "kiqpy.timetable", "zoneinfo", "kiqpy.codec", "decimal"),
 }
 # Not for a module of workers: pytest loads a plugin of this package at every start.
 APPS_USE = {
@@ -45,7 +46,7 @@ def loaded(code: str) -> frozenset[str]:
 UNUSED = [
     (WORKERS, OTHERS_USE | SOME_USE | APPS_USE),
     (APP, OTHERS_USE | SOME_USE),
-    (EVERY_NAME, OTHERS_USE | {"anyio.from_thread"}),
+    (EVERY_NAME, OTHERS_USE | RUNS_USE),
 ]
 
 
@@ -59,7 +60,7 @@ def test_nothing_is_loaded_that_is_not_used(code: str, unused: set[str]) -> None
 def test_the_budget_can_be_exceeded() -> None:
     assert loaded("import click, zoneinfo") & (OTHERS_USE | SOME_USE) == {"click", "zoneinfo"}
     assert loaded(APP) >= APPS_USE
-    assert loaded(EVERY_NAME) & SOME_USE == SOME_USE - {"anyio.from_thread"}
+    assert loaded(EVERY_NAME) & SOME_USE == SOME_USE - RUNS_USE
 
 
 FAST = {"msgspec", "typing_extensions"}  # of an extra that need not be there

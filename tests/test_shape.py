@@ -39,7 +39,17 @@ FLOORS: dict[str, tuple[float, str]] = {
     **{
         f"kiqpy.{name}": (1, "world")
         for name in (
-            *("clock", "bus", "stream", "worker", "registry", "reporter", "middleware", "store"),
+            *(
+                "clock",
+                "bus",
+                "stream",
+                "current",
+                "worker",
+                "registry",
+                "reporter",
+                "middleware",
+                "store",
+            ),
         )
     },
     "kiqpy._fakeclock": (1, "world"),

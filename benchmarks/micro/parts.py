@@ -19,6 +19,7 @@ from kiqpy.arguments import check_args
 from kiqpy.bus import Bus
 from kiqpy.client import Client, ClientSettings
 from kiqpy.clock import SystemClock
+from kiqpy.current import enter_job
 from kiqpy.event import JobStarted, JobSuccess
 from kiqpy.job import Claim, decode, encode
 from kiqpy.middleware import compile_server
@@ -28,7 +29,6 @@ from kiqpy.policy import Rules, decide
 from kiqpy.store import Frame, Parcel
 from kiqpy.store._session import Session
 from kiqpy.store.redis import RedisBackend
-from kiqpy.worker import enter_job
 
 Part = Callable[[], float]
 PARTS: dict[str, Part] = {}

@@ -8,11 +8,11 @@ import gc
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import ClassVar, Final, Literal, final
 
+from kiqpy.current import job_of
 from kiqpy.event import Event, JobLeakedTask
 from kiqpy.job import Job
 from kiqpy.store import Source
 from kiqpy.store.census import Census
-from kiqpy.worker import job_of
 
 _LOOK_S: Final = 0.8  # a cancel is heard within a second
 _LEAKS_S: Final = 5.0

@@ -9,12 +9,12 @@ from functools import partial
 from typing import Any, final
 
 import anyio
-import anyio.to_process
 import anyio.to_thread
 
 from kiqpy._flow.tree import whole
+from kiqpy.current import enter_job
 from kiqpy.job import Job
-from kiqpy.worker import Spec, enter_job
+from kiqpy.worker import Spec
 
 Perform = Callable[[Job], Awaitable[Any]]
 
@@ -35,8 +35,10 @@ class Executor:
 
     async def _process(self, spec: Spec, job: Job) -> Any:
         """Cancelled, it kills its child: of no other job, for a child has one job at a time."""
+        from anyio import to_process  # dear to import, and few workers need it
+
         call = partial(_in_child, *_address(spec), job.payload, *spec.arguments(job.args))
-        process = anyio.to_process.run_sync(call, cancellable=True, limiter=self._processes)
+        process = to_process.run_sync(call, cancellable=True, limiter=self._processes)
         return _returned(await process)
 
     async def _thread(self, spec: Spec, job: Job) -> Any:

@@ -12,6 +12,7 @@ from kiqpy._stages.consumer import Run
 from kiqpy._stages.executor import Executor
 from kiqpy.backoff import timeout_of
 from kiqpy.clock import Clock
+from kiqpy.current import enter_job
 from kiqpy.errors import DecodeError, StoreUnavailable
 from kiqpy.event import JobStarted
 from kiqpy.job import Job, decode
@@ -33,7 +34,7 @@ from kiqpy.policy import Rules
 from kiqpy.registry import Registry
 from kiqpy.store import Source
 from kiqpy.unique import lock_until_start
-from kiqpy.worker import Spec, enter_job
+from kiqpy.worker import Spec
 
 
 class Defaults(NamedTuple):

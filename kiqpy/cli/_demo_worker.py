@@ -12,8 +12,9 @@ from typing import Final
 
 from kiqpy.cli._demo_results import Parsed, Results
 from kiqpy.clock import SystemClock
+from kiqpy.current import current_job
 from kiqpy.job import Job
-from kiqpy.worker import current_job, worker
+from kiqpy.worker import worker
 
 RETRIES: Final = 2
 _PAUSE_S: Final = 0.2

@@ -32,6 +32,7 @@ from kiqpy.errors import (
 from kiqpy.store._scripts import script
 
 _redis: Final[Any] = redis  # its `from_url` is not typed
+_hiredis: Final[Any] = hiredis  # its `pack_command` is, but as taking one word
 Arg = str | bytes | int | float
 
 TIMEOUT_S: Final = 5.0  # for a command; every script is done within 5 ms
@@ -225,7 +226,7 @@ class Pool:
 
     async def ask(self, words: tuple[Arg, ...]) -> Any:
         """Send and wait. Cancelled or broken, the connection is dropped: its state is unknown."""
-        packed = hiredis.pack_command(cast("Any", words))
+        packed = cast("bytes", _hiredis.pack_command(words))
         async with self._room:
             connection = self._idle.pop() if self._idle else self._made()
             try:
