@@ -27,7 +27,7 @@ OTHERS_USE = {
 # Not for an app without periodics, codecs and workers in processes, started in an event loop.
 RUNS_USE = {"anyio.from_thread", "anyio.to_process"}
 SOME_USE = RUNS_USE | {
-    *("kiqpy.periodic", "kiqpy.crontab", "kiqpy.timetable", "zoneinfo", "kiqpy.codec", "decimal"),
+    *("kiqpy.periodic", "kiqpy.crontab", "kiqpy.timetable", "zoneinfo", "kiqpy.codec"),
 }
 # Not for a module of workers: pytest loads a plugin of this package at every start.
 APPS_USE = {
