@@ -15,9 +15,10 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from kiqpy.clock import SystemClock
+from kiqpy.current import current_job
 from kiqpy.errors import ArgumentError
 from kiqpy.job import encode
-from kiqpy.observe._sinks import LEVELS, Line, Sink
+from kiqpy.observe._sinks import LEVELS, Line, Sink, fields_of
 
 _now: Final = SystemClock.now
 _encoder: Final = json.JSONEncoder(ensure_ascii=False, default=repr)
@@ -114,7 +115,7 @@ class Factory:
     def __init__(self, least: int, output: Output) -> None:
         self._output, self._least, self._stamp = output, least, Stamp()
         self._processors = (
-            structlog.contextvars.merge_contextvars,
+            merge_context,
             structlog.processors.add_log_level,
             _add_name,
             self._stamp,
@@ -180,6 +181,19 @@ class ShortCut:
 def configure(level: str, output: Output) -> None:
     """Let structlog write JSON lines from `level` up, past the standard library's logging."""
     Factory(LEVELS[level.lower()], output).install()
+
+
+def merge_context(logger: WrappedLogger, method: str, line: EventDict) -> EventDict:
+    """Adds what is bound, and whose line it is inside a job.
+
+    The job is looked up for a line: to bind four values for each job costs more than two lines.
+    """
+    line = structlog.contextvars.merge_contextvars(logger, method, line)
+    try:
+        job = current_job()
+    except LookupError:
+        return line
+    return {**fields_of(job), **line}
 
 
 def _add_name(logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:

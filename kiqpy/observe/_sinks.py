@@ -116,7 +116,7 @@ class Plain:
         for level, event, job, took_s, more in lines:
             if more is not None:
                 self.write(level, event, fields_of(job, took_s, more))
-            elif self.enabled(level):
+            elif self._log.isEnabledFor(LEVELS[level]):
                 took = "" if took_s is None else f" took_s={round(took_s, 6)!r}"
                 self._put(
                     level,

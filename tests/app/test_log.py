@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import structlog
 
 from kiqpy import App, ConfigError, Discard, Job, worker
 from kiqpy.bus import Bus
+from kiqpy.cli import _logs
 from kiqpy.event import FlushFailed, JobAborted, JobFailure, JobRefused, JobStarted, JobSuccess
 from kiqpy.observe.log import Log, context
+from tests.eventually import eventually
 from tests.server import TestServer
 
 pytestmark = pytest.mark.anyio
@@ -170,6 +173,46 @@ async def test_a_jobs_own_lines_have_its_context(clean: TestServer, lines: Lines
         for said in lines.of(line):
             assert (said["class"], said["queue"], said["attempt"]) == (class_, "default", 1)
     assert structlog.contextvars.get_contextvars() == {}
+
+
+@pytest.fixture(params=["json", "console"])
+def ours(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
+    """What `kiqpy run` writes."""
+    root, stream = logging.getLogger(), io.StringIO()
+    handlers, level = root.handlers[:], root.level
+    _logs.configure("info", request.param, stream)
+    yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@worker
+async def says_it_twice() -> None:
+    with structlog.contextvars.bound_contextvars(shelf="A7"):
+        structlog.get_logger().info("of structlog", queue="own-queue")
+        logging.getLogger("shop").info("of logging")
+    await asyncio.to_thread(logging.getLogger("shop").info, "of a thread")
+
+
+async def test_under_kiqpy_run_a_jobs_own_lines_have_its_context(
+    clean: TestServer, ours: io.StringIO
+) -> None:
+    app = App(redis_url=clean.url, workers=[says_it_twice])
+    async with app:
+        jid = (await app.enqueue(says_it_twice.new())).jid
+        await eventually(lambda: "job.success" in ours.getvalue(), "its last line")
+        logging.getLogger("shop").info("nobody's")
+        await eventually(lambda: "nobody's" in ours.getvalue(), "a line outside of a job")
+    words = ("of structlog", "of logging", "of a thread", "job.success", "nobody's")
+    lines = {w: line for line in ours.getvalue().splitlines() for w in words if w in line}
+    for word in words[:-1]:
+        assert jid in lines[word]
+        assert "says_it_twice" in lines[word]
+    assert "own-queue" in lines["of structlog"]
+    assert "A7" in lines["of structlog"]
+    assert "A7" in lines["of logging"]
+    assert jid not in lines["nobody's"]
 
 
 async def test_where_nobody_would_see_it_nothing_is_bound(
