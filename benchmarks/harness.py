@@ -8,7 +8,9 @@
                                        idle SECONDS
                                        running N             resident memory with N running jobs
                                        memory N              the server's bytes for a queued job
-                                       logged N              drain with two log lines a job
+                                       logged N [plain]      drain with two log lines a job, as
+                                                             a worker process writes them, or by
+                                                             the standard library's logging
                                        serve CONCURRENCY     until it is ended
 
 Standard library only: each party's own interpreter runs it. The server is emptied first. A worker
@@ -86,6 +88,11 @@ class Party:
         """Return when all that was buffered is confirmed."""
         raise NotImplementedError
 
+    def log_to(self, path: str, *, plain: bool) -> None:
+        """Have log lines from INFO up written to a file, by `logging` or in a way of its own."""
+        line = "%(asctime)s %(levelname)s %(name)s %(message)s"
+        logging.basicConfig(filename=path, level=logging.INFO, format=line, force=True)
+
     def serve(self, url: str, concurrency: int) -> None:
         """Run one worker process' worth of jobs, for ever."""
         raise NotImplementedError
@@ -132,13 +139,12 @@ def drain(party: Party, url: str, count: str, concurrency: str = "") -> None:
     drained(party, url, ("noop", count), slots)
 
 
-def logged(party: Party, url: str, count: str) -> None:
+def logged(party: Party, url: str, count: str, how: str = "") -> None:
     if not party.logs:
         raise Unsupported("not asked")
     party.log_lines = True
     with tempfile.NamedTemporaryFile(prefix="kiqpy-bench-") as file:
-        line = "%(asctime)s %(levelname)s %(name)s %(message)s"
-        logging.basicConfig(filename=file.name, level=logging.INFO, format=line, force=True)
+        party.log_to(file.name, plain=how == "plain")
         drained(party, url, ("noop", count), party.best)
 
 

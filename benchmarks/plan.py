@@ -93,6 +93,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("memory", "1,000 running", "running 1000", ("rss_mb",), peers=True, rounds=1),
     Measure("memory", "10,000 running", "running 10000", ("rss_mb",), rounds=1),
     Measure("logged", "two INFO lines a job", "logged {n}", most=20_000),
+    Measure("logged", "two INFO lines a job, plain logging", "logged {n} plain", most=20_000),
     *(_alone("processes", f"{n} worker{'s' * (n > 1)}", "processes", f"{{party}} {{n}} {n}",
              most=50_000) for n in (1, 2, 4)),
     _alone("promote", "due jobs", "promote", "{family} {n}", shown=(RATE, CPU, REDIS),

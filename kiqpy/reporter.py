@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from kiqpy.event import Event, JobAborted, JobFailure, JobStarted, JobStopped, JobSuccess
@@ -15,11 +16,13 @@ class Reporter:
     a task of its own. `limit` events may wait for it; then with `overflow="block"` jobs are fetched
     at the reporter's pace, with `"drop_oldest"` the oldest event is dropped and counted. After five
     errors in a row, or `stall_timeout` seconds in one handler, it is detached: no job suffers.
+    With `batches`, `handle_many` is called instead of the other handlers.
     """
 
     limit: ClassVar[int] = 1000
     overflow: ClassVar[Literal["block", "drop_oldest"]] = "block"
     stall_timeout: ClassVar[float] = 5.0
+    batches: bool = False
 
     def start(self) -> object:
         """Called before the first event; what it raises keeps the app from starting."""
@@ -42,8 +45,16 @@ class Reporter:
     def handle_stopped(self, job: Job) -> object:
         """A run is over, whichever way; comes last."""
 
+    def handle_many(self, events: Sequence[Event]) -> object:
+        """All that has happened since the last call, in order; what it raises is one error."""
+
     def hears(self) -> frozenset[type[Event]]:
-        """The kinds of events it wants: those whose handler is overridden. Asked once."""
+        """The kinds of events it wants: those whose handler is overridden, or all. Asked once.
+
+        All, if it hears `batches`.
+        """
+        if self.batches:
+            return frozenset(_HANDLERS.values())
         mine = type(self)
         return frozenset(
             kind

@@ -71,7 +71,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "redis": ("kiqpy/store/_link.py",),
     "hiredis": ("kiqpy/store/_link.py",),
     "croniter": ("kiqpy/periodic.py",),
-    "structlog": ("kiqpy/observe/log.py", "kiqpy/cli/"),
+    "structlog": ("kiqpy/cli/",),
     "opentelemetry": ("kiqpy/observe/otel.py",),
     "anyio": (
         "kiqpy/_flow/tree.py",

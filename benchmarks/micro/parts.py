@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import structlog
 
 from benchmarks.bodies import ARGS
 from benchmarks.micro.timing import best_us, driven, in_loop_us
@@ -17,6 +20,7 @@ from kiqpy._stages.consumer import Run, _task
 from kiqpy._stages.executor import Executor
 from kiqpy.arguments import check_args
 from kiqpy.bus import Bus
+from kiqpy.cli import _lines as _lines_to
 from kiqpy.client import Client, ClientSettings
 from kiqpy.clock import SystemClock
 from kiqpy.current import enter_job
@@ -230,8 +234,40 @@ PARTS["event, nobody listens"] = lambda: _events(0)
 PARTS["event, 3 handlers"] = lambda: _events(3)
 
 
-@part("log line, to a file")
-def _line() -> float:
+def _lines(log: Log) -> float:
+    """A line of a page of 100 jobs that ended well."""
+    ended = [JobSuccess(decode(RAW), 0.001, 0.1)] * 100
+    if log.batches:
+        return best_us(lambda: log.handle_many(ended)) / 100
+    return best_us(lambda: log.handle(ended[0]))
+
+
+@part("log line, JSON, to a file")
+def _json_line() -> float:
+    with open(os.devnull, "w") as nowhere:
+        _lines_to.configure("info", _lines_to.Output(nowhere))
+        try:
+            return _lines(Log())
+        finally:
+            structlog.reset_defaults()
+
+
+@part("log line, plain logging, to a file")
+def _plain_line() -> float:
+    with _logging() as logger:
+        assert logger.isEnabledFor(logging.INFO)
+        return _lines(Log())
+
+
+@part("logger.info called directly, to a file")
+def _direct_line() -> float:
+    with _logging() as logger:
+        return best_us(lambda: logger.info("success jid=%s class=%s queue=%s", "0" * 24, "a", "b"))
+
+
+@contextlib.contextmanager
+def _logging() -> Iterator[logging.Logger]:
+    """The logger `kiqpy` from INFO up, to a file that is nothing."""
     logger = logging.getLogger("kiqpy")
     level, propagate = logger.level, logger.propagate
     with open(os.devnull, "w") as nowhere:
@@ -240,8 +276,7 @@ def _line() -> float:
         logger.setLevel(logging.INFO)
         logger.propagate = False
         try:
-            log, job = Log(), decode(RAW)
-            return best_us(lambda: log._ended("info", JobSuccess.name, job, 0.001))
+            yield logger
         finally:
             logger.removeHandler(handler)
             logger.setLevel(level)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from benchmarks import bodies
 from benchmarks.harness import Party, main
 from benchmarks.ours import QUEUE
 from kiqpy import App, Job, worker
+from kiqpy.cli import _logs
 
 WORKERS = {name: worker(queue=QUEUE)(call) for name, call in bodies.ASYNC.items()}
 
@@ -29,6 +31,13 @@ class Kiqpy(Party):
         lines = {"start_log_level": "info"} if self.log_lines else {}
         options = {"queues": {QUEUE: 25}, "middleware": [outer, inner], **lines, **options}
         return App(redis_url=url, workers=list(WORKERS.values()), **options)
+
+    def log_to(self, path: str, *, plain: bool) -> None:
+        """As `kiqpy run` does: JSON lines."""
+        if plain:
+            return super().log_to(path, plain=plain)
+        stream = Path(path).open("w")  # noqa: SIM115 - the process ends with it
+        _logs.configure("info", "json", stream)
 
     async def open(self, url: str) -> None:
         self._app = self.app(url)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, final
 
 from kiqpy._flow.edge import Edge
@@ -29,6 +30,8 @@ class Ear:
             raise ConfigError(
                 f'{self.name}.overflow={reporter.overflow!r}: give "block" or "drop_oldest"'
             )
+        if reporter.batches and type(reporter).handle_many is Reporter.handle_many:
+            raise ConfigError(f"{self.name}.batches is True: override handle_many, too")
         self.kinds = reporter.hears()
         self.edge: Edge[Event] = Edge(reporter.limit)
         self.dropped = 0
@@ -41,6 +44,9 @@ class Ear:
     async def tell(self, events: list[Event]) -> None:
         """Hand over events as the reporter's overflow rule says."""
         if self.detached:
+            return
+        if len(events) <= self.edge.demand():
+            self.edge.offer(events)
             return
         if self.reporter.overflow == "block":
             await self.edge.put(events)
@@ -64,26 +70,31 @@ class Ear:
     async def run(self) -> None:
         """Handle events until the edge is closed. A reporter that can't is detached."""
         while (events := await self.edge.get()) is not None:
+            if self.reporter.batches:
+                if not self.detached:
+                    await self._handle(partial(self.reporter.handle_many, events))
+                self.edge.done(len(events))
+                continue
             self._in_hand.extend(events)
             while self._in_hand:
                 event = self._in_hand.popleft()
                 if not self.detached:
-                    await self._handle(event)
+                    await self._handle(partial(self.reporter.handle, event))
                 self.edge.done(1)
 
-    async def _handle(self, event: Event) -> None:
-        patience = asyncio.timeout(self.reporter.stall_timeout)
+    async def _handle(self, call: Callable[[], object]) -> None:
+        patience: asyncio.Timeout | None = None  # only for what waits: most handlers never do
         try:
-            answer = self.reporter.handle(event)
-            if inspect.isawaitable(answer):
-                async with patience:
+            answer = call()
+            if answer is not None and inspect.isawaitable(answer):
+                async with asyncio.timeout(self.reporter.stall_timeout) as patience:
                     await answer
             self._errors = 0
         except (Exception, asyncio.CancelledError, SystemExit) as error:
             if _is_cancelled():
                 raise
             self._errors += 1
-            if isinstance(error, TimeoutError) and patience.expired():
+            if isinstance(error, TimeoutError) and patience is not None and patience.expired():
                 self._detach(f"one handler took longer than {self.reporter.stall_timeout} s")
             elif self._errors >= _ERRORS:
                 self._detach(f"{_ERRORS} errors in a row, the last: {error!r}")

@@ -45,7 +45,7 @@ def configure(level: str, style: str, stream: TextIO) -> None:
 
 def _shared() -> list[Any]:
     return [
-        structlog.contextvars.merge_contextvars,
+        _lines.merge_context,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

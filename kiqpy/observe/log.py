@@ -7,16 +7,14 @@ Nothing is configured here.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, final
-
-import structlog
 
 from kiqpy import event
 from kiqpy.bus import Bus
 from kiqpy.event import Event
 from kiqpy.job import Job
+from kiqpy.observe._sinks import Line, fields_of, sink, structlog
 from kiqpy.reporter import Reporter
 
 _WARNINGS: Final[tuple[type[Event], ...]] = (
@@ -31,42 +29,18 @@ _NOTES: Final[tuple[type[Event], ...]] = (
 )  # fmt: skip
 
 
-def logger() -> Any:
-    """structlog's logger if the application configured it, else one over the standard library."""
-    if structlog.is_configured():
-        return structlog.get_logger("kiqpy")
-    return structlog.wrap_logger(
-        logging.getLogger("kiqpy"),
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.processors.KeyValueRenderer(key_order=["event"]),
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )
-
-
-def enabled(log: Any, level: int) -> bool:
-    """Whether a line of this level would be written."""
-    for name in ("is_enabled_for", "isEnabledFor"):
-        if hasattr(log, name):
-            return bool(getattr(log, name)(level))
-    return True
-
-
 def context() -> Callable[[Job], None] | None:
     """What binds a job to structlog's lines written in the job's own task.
 
     None unless the application configured `structlog.contextvars.merge_contextvars`: nobody would
     see it.
     """
-    merge = structlog.contextvars.merge_contextvars
-    if structlog.is_configured() and merge in structlog.get_config()["processors"]:
-        return _bind
-    return None
-
-
-def _bind(job: Job) -> None:
-    structlog.contextvars.bind_contextvars(**_of(job))
+    configured = structlog()
+    if configured is None:
+        return None
+    merged = configured.contextvars.merge_contextvars in configured.get_config()["processors"]
+    bind = configured.contextvars.bind_contextvars
+    return (lambda job: bind(**fields_of(job))) if merged else None
 
 
 @final
@@ -85,9 +59,10 @@ class Log(Reporter):
         fail_level: str = "warning",
         slow_after: float | None = None,
     ) -> None:
-        self._log = logger()
+        self._sink = sink()
         self._start_level, self._done_level, self._fail_level = start_level, done_level, fail_level
         self._slow_after = slow_after
+        self.batches = self._sink.batches
 
     def attach(self, bus: Bus) -> None:
         """Write what happens outside of jobs, too."""
@@ -110,52 +85,51 @@ class Log(Reporter):
             event.JobAborted: self._done_level,
             event.JobFailure: self._fail_level,
         }
-        heard = {kind for kind, level in kinds.items() if enabled(self._log, _number(level))}
-        if self._slow_after is not None and enabled(self._log, logging.WARNING):
+        heard = {kind for kind, level in kinds.items() if self._sink.enabled(level)}
+        if self._slow_after is not None and self._sink.enabled("warning"):
             heard |= {event.JobSuccess, event.JobAborted, event.JobFailure}
         return frozenset(heard)
 
-    def handle_started(self, job: Job) -> None:
-        self._write(self._start_level, "job.started", job)
+    def handle(self, event: Event) -> None:
+        self.handle_many((event,))
 
-    def handle_success(self, job: Job, meta: event.JobSuccess) -> None:
-        self._ended(self._done_level, "job.success", job, meta.took_s)
+    def handle_many(self, events: Sequence[Event]) -> None:
+        start, done, slow_after = self._start_level, self._done_level, self._slow_after
+        lines: list[Line] = []
+        for happened in events:
+            if isinstance(happened, event.JobStarted):
+                lines.append((start, "job.started", happened.job, None, None))
+                continue
+            if isinstance(happened, event.JobSuccess):
+                lines.append((done, "job.success", happened.job, happened.took_s, None))
+            elif isinstance(happened, event.JobAborted | event.JobFailure):
+                lines.append(self._other(happened))
+            else:
+                continue
+            if slow_after is not None and happened.took_s > slow_after:
+                lines.append(("warning", "job.slow", happened.job, happened.took_s, None))
+        self._sink.lines(lines)
 
-    def handle_aborted(self, job: Job, meta: event.JobAborted) -> None:
-        self._ended(self._done_level, "job.aborted", job, meta.took_s, reason=meta.reason)
-
-    def handle_failure(self, job: Job, error: BaseException, meta: event.JobFailure) -> None:
-        again_s = None if meta.retry_in_s is None else round(meta.retry_in_s, 3)
-        said = f"{type(error).__name__}: {_text(error)}"
-        self._ended(
-            self._fail_level, "job.failure", job, meta.took_s, error=said, retry_in_s=again_s
-        )
-
-    def _ended(self, level: str, line: str, job: Job, took_s: float, **more: object) -> None:
-        took_s = round(took_s, 6)
-        self._write(level, line, job, took_s=took_s, **more)
-        if self._slow_after is not None and took_s > self._slow_after:
-            self._write("warning", "job.slow", job, took_s=took_s)
-
-    def _write(self, level: str, line: str, job: Job, **more: object) -> None:
-        getattr(self._log, level)(line, **_of(job), **more)
+    def _other(self, happened: event.JobAborted | event.JobFailure) -> Line:
+        more: dict[str, Any]
+        if isinstance(happened, event.JobAborted):
+            level, more = self._done_level, {"reason": happened.reason}
+        else:
+            level, error, again_s = self._fail_level, happened.error, happened.retry_in_s
+            more = {
+                "error": f"{type(error).__name__}: {_text(error)}",
+                "retry_in_s": None if again_s is None else round(again_s, 3),
+            }
+        return level, happened.name, happened.job, happened.took_s, more
 
     def _warn(self, happened: Event) -> None:
-        self._log.warning(happened.name, **_fields(happened))
+        self._sink.write("warning", happened.name, _fields(happened))
 
     def _note(self, happened: Event) -> None:
-        self._log.info(happened.name, **_fields(happened))
+        self._sink.write("info", happened.name, _fields(happened))
 
     def _alarm(self, happened: Event) -> None:
-        self._log.error(happened.name, **_fields(happened))
-
-
-def _number(level: str) -> int:
-    return int(getattr(logging, level.upper()))
-
-
-def _of(job: Job) -> dict[str, Any]:
-    return {"jid": job.jid, "class": job.class_, "queue": job.queue, "attempt": job.attempt}
+        self._sink.write("error", happened.name, _fields(happened))
 
 
 def _text(error: BaseException) -> str:
@@ -173,7 +147,7 @@ def _fields(happened: Event) -> dict[str, Any]:
         if name in ("raw", "name", "payload"):
             continue
         if isinstance(value, Job):
-            fields |= _of(value)
+            fields |= fields_of(value)
         else:
             fields[name] = _text(value) if isinstance(value, BaseException) else value
     return fields

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import structlog
 
 from kiqpy import App, ConfigError, Discard, Job, worker
 from kiqpy.bus import Bus
+from kiqpy.cli import _logs
 from kiqpy.event import FlushFailed, JobAborted, JobFailure, JobRefused, JobStarted, JobSuccess
 from kiqpy.observe.log import Log, context
+from tests.eventually import eventually
 from tests.server import TestServer
 
 pytestmark = pytest.mark.anyio
@@ -172,6 +175,46 @@ async def test_a_jobs_own_lines_have_its_context(clean: TestServer, lines: Lines
     assert structlog.contextvars.get_contextvars() == {}
 
 
+@pytest.fixture(params=["json", "console"])
+def ours(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
+    """What `kiqpy run` writes."""
+    root, stream = logging.getLogger(), io.StringIO()
+    handlers, level = root.handlers[:], root.level
+    _logs.configure("info", request.param, stream)
+    yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@worker
+async def says_it_twice() -> None:
+    with structlog.contextvars.bound_contextvars(shelf="A7"):
+        structlog.get_logger().info("of structlog", queue="own-queue")
+        logging.getLogger("shop").info("of logging")
+    await asyncio.to_thread(logging.getLogger("shop").info, "of a thread")
+
+
+async def test_under_kiqpy_run_a_jobs_own_lines_have_its_context(
+    clean: TestServer, ours: io.StringIO
+) -> None:
+    app = App(redis_url=clean.url, workers=[says_it_twice])
+    async with app:
+        jid = (await app.enqueue(says_it_twice.new())).jid
+        await eventually(lambda: "job.success" in ours.getvalue(), "its last line")
+        logging.getLogger("shop").info("nobody's")
+        await eventually(lambda: "nobody's" in ours.getvalue(), "a line outside of a job")
+    words = ("of structlog", "of logging", "of a thread", "job.success", "nobody's")
+    lines = {w: line for line in ours.getvalue().splitlines() for w in words if w in line}
+    for word in words[:-1]:
+        assert jid in lines[word]
+        assert "says_it_twice" in lines[word]
+    assert "own-queue" in lines["of structlog"]
+    assert "A7" in lines["of structlog"]
+    assert "A7" in lines["of logging"]
+    assert jid not in lines["nobody's"]
+
+
 async def test_where_nobody_would_see_it_nothing_is_bound(
     clean: TestServer, lines_without_context: Lines
 ) -> None:
@@ -206,6 +249,116 @@ async def test_without_structlog_lines_go_to_the_standard_librarys_logger(
     assert line.name == "kiqpy"
     assert f"jid='{jid}'" in line.getMessage()
     assert "job.started" not in caplog.text  # DEBUG
+
+
+def as_structlog_would(event: str, **fields: Any) -> str:
+    """The text of a plain line: structlog's own `key='value'` form."""
+    render = structlog.processors.KeyValueRenderer(key_order=["event"])
+    return str(render(None, "info", {**fields, "event": event}))
+
+
+@pytest.fixture
+def records() -> Iterator[list[logging.LogRecord]]:
+    """All that reaches a handler of the logger `kiqpy`."""
+    found: list[logging.LogRecord] = []
+    logger = logging.getLogger("kiqpy")
+    handler = logging.Handler()
+    handler.emit = found.append  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield found
+    logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
+    logger.filters.clear()
+    logger.disabled = False
+
+
+def test_plain_lines_read_as_structlogs(records: list[logging.LogRecord]) -> None:
+    job = Job("it's", jid='"j"', queue="mail", retry_count=1)
+    who = {"jid": '"j"', "class": "it's", "queue": "mail", "attempt": 3}
+    log, bus = Log(start_level="info", slow_after=1.0), Bus()
+    log.attach(bus)
+    log.handle(JobStarted(job))
+    log.handle(JobSuccess(job, 2.12345678, None))
+    log.handle(JobAborted(job, "no", 0.1))
+    log.handle(JobFailure(job, ValueError("no"), 0.1, 1 / 3))
+    bus.emit(FlushFailed("away", 3))
+    assert [(record.levelname, record.getMessage()) for record in records] == [
+        ("INFO", as_structlog_would("job.started", **who)),
+        ("INFO", as_structlog_would("job.success", **who, took_s=2.123457)),
+        ("WARNING", as_structlog_would("job.slow", **who, took_s=2.123457)),
+        ("INFO", as_structlog_would("job.aborted", **who, took_s=0.1, reason="no")),
+        ("WARNING", as_structlog_would("job.failure", **who, took_s=0.1, error="ValueError: no",
+                                       retry_in_s=0.333)),
+        ("WARNING", as_structlog_would("flush.failed", error="away", buffered=3)),
+    ]  # fmt: skip
+    assert {record.name for record in records} == {"kiqpy"}
+
+
+def test_plain_lines_obey_the_loggers_level_filters_and_factory(
+    records: list[logging.LogRecord],
+) -> None:
+    logger, log, ended = logging.getLogger("kiqpy"), Log(), JobSuccess(Job("a"), 0.1, None)
+    log.handle(ended)
+    logger.setLevel(logging.WARNING)
+    log.handle(ended)
+    logger.setLevel(logging.INFO)
+    logger.addFilter(lambda record: "'b'" not in record.getMessage())
+    log.handle(JobSuccess(Job("b"), 0.1, None))
+    assert len(records) == 1
+    logger.disabled = True
+    log.handle(ended)
+    assert len(records) == 1
+    logger.disabled = False
+    made = logging.getLogRecordFactory()
+    try:
+        logging.setLogRecordFactory(Marked)
+        log.handle(ended)
+    finally:
+        logging.setLogRecordFactory(made)
+    assert isinstance(records[1], Marked)
+
+
+class Marked(logging.LogRecord):
+    """A record of an application's own."""
+
+
+def test_where_a_line_may_fail_each_is_written_by_itself(lines: Lines) -> None:
+    """Five errors in a row detach a reporter; one error that costs a whole batch would hide."""
+    assert not Log().batches
+    structlog.reset_defaults()
+    assert not Log().batches
+
+
+def test_structlog_is_imported_by_those_who_use_it() -> None:
+    program = "import sys, kiqpy; kiqpy.App(); assert 'structlog' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+class Refusing:
+    """A processor that fails, at first."""
+
+    def __init__(self) -> None:
+        self.failures, self.lines = 3, list[Any]()
+
+    def __call__(self, _logger: object, _method: str, fields: Any) -> Any:
+        if fields["event"] == "job.success" and self.failures:
+            self.failures -= 1
+            raise ValueError("no")
+        self.lines.append(fields)
+        raise structlog.DropEvent
+
+
+async def test_a_processor_that_raises_costs_one_line_and_no_job(clean: TestServer) -> None:
+    refusing = Refusing()
+    structlog.configure(processors=[refusing], cache_logger_on_first_use=False)
+    try:
+        jids = await run(clean, *(good.new(n) for n in range(8)))
+    finally:
+        structlog.reset_defaults()
+    done = [line["jid"] for line in refusing.lines if line["event"] == "job.success"]
+    assert done == jids[3:]
+    assert clean.cli("GET", "stat:processed") in (8, "8")
 
 
 def heard(level: int, **options: Any) -> frozenset[Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Literal
 
 import pytest
 
-from kiqpy import Job, Reporter
+from kiqpy import ConfigError, Job, Reporter
 from kiqpy._stages.audience import Audience
 from kiqpy.event import (
     Event,
@@ -212,6 +212,57 @@ async def test_a_reporter_that_was_never_started_is_not_stopped() -> None:
     assert reporter.calls == []
 
 
+class Batched(Reporter):
+    """Hears all that waits at once; raises while it is told to."""
+
+    batches = True
+    limit: ClassVar[int] = 5
+
+    def __init__(self, failures: int = 0) -> None:
+        self.heard: list[list[Any]] = []
+        self.failures = failures
+
+    def handle_many(self, events: Sequence[Event]) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise ValueError("no")
+        self.heard.append([event.job.args[0] for event in events if isinstance(event, JobStopped)])
+
+
+async def test_batches_hold_all_that_waits_in_order() -> None:
+    reporter, other = Batched(), Hears()
+    world = World(reporter, other)
+    async with telling(world) as audience:
+        await audience.tell([stopped(n) for n in range(2)])
+        await audience.tell([stopped(2)])
+        await rest()
+        await audience.tell([stopped(n) for n in range(3, 20)])  # more than it holds at once
+    assert reporter.heard[0] == [0, 1, 2]
+    assert [n for batch in reporter.heard for n in batch] == list(range(20)) == other.heard
+    assert max(map(len, reporter.heard)) <= 5
+    assert world.audience.ears[0].edge.demand() == 5
+
+
+async def test_a_batch_that_raises_is_one_error() -> None:
+    reporter, other = Batched(failures=5), Hears()
+    world = World(reporter, other)
+    async with telling(world) as audience:
+        for n in range(9):
+            await audience.tell([stopped(2 * n), stopped(2 * n + 1)])
+            await rest()
+            assert audience.ears[0].detached == (n >= 4)
+    assert reporter.heard == []
+    assert other.heard == list(range(18))
+
+
+def test_batches_without_handle_many_are_refused() -> None:
+    class Half(Reporter):
+        batches = True
+
+    with pytest.raises(ConfigError, match=r"Half.batches is True: override handle_many, too"):
+        World(Half())
+
+
 class Everything(Reporter):
     """Overrides every handler."""
 
@@ -233,7 +284,7 @@ def test_only_overridden_handlers_are_heard() -> None:
     assert Reporter().hears() == frozenset()
     assert Raising().hears() == {JobStopped}
     assert Heir().hears() == {JobStopped}
-    assert Everything().hears() == KINDS
+    assert Everything().hears() == KINDS == Batched().hears()
 
 
 async def test_what_nobody_hears_is_known() -> None:
