@@ -314,7 +314,7 @@ class Client:
         await ended({flushed}, within_s, self._clock)
         for task in (flushed, self._task):
             task.cancel()
-        await asyncio.wait({self._task})
+        await asyncio.wait({self._task, flushed})
         self._task = None
         self._give_up_waiting()
         return self._buffer.jobs

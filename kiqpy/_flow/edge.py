@@ -33,6 +33,7 @@ class Edge(Generic[T]):
         self.limit = limit
         self._source = source
         self._batches: asyncio.Queue[list[T] | None] = asyncio.Queue()
+        self._last: list[T] | None = None  # waits still, and so may grow
         self._owed = 0
         self._waiting = 0
         self._closed = self._ended = False
@@ -63,7 +64,11 @@ class Edge(Generic[T]):
             raise RuntimeError(f"{len(batch)} items put where {self.demand()} were asked for")
         self._owed += len(batch)
         self._waiting += len(batch)
-        self._batches.put_nowait(batch)
+        if self._last is None:
+            self._last = batch.copy()
+            self._batches.put_nowait(self._last)
+        else:
+            self._last += batch
 
     async def put(self, batch: list[T]) -> None:
         """Put a batch as room comes up. Cancel: a part of it may have been put."""
@@ -81,7 +86,7 @@ class Edge(Generic[T]):
         while first is not None and not self._batches.empty():
             first = self._batches.get_nowait()
             batch += first or ()
-        self._ended = first is None
+        self._ended, self._last = first is None, None
         self._waiting -= len(batch)
         return batch or None
 
@@ -93,8 +98,9 @@ class Edge(Generic[T]):
         waiting: list[T] = []
         while not self._batches.empty():
             waiting += self._batches.get_nowait() or ()
-        if left := waiting[dropped:]:
-            self._batches.put_nowait(left)
+        self._last = waiting[dropped:] or None
+        if self._last is not None:
+            self._batches.put_nowait(self._last)
         if self._closed:
             self._batches.put_nowait(None)
         self._waiting -= dropped

@@ -65,3 +65,4 @@ async def ended(
     finally:
         timer.cancel()
         waiting.cancel()
+        await asyncio.wait({waiting})

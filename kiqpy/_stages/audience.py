@@ -139,6 +139,7 @@ class Audience:
     def __init__(self, reporters: Sequence[Reporter], bus: Bus, clock: Clock) -> None:
         self.bus = bus
         self.ears = [Ear(reporter, bus, clock) for reporter in reporters]
+        self._ears_of: dict[type[Event], list[Ear]] = {}
         self._kinds = frozenset[type[Event]]().union(*(ear.kinds for ear in self.ears))
 
     def hears(self, kind: type[Event]) -> bool:
@@ -147,12 +148,24 @@ class Audience:
 
     async def tell(self, events: list[Event]) -> None:
         """Tell everybody, in order; waits for reporters that block, for as long as they do."""
+        heard = self.bus.heard
         for event in events:
-            self.bus.emit(event)
+            if event.name in heard:
+                self.bus.emit(event)
+        if len(events) == 1:  # a start: there is one for each job
+            for ear in self._listeners(type(events[0])):
+                await ear.tell(events)
+            return
         for ear in self.ears:
             wanted = [event for event in events if type(event) in ear.kinds]
             if wanted:
                 await ear.tell(wanted)
+
+    def _listeners(self, kind: type[Event]) -> list[Ear]:
+        found = self._ears_of.get(kind)
+        if found is None:
+            found = self._ears_of[kind] = [ear for ear in self.ears if kind in ear.kinds]
+        return found
 
     async def start(self) -> None:
         """Start the reporters, in order."""

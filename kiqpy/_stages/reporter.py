@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Final, final
 
 from kiqpy._flow.backoff import Backoff
 from kiqpy._flow.edge import Edge
+from kiqpy._flow.tree import together
 from kiqpy._stages.audience import Audience
 from kiqpy._stages.settlement import Settlement
+from kiqpy._stages.telling import Telling
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreUnavailable
 from kiqpy.event import (
@@ -46,8 +49,9 @@ _MOST: Final = 500  # verdicts a frame: well under 5 ms of the store's time
 class Settler:
     """Group commit: what piled up while the last frame was under way is the next frame.
 
-    Credit goes back last of all. So a reporter that blocks slows the fetching, and only that:
-    what it has not heard of yet is settled already.
+    Credit goes back when a frame leaves, so that the next fetch is on its way together with it; but
+    not while a reporter is behind. So whoever blocks, store or reporter, stops the fetching one
+    frame later, and only that: what has run is settled all the same.
     """
 
     def __init__(
@@ -59,20 +63,26 @@ class Settler:
     async def run(self, inlet: Edge[Settlement] | None, outlet: Edge[Any] | None) -> None:
         assert inlet is not None
         assert outlet is None
+        telling = Telling(self._audience, inlet)
+        await together([partial(self._settle_all, inlet, telling), telling.run])
+
+    async def _settle_all(self, inlet: Edge[Settlement], telling: Telling) -> None:
         while (batch := await inlet.get()) is not None:
             for part in _by_queue(batch):
                 for n in range(0, len(part), _MOST):
-                    page = part[n : n + _MOST]
-                    await self._settle(page[0].claim.queue, page)
-                    inlet.done(len(page))
+                    page, early = part[n : n + _MOST], telling.idle()
+                    if early:
+                        inlet.done(len(page))
+                    events = await self._settle(page[0].claim.queue, page)
+                    telling.add(events, 0 if early else len(page))
+        telling.end()
 
-    async def _settle(self, queue: str, batch: list[Settlement]) -> None:
+    async def _settle(self, queue: str, batch: list[Settlement]) -> list[Event]:
         now, rand = self._clock.now(), self._clock.random
         verdicts = [decide(s.claim, s.job, s.outcome, s.rules, now, rand) for s in batch]
         kept = await self._until_settled(self._store.frame(queue, verdicts))
         self._mine[queue].difference_update([verdict.delivery for verdict in verdicts])
-        if events := self._events(batch, verdicts, kept):
-            await self._audience.tell(events)
+        return self._events(batch, verdicts, kept)
 
     async def _until_settled(self, frame: Frame[Verdict]) -> list[bool]:
         backoff = Backoff(self._clock)
