@@ -65,6 +65,7 @@ class Engine:
         self._late = asyncio.Event()
         self._up = False
         self._perform: Performer | None = None  # a client has none
+        self._executor = Executor(config.threads, config.processes)
         self.pulse = Pulses(store.ident, self.lines, config.lease_ttl, clock)
         self._heartbeat: Beat = beat(
             store, clock, config.heartbeat_interval, config.stuck_after,
@@ -116,8 +117,8 @@ class Engine:
             Rules(config.retry, dead=True, backoff=config.backoff), config.timeout,
             compile_server(config.middleware), context(),
         )  # fmt: skip
-        executor = Executor(config.threads, config.processes)
-        return Performer(self._registry, executor, self.store, self.audience, self.clock, defaults)
+        store, audience = self.store, self.audience
+        return Performer(self._registry, self._executor, store, audience, self.clock, defaults)
 
     # -- what is heard while it runs
 
@@ -172,6 +173,7 @@ class Engine:
         await self._finish(self.upkeep.tasks, 1.0)
         released = await self.lines.end(grace_s, self._late)
         await self._finish({asyncio.ensure_future(self.audience.stop())}, _SETTLE_S)
+        self._executor.close()
         unflushed = await self.client.stop(_SETTLE_S)
         await self._finish({quieting, *self._chores}, 0.0)
         if await self._heartbeat.stop():

@@ -10,7 +10,6 @@ from benchmarks import bodies
 from benchmarks.harness import Party, main
 from benchmarks.ours import QUEUE
 from kiqpy import App, Job, worker
-from kiqpy.cli import _logs
 
 WORKERS = {name: worker(queue=QUEUE)(call) for name, call in bodies.ASYNC.items()}
 
@@ -37,6 +36,8 @@ class Kiqpy(Party):
         if plain:
             return super().log_to(path, plain=plain)
         stream = Path(path).open("w")  # noqa: SIM115 - the process ends with it
+        from kiqpy.cli import _logs  # structlog with it
+
         _logs.configure("info", "json", stream)
 
     async def open(self, url: str) -> None:

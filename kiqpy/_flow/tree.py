@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from kiqpy.clock import Clock
@@ -19,7 +19,7 @@ async def together(runs: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> N
             group.create_task(run())
 
 
-async def whole(step: Coroutine[Any, Any, T], on_cancel: Callable[[], object] | None = None) -> T:
+async def whole(step: Awaitable[T], on_cancel: Callable[[], object] | None = None) -> T:
     """Await a short step that owns something to its end, and only then let a cancellation in.
 
     Twice cancelled it still ends first. The step must not wait for a peer, or `on_cancel` must

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import signal
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import Any, final
 
 import anyio
-import anyio.to_thread
 
 from kiqpy._flow.tree import whole
 from kiqpy.current import enter_job
@@ -24,8 +26,12 @@ class Executor:
     """Calls workers; so many at a time in threads, so many in processes."""
 
     def __init__(self, threads: int, processes: int) -> None:
-        self._threads = anyio.CapacityLimiter(threads)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="kiqpy-job")
         self._processes = anyio.CapacityLimiter(processes)
+
+    def close(self) -> None:
+        """Let idle threads end, and busy ones when their job has."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def runs(self, spec: Spec) -> Perform:
         """What runs a job of this worker; asked for once, so that a job pays for no choice."""
@@ -42,14 +48,24 @@ class Executor:
         return _returned(await process)
 
     async def _thread(self, spec: Spec, job: Job) -> Any:
-        """A thread can't be stopped. The run ends when it does, so its slot stays taken."""
-        call = partial(spec.run, job)
-        run = anyio.to_thread.run_sync(_contained, call, limiter=self._threads)
-        return _returned(await whole(run))
+        """A thread can't be stopped. The run ends when it does, so its slot stays taken.
+
+        One that waits for a thread can be: nothing of it has run.
+        """
+        run = self._threads.submit(copy_context().run, _ended, partial(spec.run, job))
+        return _returned(await whole(asyncio.wrap_future(run), on_cancel=run.cancel))
+
+
+def _ended(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """Runs in the thread. What is raised is passed on as a value: no future takes StopIteration."""
+    try:
+        return call(), None
+    except BaseException as error:
+        return None, error
 
 
 def _contained(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """Runs in the thread or the child, neither of which a job may end, nor the event loop."""
+    """Runs in the child, which a job may not end."""
     try:
         return call(), None
     except (SystemExit, KeyboardInterrupt) as error:
