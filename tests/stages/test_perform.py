@@ -13,7 +13,7 @@ import pytest
 
 from kiqpy import Discard, Job, Kill, Snooze, Worker, current_job, worker
 from kiqpy.errors import DecodeError, UnknownWorker
-from kiqpy.outcome import SUCCESS, Aborted, Failure, Snoozed, Success
+from kiqpy.outcome import RELEASED, SUCCESS, Aborted, Failure, Snoozed, Success
 from kiqpy.policy import Rules
 from kiqpy.testing import rest
 from tests.server import until
@@ -241,7 +241,10 @@ def stuck_thread() -> str:
 
 @worker
 def thread_raises(name: str) -> None:
-    raise {"exit": SystemExit(2), "interrupt": KeyboardInterrupt(), "value": ValueError()}[name]
+    raise {
+        "exit": SystemExit(2), "interrupt": KeyboardInterrupt(), "value": ValueError(),
+        "stop": StopIteration(),
+    }[name]  # fmt: skip
 
 
 class SyncExport(Worker):
@@ -268,7 +271,10 @@ async def test_a_plain_method_knows_its_job() -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("exit", SystemExit), ("interrupt", KeyboardInterrupt), ("value", ValueError)],
+    [
+        *(("exit", SystemExit), ("interrupt", KeyboardInterrupt), ("value", ValueError)),
+        ("stop", RuntimeError),  # no coroutine raises StopIteration, no future takes it
+    ],
 )
 async def test_what_a_thread_raises_is_the_jobs_failure(
     name: str, kind: type[BaseException]
@@ -295,6 +301,21 @@ async def test_a_thread_keeps_its_slot_until_it_ends() -> None:
     settlement = await task
     assert isinstance(settlement.outcome, Failure)
     assert type(settlement.outcome.error) is TimeoutError
+
+
+async def test_a_job_that_waits_for_a_thread_is_stopped_at_once() -> None:
+    world = World()
+    thread_gate.clear()
+    perform = performer(world, stuck_thread, threads=1)
+    _, first = start(world, perform, payload("stuck_thread"))
+    run, second = start(world, perform, payload("stuck_thread", jid="j2"))
+    while run.timer is None:  # noqa: ASYNC110  # turn by turn
+        await asyncio.sleep(0)
+    run.cancel("released")
+    assert (await second).outcome == RELEASED
+    assert not first.done()
+    thread_gate.set()
+    assert (await first).outcome == Success("late")
 
 
 # -- child processes
