@@ -77,13 +77,15 @@ class Performer:
         run.rules, slots = self._defaults.rules, None
         try:
             job = run.job = decode(run.claim.raw)
-            plan = self._plans.get(job.class_) or self._plan(job.class_)
-            run.rules = plan.rules
-            if plan.slots is not None and self._refused(job) is None:
-                await plan.slots.acquire()
-                slots, run.started = plan.slots, self._clock.monotonic()
             if (refused := self._refused(job)) is not None:
                 return refused
+            plan = self._plans.get(job.class_) or self._plan(job.class_)
+            run.rules = plan.rules
+            if plan.slots is not None:
+                await plan.slots.acquire()
+                slots, run.started = plan.slots, self._clock.monotonic()
+                if (refused := self._refused(job)) is not None:  # while it waited
+                    return refused
             if "unique_until" in job.payload:
                 await self._unlock(job)
             enter_job(job)
@@ -92,8 +94,6 @@ class Performer:
             self._enter(run, job, plan)
             result = await plan.perform(job)
             return SUCCESS if result is None else _returned(result)
-        except DecodeError as error:
-            return Failure(error, final=True)
         except GeneratorExit:
             raise
         except BaseException as error:  # SystemExit too: one job must not end the others
@@ -170,7 +170,7 @@ def _signalled(error: BaseException) -> Outcome:
             return Snoozed(error.seconds)
         case Discard():
             return Aborted(error.reason)
-        case Kill():
+        case Kill() | DecodeError():
             return Failure(error, final=True)
         case _:
             return Failure(error)
