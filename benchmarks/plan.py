@@ -72,7 +72,7 @@ MEASURES: tuple[Measure, ...] = (
     _enqueue("100 tasks", "tasks100", 30_000),
     _enqueue("bulk of 1,000", "bulk1000", 50_000),
     _enqueue("nowait", "nowait", 50_000, peers=False),
-    _drain("its best limit (kiqpy 200)", "", peers=True),
+    _drain("its best limit (kiqpy 1,000)", "", peers=True),
     _drain("limit 25", "25"),
     Measure("sleep", "1 ms x 1,000", "sleep 1 1000 {n}", most=30_000, least=2_000),
     Measure("sleep", "10 ms x 1,000", "sleep 10 1000 {n}", most=30_000, seconds=1.5, peers=True,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from benchmarks.plan import HIGHER, MEASURES, UNITS, Measure
 from benchmarks.rounds import Figures, Result
 
+KINDS: Final = ("async", "sync")
 Results = dict[str, dict[str, Result]]  # by measure, then by party
 
 
@@ -113,18 +114,19 @@ def _growth(results: Results) -> list[str]:
 def _ratios(measures: Sequence[Measure], results: Results, about: dict[str, Any]) -> str:
     """kiqpy by the bare loop, and by the best peers, of each measure's first figures."""
     ours, kinds = about["ours"], about["kinds"]
-    heads = ["measure", "kiqpy / bare", "fast / bare fast", "kiqpy / best async peer",
-             "kiqpy / best sync peer"]  # fmt: skip
+    heads = ["measure", "kiqpy / bare", "fast / bare fast"]
+    heads += [f"{us} / best {kind} peer" for kind in KINDS for us in ("kiqpy", "fast")]
     lines = ["## ratios\n", _row(heads), _row(["---"] * len(heads))]
     for measure in measures:
         for figure in measure.shown[:2]:
             found = results[measure.key]
             cells = [_ratio(found, "kiqpy", "bare", figure)]
             cells.append(_ratio(found, "kiqpy-fast", "bare-fast", figure))
-            for kind in ("async", "sync"):
+            for kind in KINDS:
                 best = best_peer(found, figure, ours, kinds, kind)
-                ratio = _ratio(found, "kiqpy", best or "", figure)
-                cells.append(f"{ratio} {best}" if best else "")
+                for us in ("kiqpy", "kiqpy-fast"):
+                    ratio = _ratio(found, us, best or "", figure)
+                    cells.append(f"{ratio} {best}" if best else "")
             if any(cells):
                 lines.append(_row([f"{measure.key}, {UNITS[figure]}", *cells]))
     return "\n".join(lines)

@@ -26,7 +26,7 @@ from kiqpy.store._keys import Keys
 from kiqpy.store._scripts import Script, script
 
 IDENT = f"bare:1:{secrets.token_hex(6)}"
-PAGE = 100
+PAGE = 250
 BULK = 1000
 LEASE_S = 600
 WAIT_S = 4
@@ -179,7 +179,7 @@ async def run_logged(job: dict[str, Any]) -> None:
 
 
 class Bare(Party):
-    best = 200
+    best = 1000
     bulk = nowait = logs = True
 
     async def open(self, url: str) -> None:

@@ -23,7 +23,7 @@ async def inner(job: Job, call_next: Any) -> Any:
 
 
 class Kiqpy(Party):
-    best = 200
+    best = 1000
     bulk = nowait = logs = True
 
     def app(self, url: str, **options: Any) -> App:
