@@ -21,13 +21,14 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 EAGER = sys.version_info >= (3, 12)  # a task that never waits costs no handle there
 FAST = bool(sys.modules.get("msgspec"))
-TRIES = 3
+TRIES = 5
 
 # About an eighth above what was measured (`python -m benchmarks.counts`). What depends on how jobs
 # fall into batches (turns, commands, trips) may be more: it is small, and one for each job is 1.
 BOUNDS: dict[str, Figures] = {
     "drain": {
-        "calls": 71.0 if EAGER else 86.0,  # 62.8 to 65.7; 75.5 to 78.6
+        # 62.6 (75.5) in most runs, up to 3 more in some; a middleware, as any layer, is 6 more.
+        "calls": (67.5 if EAGER else 80.5) + (0.0 if FAST else 1.0),
         "handles": 0.15 if EAGER else 1.2,  # 0.077; 1.079
         "turns": 0.1,  # 0.053
         "commands": 0.04,  # 0.017
@@ -125,14 +126,11 @@ def test_a_round_trip_a_job_is_found_out(
     assert planted(clean) >= {"commands", "trips", "handles", "turns", "sent", "calls"}
 
 
-def test_three_layers_around_a_job_are_found_out(clean: TestServer) -> None:
+def test_a_layer_around_a_job_is_found_out(clean: TestServer) -> None:
     async def layer(job: Any, call_next: Any) -> Any:
-        return await _passed(call_next, job)
-
-    async def _passed(call_next: Any, job: Any) -> Any:
         return await call_next(job)
 
-    assert planted(clean, job.drain(layer, layer, layer)) == {"calls"}
+    assert planted(clean, job.drain(layer)) == {"calls"}
 
 
 def test_a_handle_a_job_is_found_out(clean: TestServer, monkeypatch: pytest.MonkeyPatch) -> None:
