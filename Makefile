@@ -18,7 +18,7 @@ BIN := .venv/bin
 READY := .venv/.stamp
 PEERS ?= all
 PYTEST_FLAGS ?= -n 2 --dist worksteal
-STORE_SUITE = $(wildcard tests/facts tests/store tests/flow tests/stages)
+STORE_SUITE = $(wildcard tests/facts tests/store tests/flow tests/stages tests/app/test_counts.py)
 
 # $(call interpreter,3.12): a Python of that version which really runs (a pyenv shim may not).
 interpreter = $(shell PYENV_VERSION=$(1) python$(1) -c 'import sys; print(sys.executable)' 2>/dev/null)
@@ -59,7 +59,7 @@ bench: $(READY) .venv/.bench ## kiqpy beside a bare loop and its peers (PEERS=sa
 .venv/.bench: $(READY)
 	@$(BIN)/python -m pip install -qq --group bench && touch $@ || echo 'no matplotlib: there will be no picture'
 
-# The pure core, the mechanisms and the store contract on another Python, in a venv of its own.
+# The pure core, the mechanisms, the store contract and what a job costs on another Python, in a venv of its own.
 test-on-%: .venv-%/.stamp
 	$(if $(STORE_SUITE),.venv-$*/bin/python -m pytest $(PYTEST_FLAGS) $(STORE_SUITE))
 

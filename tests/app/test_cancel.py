@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.traffic import counting
 from kiqpy import App, Job, Snooze, current_job, worker
 from kiqpy.event import Event
-from tests.app.counting import counting
 from tests.crash.oracle import held, words
 from tests.eventually import eventually
 from tests.server import TestServer

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.traffic import counting
 from kiqpy import App, ConfigError, Job, LifecycleError, QueueGroup, StoreRefused, worker
 from kiqpy.clock import SystemClock
 from kiqpy.event import Event
-from tests.app.counting import counting
 from tests.crash.oracle import held
 from tests.eventually import eventually
 from tests.server import TestServer

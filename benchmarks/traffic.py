@@ -1,4 +1,4 @@
-"""A proxy before a server that counts what clients send: commands, and writes that carry them."""
+"""A proxy before a server that counts what clients send and get: commands, writes, bytes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Counts:
     def __init__(self) -> None:
         self.verbs: Counter[str] = Counter()
         self.trips = 0  # a command, or a pipeline of them, sent in one write
+        self.sent = self.received = 0  # bytes, to and from the server
 
     @property
     def commands(self) -> int:
@@ -24,7 +25,7 @@ class Counts:
 
     def clear(self) -> None:
         self.verbs.clear()
-        self.trips = 0
+        self.trips = self.sent = self.received = 0
 
 
 @asynccontextmanager
@@ -34,7 +35,8 @@ async def counting(socket: Path) -> AsyncIterator[tuple[str, Counts]]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream = await asyncio.open_unix_connection(str(socket))
-        requests, replies = Requests(counts), asyncio.create_task(_copy(upstream[0], writer))
+        requests = Requests(counts)
+        replies = asyncio.create_task(_copy(upstream[0], writer, counts))
         try:
             while data := await reader.read(2**18):
                 requests.feed(data)
@@ -68,8 +70,9 @@ async def counting(socket: Path) -> AsyncIterator[tuple[str, Counts]]:
                 await asyncio.wait(tasks)
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, counts: Counts) -> None:
     while data := await reader.read(2**18):
+        counts.received += len(data)
         writer.write(data)
     writer.close()
 
@@ -83,6 +86,7 @@ class Requests:
 
     def feed(self, data: bytes) -> None:
         self._rest += data
+        self._counts.sent += len(data)
         before = self._counts.commands
         while (end := self._whole()) is not None:
             self._rest = self._rest[end:]
