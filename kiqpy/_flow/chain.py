@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple, cast, final
+from typing import Any, Final, NamedTuple, final
 
 from kiqpy._flow.edge import Edge
 from kiqpy._flow.stage import Stage
@@ -49,8 +49,8 @@ class Chain:
             links = self._build()
             try:
                 return await together([partial(link.stage.run, *link[1:]) for link in links])
-            except ExceptionGroup as group:
-                await self._after_break(_first(group))
+            except Exception as error:
+                await self._after_break(error)
 
     async def _after_break(self, error: BaseException) -> None:
         now = self._clock.monotonic()
@@ -62,9 +62,3 @@ class Chain:
         await self._mend()
         self._on_restart(error, len(self._breaks))
         await asyncio.sleep(0)
-
-
-def _first(group: BaseExceptionGroup[Any]) -> BaseException:
-    error: BaseException = group.exceptions[0]
-    nested = isinstance(error, BaseExceptionGroup)
-    return _first(cast("BaseExceptionGroup[Any]", error)) if nested else error

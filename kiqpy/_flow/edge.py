@@ -39,6 +39,10 @@ class Edge(Generic[T]):
         self._closed = self._ended = False
         self._room = asyncio.Event()
 
+    def width(self) -> int:
+        """How many items may be under way at once, through all edges that share this credit."""
+        return self.limit if self._source is None else self._source.width()
+
     def demand(self) -> int:
         """How many items may be put now."""
         return self.limit - self._owed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from kiqpy.clock import Clock
 
@@ -12,11 +12,20 @@ T = TypeVar("T")
 
 
 async def together(runs: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
-    """Run all to their end; if one raises, the others are cancelled and it raises a group."""
+    """Run all to their end; if one raises, the others are cancelled and its error is raised."""
     # asyncio's group, not anyio's: there a cancelled stage could not await its own cleaning up.
-    async with asyncio.TaskGroup() as group:
-        for run in runs:
-            group.create_task(run())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for run in runs:
+                group.create_task(run())
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from None
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = group.exceptions[0]
+    nested = isinstance(error, BaseExceptionGroup)
+    return _first(cast("BaseExceptionGroup[Any]", error)) if nested else error
 
 
 async def whole(step: Awaitable[T], on_cancel: Callable[[], object] | None = None) -> T:

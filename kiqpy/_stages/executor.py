@@ -28,10 +28,13 @@ class Executor:
     def __init__(self, threads: int, processes: int) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="kiqpy-job")
         self._processes = anyio.CapacityLimiter(processes)
+        self._awaited: set[asyncio.Future[Any]] = set()
 
     def close(self) -> None:
-        """Let idle threads end, and busy ones when their job has."""
+        """Let idle threads end, and busy ones when their job has: nobody waits for it any more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        for run in self._awaited:
+            run.cancel()
 
     def runs(self, spec: Spec) -> Perform:
         """What runs a job of this worker; asked for once, so that a job pays for no choice."""
@@ -52,8 +55,13 @@ class Executor:
 
         One that waits for a thread can be: nothing of it has run.
         """
-        run = self._threads.submit(copy_context().run, _ended, partial(spec.run, job))
-        return _returned(await whole(asyncio.wrap_future(run), on_cancel=run.cancel))
+        begun = self._threads.submit(copy_context().run, _ended, partial(spec.run, job))
+        run = asyncio.wrap_future(begun)
+        self._awaited.add(run)
+        try:
+            return _returned(await whole(run, on_cancel=begun.cancel))
+        finally:
+            self._awaited.discard(run)
 
 
 def _ended(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:

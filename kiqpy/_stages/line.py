@@ -10,12 +10,14 @@ from typing import Final, NamedTuple, TypeVar, final
 from kiqpy._flow.backoff import Backoff
 from kiqpy._flow.chain import Chain, Link
 from kiqpy._flow.edge import Edge
+from kiqpy._flow.tree import together
 from kiqpy._stages.audience import Audience
 from kiqpy._stages.consumer import Consumer, Perform, Run
 from kiqpy._stages.producer import Producer
 from kiqpy._stages.reporter import Settler
 from kiqpy._stages.settlement import Settlement
 from kiqpy._stages.supply import Supply
+from kiqpy._stages.telling import Telling
 from kiqpy.clock import Clock
 from kiqpy.errors import LeaseLost, QueuePaused, StoreError, StoreUnavailable
 from kiqpy.event import Event, JobSwallowedCancel, QueueRestarted
@@ -28,7 +30,7 @@ _LEAVE_S: Final = 2.0  # a store that is away must not keep a process from endin
 
 
 class LineStatistics(NamedTuple):
-    """A queue in this process: slots, claims not yet settled, jobs running."""
+    """A queue in this process: slots, claims on the store's record, jobs running."""
 
     limit: int
     claimed: int
@@ -40,8 +42,8 @@ class Line:
     """Producer -> Consumer -> Settler for one queue, restarted together if one of them breaks.
 
     Or for several queues that share a limit. The settlements' edge gives its credit to the
-    claims' edge: a slot is free when its job is settled and told, so claims never exceed the
-    limit.
+    claims' edge: a slot is free when its job's ack leaves. So never more than the limit run, and
+    the claims are at most a frame of acks more.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Line:
         self.supply, self.limit = supply, limit
         self._store, self._perform, self._audience, self._clock = store, perform, audience, clock
         self._on_trouble = on_trouble
+        self._telling = Telling(audience)
         self._chain = Chain(self._build, self._mend, self._restarted, clock)
         self._strays: set[Claim] = set()
         self._boxed: set[str] = set()
@@ -76,7 +79,8 @@ class Line:
         if self.ending:
             self._producer.hush()
         self._consumer = Consumer(self._perform, self._clock, self._swallowed)
-        settler = Settler(self._store, self._audience, self._clock, self.supply.mine)
+        mine = self.supply.mine
+        settler = Settler(self._store, self._audience, self._clock, mine, self._telling)
         return (
             Link(self._producer, None, self._claims),
             Link(self._consumer, self._claims, self._settlements),
@@ -85,12 +89,16 @@ class Line:
 
     async def run(self) -> None:
         """Until the producer is quiet and all is settled. Raises if it breaks again and again."""
+        await together([self._work, self._telling.run])
+
+    async def _work(self) -> None:
         try:
             await self._chain.run()
         except Exception:
             await self._give_back(_LEAVE_S)
             raise
         await self._give_back(_LEAVE_S)
+        self._telling.end()
 
     async def quiet(self) -> None:
         """Claim nothing more, ever; `run` ends when what runs has ended."""
@@ -128,8 +136,8 @@ class Line:
 
     def statistics(self) -> LineStatistics:
         """Counts for people and tests."""
-        owed = self._claims.statistics().owed
-        return LineStatistics(self.limit, owed, len(self._consumer.running))
+        claimed = sum(map(len, self.supply.mine.values()))
+        return LineStatistics(self.limit, claimed, len(self._consumer.running))
 
     async def reconcile(self, orders: Orders) -> None:
         """Compare what the store has on record for us with what we know, at each heartbeat.

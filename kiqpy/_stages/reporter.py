@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any, Final, final
 
 from kiqpy._flow.backoff import Backoff
 from kiqpy._flow.edge import Edge
-from kiqpy._flow.tree import together
 from kiqpy._stages.audience import Audience
 from kiqpy._stages.settlement import Settlement
 from kiqpy._stages.telling import Telling
@@ -51,31 +49,35 @@ class Settler:
 
     Credit goes back when a frame leaves, so that the next fetch is on its way together with it; but
     not while a reporter is behind. So whoever blocks, store or reporter, stops the fetching one
-    frame later, and only that: what has run is settled all the same.
+    frame later, and only that: what has run is settled all the same. With one slot it goes back
+    last: there the next job starts when the one before is settled and told.
     """
 
     def __init__(
-        self, store: Source, audience: Audience, clock: Clock, mine: Mapping[str, set[int]]
+        self,
+        store: Source,
+        audience: Audience,
+        clock: Clock,
+        mine: Mapping[str, set[int]],
+        telling: Telling,
     ) -> None:
-        self._mine = mine
+        self._mine, self._telling = mine, telling
         self._store, self._audience, self._clock = store, audience, clock
 
     async def run(self, inlet: Edge[Settlement] | None, outlet: Edge[Any] | None) -> None:
         assert inlet is not None
         assert outlet is None
-        telling = Telling(self._audience, inlet)
-        await together([partial(self._settle_all, inlet, telling), telling.run])
-
-    async def _settle_all(self, inlet: Edge[Settlement], telling: Telling) -> None:
         while (batch := await inlet.get()) is not None:
             for part in _by_queue(batch):
                 for n in range(0, len(part), _MOST):
-                    page, early = part[n : n + _MOST], telling.idle()
-                    if early:
-                        inlet.done(len(page))
-                    events = await self._settle(page[0].claim.queue, page)
-                    telling.add(events, 0 if early else len(page))
-        telling.end()
+                    await self._commit(part[n : n + _MOST], inlet)
+
+    async def _commit(self, page: list[Settlement], inlet: Edge[Settlement]) -> None:
+        early = self._telling.idle() and inlet.width() > 1
+        if early:
+            inlet.done(len(page))
+        events = await self._settle(page[0].claim.queue, page)
+        self._telling.add(events, inlet, 0 if early else len(page))
 
     async def _settle(self, queue: str, batch: list[Settlement]) -> list[Event]:
         now, rand = self._clock.now(), self._clock.random

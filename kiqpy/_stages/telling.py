@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 from kiqpy._flow.edge import Edge
 from kiqpy._stages.audience import Audience
 from kiqpy.event import Event
+
+
+class _Batch(NamedTuple):
+    events: list[Event]
+    inlet: Edge[Any]
+    credit: int
 
 
 @final
@@ -15,22 +21,23 @@ class Telling:
     """Batches of events, told in order, each with the credit that comes back when it is told.
 
     Not bounded by itself: what holds credit back keeps the stages to the left from bringing more.
+    It outlives stages that break: what is settled is told.
     """
 
-    def __init__(self, audience: Audience, inlet: Edge[Any]) -> None:
-        self._audience, self._inlet = audience, inlet
-        self._batches: asyncio.Queue[tuple[list[Event], int] | None] = asyncio.Queue()
+    def __init__(self, audience: Audience) -> None:
+        self._audience = audience
+        self._batches: asyncio.Queue[_Batch | None] = asyncio.Queue()
         self._untold = 0
 
     def idle(self) -> bool:
         """Whether all was told."""
         return self._untold == 0
 
-    def add(self, events: list[Event], credit: int) -> None:
-        """Tell these next, then give back so much credit."""
+    def add(self, events: list[Event], inlet: Edge[Any], credit: int) -> None:
+        """Tell these next, then give `inlet` back so much credit."""
         if events or credit:
             self._untold += 1
-            self._batches.put_nowait((events, credit))
+            self._batches.put_nowait(_Batch(events, inlet, credit))
 
     def end(self) -> None:
         """Say that nothing more will be added."""
@@ -39,7 +46,6 @@ class Telling:
     async def run(self) -> None:
         """Tell until the end."""
         while (batch := await self._batches.get()) is not None:
-            events, credit = batch
-            await self._audience.tell(events)
+            await self._audience.tell(batch.events)
             self._untold -= 1
-            self._inlet.done(credit)
+            batch.inlet.done(batch.credit)

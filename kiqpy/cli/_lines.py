@@ -64,13 +64,20 @@ class Output:
         if self._lost:
             held.insert(0, _encoder.encode({"event": "log.lost", "lines": self._lost}) + "\n")
         try:
-            self._stream.write("".join(held))
+            self._write("".join(held))
             self._stream.flush()
         except (OSError, ValueError):  # ValueError: it is closed
             text = "".join(held[1:] if self._lost else held)
             self._lost += text.count("\n")
         else:
             self._lost = 0
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError:  # half a surrogate pair, say: no reason to lose the others
+            encoding = self._stream.encoding or "utf-8"
+            self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 @final

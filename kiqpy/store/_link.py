@@ -210,6 +210,32 @@ class Link:
             self._sync = None
 
 
+def _packed(words: tuple[Arg, ...]) -> bytes:
+    try:
+        return cast("bytes", _hiredis.pack_command(words))
+    except UnicodeEncodeError:  # half a surrogate pair, in what another client wrote
+        whole = [w.encode(errors="surrogatepass") if isinstance(w, str) else w for w in words]
+        return cast("bytes", _hiredis.pack_command(tuple(whole)))
+
+
+async def _ask(connection: Any, packed: bytes) -> Any:
+    try:
+        await connection.send_packed_command(packed, check_health=False)
+        return await connection.read_response()
+    except RuntimeError as error:  # uvloop's word for a connection that was reset just now
+        raise redis.exceptions.ConnectionError(str(error)) from error
+
+
+async def _is_stale(connection: Any) -> bool:
+    """Whether an idle connection has ended, or holds what nobody asked for."""
+    if connection._writer.is_closing():  # reset: uvloop raises RuntimeError at the next write
+        return True
+    try:
+        return bool(await getattr(connection, _HAS_NEWS)())
+    except (redis.exceptions.ConnectionError, OSError):  # so redis-py before 8 says it
+        return True
+
+
 @final
 class Pool:
     """A few connections, each with one command at a time.
@@ -226,14 +252,13 @@ class Pool:
 
     async def ask(self, words: tuple[Arg, ...]) -> Any:
         """Send and wait. Cancelled or broken, the connection is dropped: its state is unknown."""
-        packed = cast("bytes", _hiredis.pack_command(words))
+        packed = _packed(words)
         async with self._room:
             connection = self._idle.pop() if self._idle else self._made()
             try:
-                if connection.is_connected and await getattr(connection, _HAS_NEWS)():
+                if connection.is_connected and await _is_stale(connection):
                     await connection.disconnect(nowait=True)  # the server has hung up meanwhile
-                await connection.send_packed_command(packed, check_health=False)
-                return await connection.read_response()
+                return await _ask(connection, packed)
             except redis.exceptions.ResponseError:
                 raise
             except BaseException:
@@ -278,12 +303,13 @@ class Waiter:
             self._idle.set()
 
     async def _ask(self, words: Sequence[Arg]) -> Any:
+        if self.connection.is_connected and await _is_stale(self.connection):
+            await self.connection.disconnect(nowait=True)
         if not self.connection.is_connected:
             await self.connection.connect()
-            await self.connection.send_command("CLIENT", "ID")
-            self._client_id = cast("int", await self.connection.read_response())
-        await self.connection.send_command(*words)
-        return await self.connection.read_response()
+            asked = _packed(("CLIENT", "ID"))
+            self._client_id = cast("int", await _ask(self.connection, asked))
+        return await _ask(self.connection, _packed(tuple(words)))
 
     async def unblock(self) -> None:
         """Return once nothing blocks; asks again in case the command was still on its way."""

@@ -117,7 +117,6 @@ async def test_together_cancels_the_others_when_one_raises() -> None:
     async def breaks() -> None:
         raise ZeroDivisionError
 
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(ZeroDivisionError):
         await together([other, breaks])
-    assert isinstance(caught.value.exceptions[0], ZeroDivisionError)
     assert not step.ended
