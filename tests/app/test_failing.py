@@ -577,3 +577,15 @@ class TestLeakedTasks:
             await eventually(lambda: heard == [1, 2], "both")
             await eventually(lambda: len(events("job.success")) == 3, "all to end")
         assert not events("job.leaked_task")
+
+
+async def test_a_foreign_job_with_half_a_surrogate_pair_stops_nobody(clean: TestServer) -> None:
+    """Its jid and its lock are words of the ack: every process that met it broke."""
+    async with working(clean) as app:
+        odd = '{"class":"fails","args":[],"jid":"a\\ud800","queue":"default","retry":true'
+        clean.cli("LPUSH", "queue:default", odd + "}")
+        clean.cli("LPUSH", "queue:default", odd + ',"unique_for":60,"unique_token":"t\\ud801"}')
+        await eventually(lambda: clean.cli("ZCARD", "retry") == 2, "both to be retried")
+        await app.enqueue(fails.new())
+        await eventually(lambda: clean.cli("ZCARD", "retry") == 3, "the next one's turn")
+    assert events("queue.restarted") == []

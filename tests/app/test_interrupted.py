@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 
@@ -113,3 +114,30 @@ async def test_a_stop_during_the_start_is_refused(clean: TestServer) -> None:
         await jobs.stop()
     await starting
     await jobs.stop()
+
+
+held_back = threading.Event()
+entered = threading.Event()
+
+
+@worker
+def goes_on() -> None:
+    entered.set()
+    held_back.wait(60)
+
+
+def test_a_thread_that_goes_on_after_the_stop_keeps_no_loop(clean: TestServer) -> None:
+    """`asyncio.run` returned when the thread ended: never, if that hangs."""
+    entered.clear()
+    held_back.clear()
+
+    async def serve() -> None:
+        async with App(redis_url=clean.url, workers=[goes_on], shutdown_timeout=0.1) as jobs:
+            await jobs.enqueue(goes_on.new())
+            await asyncio.to_thread(entered.wait, 20)
+
+    try:
+        asyncio.run(serve())
+        assert clean.cli("LLEN", "queue:default") == 1  # it went back
+    finally:
+        held_back.set()

@@ -236,6 +236,16 @@ def leave(loop: asyncio.AbstractEventLoop) -> None:
     loop.stop()
 
 
+def test_a_line_that_the_stream_can_not_write_costs_no_other() -> None:
+    """Half a surrogate pair in one line lost the lines of its whole turn."""
+    raw = io.BytesIO()
+    output = Output(io.TextIOWrapper(raw, "utf-8", errors="strict", newline=""))
+    for line in ("first\n", "half \ud800\n", "last\n"):
+        output._held.append(line)
+    output.flush()
+    assert raw.getvalue() == b"first\nhalf \\ud800\nlast\n"
+
+
 def test_what_a_loop_left_behind_is_written_with_the_next_line(stream: Counting) -> None:
     loop = asyncio.new_event_loop()
     loop.call_soon(leave, loop)

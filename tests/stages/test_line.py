@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import ClassVar
 
 import pytest
 
-from kiqpy import worker
+from kiqpy import Job, Reporter, worker
 from kiqpy._stages.line import Line
 from kiqpy.errors import StoreRefused
 from kiqpy.event import JobSuccess, QueueRestarted
@@ -141,3 +142,51 @@ async def test_release_gives_jobs_back_in_their_order() -> None:
     assert running.done()
     back = list(reversed(world.server.queues[QUEUE]))
     assert back == [payload("waits", jid=f"j{n}") for n in range(5)]
+
+
+class Behind(Reporter):
+    """Hears nothing until its gate opens."""
+
+    limit: ClassVar[int] = 1
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.heard: list[str] = []
+
+    async def handle_success(self, job: Job, meta: JobSuccess) -> None:
+        await self.gate.wait()
+        self.heard.append(job.jid)
+
+
+async def test_what_is_settled_is_told_though_a_stage_breaks() -> None:
+    """A restart lost what a blocking reporter had not heard yet, deaths among it."""
+    reporter = Behind()
+    world = World(reporter)
+    jids = [f"j{n}" for n in range(6)]
+    for n in (0, 3):
+        world.put(*(payload("noop", jid=jid) for jid in jids[n : n + 3]))
+    ears = [asyncio.create_task(ear.run()) for ear in world.audience.ears]
+    line, running = started(world, limit=20)
+    await rest()
+    assert world.server.stats["processed"] == 6
+    assert reporter.heard == []
+    real_settle, breaks = world.store.settle, iter([True])
+
+    async def settle(frame):  # type: ignore[no-untyped-def]
+        if next(breaks, False):
+            raise StoreRefused("a defect")
+        return await real_settle(frame)
+
+    world.store.settle = settle  # type: ignore[method-assign]
+    world.put(payload("noop", jid="late"))
+    await world.clock.advance(1)
+    assert world.told(QueueRestarted)
+    reporter.gate.set()
+    await world.clock.advance(10)
+    await line.quiet()
+    await world.clock.advance(10)
+    await asyncio.wait_for(running, 5)
+    assert reporter.heard == [*jids, "late"]
+    for ear in world.audience.ears:
+        ear.edge.close()
+    await asyncio.wait(ears)

@@ -173,6 +173,19 @@ async def test_credit_comes_back_when_a_frame_leaves() -> None:
         it.store.gate.set()
 
 
+async def test_with_one_slot_credit_comes_back_when_the_job_is_settled() -> None:
+    """A queue of one slot is serial: the next job starts after the ack of the one before."""
+    async with desk(World(), limit=1) as it:
+        it.store.gate.clear()
+        it.edge.offer(await it.claims(1))
+        await rest()
+        assert it.edge.statistics().owed == 1
+        it.store.gate.set()
+        await rest()
+        assert not it.world.held()
+        assert it.edge.statistics().owed == 0
+
+
 async def test_while_a_reporter_is_behind_credit_stays_and_all_is_settled() -> None:
     reporter = Gated()
     world = World(reporter)

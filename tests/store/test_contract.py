@@ -389,6 +389,19 @@ class TestWait:
 
 
 class TestFetch:
+    async def test_large_jobs_come_in_smaller_pages(self, redis_world: RedisWorld) -> None:
+        """A page of 250 at a megabyte each would not arrive within a command's time, ever."""
+        raws = [b'{"class":"c","args":["%s"],"jid":"j%d"}' % (b"x" * 2**20, n) for n in range(20)]
+        raws.insert(0, b'{"class":"c","args":["%s"],"jid":"huge"}' % (b"x" * 9 * 2**20))
+        for raw in raws:
+            redis_world.cli("LPUSH", redis_world.key("queue:q"), raw)
+        session = await redis_world.process()
+        pages: list[list[Claim]] = []
+        while page := await session.fetch("q", 250):
+            pages.append(page)
+        assert [claim.raw for page in pages for claim in page] == raws
+        assert [len(page) for page in pages] == [1, 7, 7, 6]
+
     async def test_oldest_first_under_ids_that_only_grow(self, world: World) -> None:
         names = await world.fill(7)
         session = await world.process()

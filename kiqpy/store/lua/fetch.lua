@@ -2,9 +2,11 @@
 -- KEYS  1 queue  2 private hash  3 inbox  4 lease  5 privs  6 paused  7 kiq:settle:IDENT
 --       8 kiq:cancels
 -- ARGV  1 queue's name  2 how many  3 first delivery id, reserved by the caller  4 IDENT|QUEUE
+-- claims fewer if they are large; one at least.
 -- returns {when a job was last cancelled | false, the payloads, oldest first}; they have the ids
 --       first, first + 1, ...
 -- atomic because a job must be in the queue or in the hash at every instant.
+local MOST_BYTES = 8388608  -- of one reply: a slow link must get it within a command's time
 if redis.call('EXISTS', KEYS[4]) == 0 then return redis.error_reply('LEASELOST') end
 local limit, first = tonumber(ARGV[2]), tonumber(ARGV[3])
 if first < tonumber(redis.call('HGET', KEYS[7], 'floor|' .. ARGV[1]) or '1') then
@@ -17,9 +19,17 @@ local rest = {}
 if not paused and limit > adopted then
   rest = redis.call('LRANGE', KEYS[1], -(limit - adopted), -1)
 end
-local jobs, fields = {}, {}
-for i = #box, #box - adopted + 1, -1 do jobs[#jobs + 1] = box[i] end
-for i = #rest, 1, -1 do jobs[#jobs + 1] = rest[i] end
+local jobs, fields, bytes, taken = {}, {}, 0, 0
+for i = #box, #box - adopted + 1, -1 do
+  jobs[#jobs + 1] = box[i]
+  bytes = bytes + #box[i]
+end
+for i = #rest, 1, -1 do
+  bytes = bytes + #rest[i]
+  if #jobs > 0 and bytes > MOST_BYTES then break end
+  jobs[#jobs + 1] = rest[i]
+  taken = taken + 1
+end
 for i = 1, #jobs do
   fields[#fields + 1] = string.format('%d', first + i - 1)
   fields[#fields + 1] = jobs[i]
@@ -28,7 +38,7 @@ if #jobs > 0 then
   redis.call('SADD', KEYS[5], ARGV[4])
   redis.call('HSET', KEYS[2], unpack(fields))
 end
-if #rest > 0 then redis.call('LTRIM', KEYS[1], 0, -(#rest + 1)) end
+if taken > 0 then redis.call('LTRIM', KEYS[1], 0, -(taken + 1)) end
 for i = 1, #box - adopted do redis.call('RPUSH', KEYS[1], box[i]) end
 if #box > 0 then redis.call('DEL', KEYS[3]) end
 if paused then return redis.error_reply('PAUSED') end
