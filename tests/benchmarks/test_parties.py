@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import parties, plan, rounds
+from benchmarks import parties, plan, rounds, sidekiq
 from benchmarks.micro import parts, timing
 from benchmarks.ours.bare import ranges
 from benchmarks.peers import PEERS, Peer, venvs
@@ -36,6 +37,13 @@ def test_ours_are_measured(module: str, clean: TestServer, redis_url: str) -> No
     assert why == ""
     assert figures["jobs_per_s"] > 0
     assert figures["redis_commands_per_job"] > 0
+
+
+@pytest.mark.skipif(shutil.which("sidekiq") is None, reason="no sidekiq on PATH")
+def test_sidekiq_is_measured(clean: TestServer, redis_url: str) -> None:
+    figures = sidekiq.sidekiq(redis_url, 2000)
+    clean.cli("FLUSHALL")
+    assert figures["jobs_per_s"] > 0
 
 
 def test_the_bare_loop_acks_in_the_scripts_ranges() -> None:
