@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.operator import Operator
 from tests.server import TestServer
+
+
+@pytest.fixture(autouse=True)
+def hup_is_heard() -> Iterator[None]:
+    """Under nohup children inherit that it is ignored, and `kiqpy run` leaves that as it is."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture
