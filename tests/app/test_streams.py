@@ -12,6 +12,7 @@ from kiqpy.bus import Bus
 from kiqpy.event import Event, JobFenced, JobStarted, LoopLag, ProcessStopped, QueuePaused
 from kiqpy.stream import EventStream
 from kiqpy.testing import rest
+from tests.eventually import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -38,9 +39,12 @@ async def test_in_an_app_it_hears_one_queues_jobs_and_ends_with_the_app(redis_ur
     jobs = App(redis_url=redis_url, queues={"default": 5, "mail": 5}, workers=[send, note])
     async with jobs.events("job.*", queue="mail") as it:
         hearing = asyncio.create_task(all_of(it))
+        over: set[str] = set()
+        jobs.attach("job.stopped", lambda event: over.add(event.job.jid))
         async with jobs:
             await jobs.enqueue(note.new(1))
             receipt = await jobs.enqueue(send.new(2))
+            await eventually(lambda: receipt.jid in over, "the job's end")
         heard = await asyncio.wait_for(hearing, 10)
     names = ["job.enqueued", "job.started", "job.success", "job.stopped"]
     assert [event.name for event in heard] == names
