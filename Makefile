@@ -18,7 +18,7 @@ BIN := .venv/bin
 READY := .venv/.stamp
 PEERS ?= all
 PYTEST_FLAGS ?= -n 2 --dist worksteal
-STORE_SUITE = $(wildcard tests/facts tests/store tests/flow tests/stages tests/app/test_counts.py)
+STORE_SUITE = $(wildcard tests/facts tests/declare tests/rules tests/flow tests/store tests/reporting tests/stages tests/app/test_counts.py)
 
 # $(call interpreter,3.12): a Python of that version which really runs (a pyenv shim may not).
 interpreter = $(shell PYENV_VERSION=$(1) python$(1) -c 'import sys; print(sys.executable)' 2>/dev/null)

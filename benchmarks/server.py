@@ -18,7 +18,7 @@ START_S = 10.0
 
 def binary() -> str:
     """The server's program, found as an app finds it for its embedded server."""
-    from kiqpy.store._embedded import binary as found
+    from kiqpy.store.embedded.server import binary as found
 
     program = found()
     if program is None:

@@ -17,8 +17,8 @@ import redis.asyncio
 
 from benchmarks.ours.bare import IDENT
 from kiqpy import App, worker
-from kiqpy.store._keys import Keys
-from kiqpy.store._scripts import script
+from kiqpy.store.redis.keys import Keys
+from kiqpy.store.redis.scripts import script
 
 QUEUE = "wake"
 pushed_at = 0.0

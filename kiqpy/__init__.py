@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from kiqpy.clock import Clock
     from kiqpy.codec import Codec
     from kiqpy.config import Config, env
-    from kiqpy.group import QueueGroup
     from kiqpy.periodic import Periodic
+    from kiqpy.queues import QueueGroup
     from kiqpy.reporter import Reporter
 else:
     _HOMES = {
@@ -38,7 +38,7 @@ else:
         "Codec": "codec",
         "Config": "config",
         "env": "config",
-        "QueueGroup": "group",
+        "QueueGroup": "queues",
         "Periodic": "periodic",
         "Reporter": "reporter",
     }

@@ -11,15 +11,14 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kiqpy._embedding import Embedding
-from kiqpy._lifecycle import When
-from kiqpy.client import Client
+from kiqpy._declare.options import When, duration, instant
+from kiqpy._intake.client import Client
+from kiqpy._reporting.stream import EventStream
+from kiqpy._runtime.web import Embedding
 from kiqpy.errors import ArgumentError, LifecycleError
 from kiqpy.job import Job
-from kiqpy.options import duration, instant
 from kiqpy.receipt import Receipt
 from kiqpy.store import Parcel
-from kiqpy.stream import EventStream
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal

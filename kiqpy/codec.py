@@ -19,8 +19,8 @@ from functools import partial
 from typing import Any, Final, Generic, TypeVar, cast, final
 from uuid import UUID
 
+from kiqpy._payload.arguments import MAX_DEPTH
 from kiqpy._record import Record
-from kiqpy.arguments import MAX_DEPTH
 from kiqpy.errors import ArgumentError, ConfigError
 
 T = TypeVar("T")

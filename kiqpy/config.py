@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
-from kiqpy._former import RENAMED, hint, surely_meant
+from kiqpy._declare.checks import count, flag, items, matching, one_of, optional_seconds, seconds
+from kiqpy._declare.options import Backoff, duration, queue_name, refuse_unknown, retry_limit
+from kiqpy._declare.renamed import RENAMED, hint, surely_meant
 from kiqpy._record import Record
-from kiqpy.backoff import check_backoff
-from kiqpy.checks import count, flag, items, matching, one_of, optional_seconds, seconds
+from kiqpy._rules.backoff import check_backoff
 from kiqpy.errors import ConfigError
-from kiqpy.group import QueueGroup
-from kiqpy.options import Backoff, duration, queue_name, refuse_unknown, retry_limit
+from kiqpy.queues import QueueGroup
 
 if TYPE_CHECKING:
     from kiqpy.periodic import Periodic

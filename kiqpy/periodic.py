@@ -12,11 +12,11 @@ from functools import lru_cache
 from itertools import islice, takewhile
 from typing import Any, Final, Literal, NamedTuple, cast, final
 
-from kiqpy.crontab import Crontab, read
+from kiqpy._cron.crontab import Crontab, read
+from kiqpy._cron.timetable import Every, Fixed, Running, Timetable, Zone
+from kiqpy._declare.options import duration, queue_name, refuse_unknown, retry_limit
 from kiqpy.errors import ConfigError
 from kiqpy.job import Job
-from kiqpy.options import duration, queue_name, refuse_unknown, retry_limit
-from kiqpy.timetable import Every, Fixed, Running, Timetable, Zone
 
 Misfire = Literal["one", "skip", "all"]
 

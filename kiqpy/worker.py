@@ -19,13 +19,13 @@ from typing import (
 )
 from weakref import WeakSet
 
-from kiqpy.arguments import check_args
-from kiqpy.backoff import check_backoff
+from kiqpy._declare.options import Options, duration, instant, options
+from kiqpy._payload.arguments import check_args
+from kiqpy._rules.backoff import check_backoff
+from kiqpy._rules.unique import token
 from kiqpy.errors import ArgumentError, ConfigError
 from kiqpy.job import Job
-from kiqpy.options import Options, duration, instant, options
 from kiqpy.receipt import Receipt
-from kiqpy.unique import token
 
 if TYPE_CHECKING:
     from kiqpy.codec import Codecs

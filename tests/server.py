@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import BinaryIO
 from urllib.parse import quote
 
-from kiqpy.store._embedded import binary
+from kiqpy.store.embedded.server import binary
 
 UTF8 = ("utf-8", "surrogateescape")  # payload bytes survive, whatever they are
 Word = str | bytes | int | float

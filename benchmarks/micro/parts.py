@@ -15,24 +15,25 @@ import structlog
 from benchmarks.bodies import ARGS
 from benchmarks.micro.timing import best_us, driven, in_loop_us
 from kiqpy import Job, worker
-from kiqpy._stages.audience import Audience
+from kiqpy._intake.client import Client, ClientSettings
+from kiqpy._payload.arguments import check_args
+from kiqpy._payload.json import encode
+from kiqpy._reporting.bus import Bus
+from kiqpy._reporting.dispatcher import Audience
+from kiqpy._rules.decide import Rules, decide
 from kiqpy._stages.consumer import Run, _task
 from kiqpy._stages.executor import Executor
-from kiqpy.arguments import check_args
-from kiqpy.bus import Bus
 from kiqpy.cli import _lines as _lines_to
-from kiqpy.client import Client, ClientSettings
 from kiqpy.clock import SystemClock
 from kiqpy.current import enter_job
 from kiqpy.event import JobStarted, JobSuccess
-from kiqpy.job import Claim, decode, encode
+from kiqpy.job import Claim, decode
 from kiqpy.middleware import compile_server
 from kiqpy.observe.log import Log
 from kiqpy.outcome import SUCCESS, Done, Failure
-from kiqpy.policy import Rules, decide
 from kiqpy.store import Frame, Parcel
 from kiqpy.store._session import Session
-from kiqpy.store.redis import RedisBackend
+from kiqpy.store.redis.backend import RedisBackend
 
 Part = Callable[[], float]
 PARTS: dict[str, Part] = {}

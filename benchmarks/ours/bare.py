@@ -22,8 +22,8 @@ import redis.asyncio
 from benchmarks import bodies
 from benchmarks.harness import Party, main
 from benchmarks.ours import FAST, QUEUE
-from kiqpy.store._keys import Keys
-from kiqpy.store._scripts import Script, script
+from kiqpy.store.redis.keys import Keys
+from kiqpy.store.redis.scripts import Script, script
 
 IDENT = f"bare:1:{secrets.token_hex(6)}"
 PAGE = 250

@@ -20,7 +20,7 @@ from benchmarks.ours import QUEUE
 from benchmarks.ours.bare import call, keys
 from benchmarks.ours.growth import payloads
 from kiqpy import App
-from kiqpy.store._scripts import script
+from kiqpy.store.redis.scripts import script
 
 PAGE = 100
 LOOK_S = 0.01

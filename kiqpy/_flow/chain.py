@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, final
 
 from kiqpy._flow.edge import Edge
 from kiqpy._flow.stage import Stage
-from kiqpy._flow.tree import together
+from kiqpy._flow.tasks import together
 from kiqpy.clock import Clock
 
 RESTARTS: Final = 3  # so many within WINDOW_S are an accident; one more is a defect

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import ClassVar, Protocol, final
 
-from kiqpy._flow.backoff import Backoff
+from kiqpy._flow.pause import Backoff
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreError
 

@@ -12,7 +12,7 @@ from kiqpy.store import Orders, Pulse, Upkeep
 
 @final
 class TimerBeat:
-    """See `kiqpy._beat.Beat`. For stores that answer at once: it beats in the event loop."""
+    """See `kiqpy._runtime.heartbeat.Beat`. For stores that answer at once: beats in the loop."""
 
     def __init__(
         self,

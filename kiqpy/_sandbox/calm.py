@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final, cast, final
 
 from kiqpy._flow.loop import Loop
-from kiqpy._upkeep import Upkeep
+from kiqpy._runtime.loops import Upkeep
 from kiqpy.config import Config
 
 _HOUR_S: Final = 3600.0

@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Final, cast, final
 
-from kiqpy._engine import Engine
-from kiqpy._flow.tree import whole
+from kiqpy._flow.tasks import whole
+from kiqpy._runtime.engine import Engine
 from kiqpy._stages.consumer import CANCEL_S
-from kiqpy._stages.line import Line
+from kiqpy._stages.pipeline import Line
 from kiqpy.event import JobFailure, JobStopped
 from kiqpy.receipt import Receipt
 from kiqpy.store import Parcel, Pulse, Store
 from kiqpy.store._session import Backend, Session
-from kiqpy.store.memory import MemoryBackend, MemoryServer
+from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
 
 _DEEPEST: Final = 50
 _depth: ContextVar[int] = ContextVar("kiqpy_inline_depth", default=0)

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, final
 
-from kiqpy._flow.tree import ended
+from kiqpy._flow.tasks import ended
+from kiqpy._intake.client import Client
 from kiqpy._sandbox.ledger import Ledger
 from kiqpy._sandbox.scope import Mode
-from kiqpy.client import Client
 from kiqpy.clock import Clock
 from kiqpy.errors import KiqError
 from kiqpy.job import decode

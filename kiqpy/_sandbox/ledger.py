@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final, Literal, final
 
+from kiqpy._registry import Registry
 from kiqpy._sandbox.scope import Mode, Scope, here
 from kiqpy._sandbox.wanted import Enqueued, Wanted
 from kiqpy.errors import ConfigError
 from kiqpy.job import Job
-from kiqpy.registry import Registry
 from kiqpy.worker import AnyWorker
 
 _KEPT: Final = 100_000  # a session's tests may share one app

@@ -7,7 +7,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from kiqpy.store._embedded import EmbeddedServer
+from kiqpy.store.embedded.server import EmbeddedServer
 
 
 class PrivateServer(EmbeddedServer):

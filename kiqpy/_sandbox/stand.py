@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast, final
 
-from kiqpy._address import new_ident
-from kiqpy._engine import Engine
+from kiqpy._intake.client import Client
 from kiqpy._loops.beat import TimerBeat
+from kiqpy._runtime.address import new_ident
+from kiqpy._runtime.engine import Engine
 from kiqpy._sandbox.inline import Inline
 from kiqpy._sandbox.intake import SandboxClient
 from kiqpy._sandbox.ledger import Ledger
 from kiqpy._sandbox.scope import Mode, here
-from kiqpy.client import Client
 from kiqpy.clock import Clock
 from kiqpy.config import Config
 from kiqpy.store._session import Backend, Session
 from kiqpy.store.census import Place
-from kiqpy.store.memory import MemoryBackend, MemoryServer
+from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
 
 if TYPE_CHECKING:
-    from kiqpy._ground import Make
+    from kiqpy._runtime.environment import Make
 
 
 def session(server: MemoryServer, config: Config, ident: str, clock: Clock) -> Session:

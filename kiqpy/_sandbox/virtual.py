@@ -7,28 +7,28 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
-from kiqpy._address import new_ident
-from kiqpy._engine import Engine
+from kiqpy._declare.options import duration, instant
 from kiqpy._fakeclock import FakeClock, rest
 from kiqpy._loops.beat import TimerBeat
+from kiqpy._reporting.bus import Bus
+from kiqpy._runtime.address import new_ident
+from kiqpy._runtime.engine import Engine
+from kiqpy._runtime.loops import Upkeep
 from kiqpy._sandbox.calm import CalmUpkeep, calm
 from kiqpy._sandbox.gate import Gate
 from kiqpy._sandbox.inline import Inline
 from kiqpy._sandbox.ledger import Ledger
 from kiqpy._sandbox.stand import noting, session
 from kiqpy._sandbox.tally import Drained, Tally
-from kiqpy._upkeep import Upkeep
-from kiqpy.bus import Bus
 from kiqpy.config import Config
 from kiqpy.job import Job, decode
-from kiqpy.options import duration, instant
 from kiqpy.store import Store
 from kiqpy.store.census import Place
-from kiqpy.store.memory import MemoryServer
+from kiqpy.store.memory.backend import MemoryServer
 from kiqpy.worker import AnyWorker
 
 if TYPE_CHECKING:
-    from kiqpy._ground import Make
+    from kiqpy._runtime.environment import Make
 
 _MOST: Final = 10_000
 _ULP_S: Final = 1e-6  # more than the rounding error of an epoch second

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, cast, final
 
+from kiqpy._declare.options import duration, instant
+from kiqpy._registry import Registry
 from kiqpy._sandbox.scope import Scope
 from kiqpy.errors import ConfigError, UnknownWorker
 from kiqpy.job import Job
-from kiqpy.options import duration, instant
-from kiqpy.registry import Registry
 from kiqpy.worker import AnyWorker, Spec
 
 _EXACT_S: Final = 0.001

@@ -8,12 +8,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, Literal, final
 
 from kiqpy._flow.edge import Edge
-from kiqpy._flow.tree import ended
+from kiqpy._flow.tasks import ended
+from kiqpy._rules.decide import Rules
 from kiqpy._stages.settlement import Settlement
 from kiqpy.clock import Clock, Timer
 from kiqpy.job import Claim, Job
 from kiqpy.outcome import RELEASED, Cancelled, Failure, Outcome, Snoozed
-from kiqpy.policy import Rules
 
 CANCEL_S: Final = 3.0  # a cancelled job may clean up for so long; then its claim goes back
 _SWALLOWED_S: Final = 5.0

@@ -13,7 +13,7 @@ from typing import Any, final
 
 import anyio
 
-from kiqpy._flow.tree import whole
+from kiqpy._flow.tasks import whole
 from kiqpy.current import enter_job
 from kiqpy.job import Job
 from kiqpy.worker import Spec

@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, final
 
-from kiqpy._flow.backoff import Backoff
-from kiqpy._stages.audience import Audience
+from kiqpy._flow.pause import Backoff
+from kiqpy._registry import Registry
+from kiqpy._reporting.dispatcher import Audience
+from kiqpy._rules.backoff import timeout_of
+from kiqpy._rules.decide import Rules
+from kiqpy._rules.unique import lock_until_start
 from kiqpy._stages.consumer import Run
 from kiqpy._stages.executor import Executor
-from kiqpy.backoff import timeout_of
 from kiqpy.clock import Clock
 from kiqpy.current import enter_job
 from kiqpy.errors import DecodeError, StoreUnavailable
@@ -30,10 +33,7 @@ from kiqpy.outcome import (
     Snoozed,
     Success,
 )
-from kiqpy.policy import Rules
-from kiqpy.registry import Registry
 from kiqpy.store import Source
-from kiqpy.unique import lock_until_start
 from kiqpy.worker import Spec
 
 

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, final
 
-from kiqpy._flow.backoff import Backoff
 from kiqpy._flow.edge import Edge
-from kiqpy._flow.tree import whole
-from kiqpy._stages.supply import Supply
+from kiqpy._flow.pause import Backoff
+from kiqpy._flow.tasks import whole
+from kiqpy._stages.source import Supply
 from kiqpy.clock import Clock
 from kiqpy.errors import QueuePaused, StoreError
 from kiqpy.job import Claim

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kiqpy._rules.decide import Rules
 from kiqpy.job import Claim, Job
 from kiqpy.outcome import Outcome
-from kiqpy.policy import Rules
 
 
 class Settlement(NamedTuple):

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import click
 
+from kiqpy._declare.options import queue_name
 from kiqpy.app import App
 from kiqpy.errors import ArgumentError, ConfigError, UnknownWorker
 from kiqpy.job import Job
-from kiqpy.options import queue_name
 
 
 def json_array(text: str) -> list[Any]:

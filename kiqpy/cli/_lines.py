@@ -14,10 +14,10 @@ from typing import Final, TextIO, final
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from kiqpy._payload.json import encode
 from kiqpy.clock import SystemClock
 from kiqpy.current import current_job
 from kiqpy.errors import ArgumentError
-from kiqpy.job import encode
 from kiqpy.observe._sinks import LEVELS, Line, Sink, fields_of
 
 _now: Final = SystemClock.now

@@ -13,11 +13,11 @@ from typing import Any, Final, final
 
 from kiqpy.app import App
 from kiqpy.cli._dump import dump
-from kiqpy.cli._fleet import Tether
-from kiqpy.cli._fleet_rules import processes
 from kiqpy.cli._screen import complain, one_line, say, version
+from kiqpy.cli.fleet.rules import processes
+from kiqpy.cli.fleet.start import Tether
 from kiqpy.config import Config
-from kiqpy.store._link import redacted
+from kiqpy.store.redis.connections import redacted
 
 _DEFECT: Final = 70  # EX_SOFTWARE
 _SHOWN: Final = 12

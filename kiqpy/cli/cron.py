@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from kiqpy._periodics import PeriodicRow, Periodics
+from kiqpy._runtime.periodics import PeriodicRow, Periodics
 from kiqpy.app import App
 from kiqpy.cli._find import find
 

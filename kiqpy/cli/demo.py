@@ -14,15 +14,16 @@ from pathlib import Path
 
 import click
 
-from kiqpy.cli import _logs, demo_report
-from kiqpy.cli._demo_files import python_files
-from kiqpy.cli._demo_results import Results, Run
-from kiqpy.cli._demo_run import Demo, Work
+from kiqpy.cli import _logs
 from kiqpy.cli._screen import say
 from kiqpy.clock import SystemClock
+from kiqpy.demo import report as demo_report
+from kiqpy.demo.files import python_files
+from kiqpy.demo.results import Results, Run
+from kiqpy.demo.run import Demo, Work
 from kiqpy.errors import ConfigError
-from kiqpy.store import _place
-from kiqpy.store._embedded import EmbeddedServer
+from kiqpy.store.embedded import directory as _place
+from kiqpy.store.embedded.server import EmbeddedServer
 
 if sys.platform != "win32":
     import fcntl
@@ -144,11 +145,11 @@ def _run(results: Results, source: Path | None, files: int | None) -> tuple[Run,
 async def _work(directory: Path, redis: str | None, results: Results, run: Run) -> Work:
     """With the server that was named, or one of its own."""
     if redis is not None:
-        return await Demo(redis, f"kiqpy-demo-{run.id}", results, run).work()
+        return await Demo(redis, f"kiqpy-demo-{run.id}", results, run, say).work()
     server = EmbeddedServer(directory)
     await server.start()
     try:
-        return await Demo(server.url, "kiqpy-demo", results, run).work()
+        return await Demo(server.url, "kiqpy-demo", results, run, say).work()
     finally:
         await server.stop()
 

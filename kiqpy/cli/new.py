@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import click
 
+from kiqpy._declare.options import queue_name
 from kiqpy.cli import _project
 from kiqpy.errors import ConfigError
-from kiqpy.options import queue_name
 
 _TAKEN: Final = {"App", "Job", "JobFailure", "JobSuccess", "Reporter", "Worker", "worker"} | {
     "app", "log", "logging",

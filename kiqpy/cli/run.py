@@ -12,10 +12,11 @@ from typing import Any, cast
 import click
 
 from kiqpy.app import App
-from kiqpy.cli import _fleet, _logs
+from kiqpy.cli import _logs
 from kiqpy.cli._find import find
 from kiqpy.cli._leave import Leaving
 from kiqpy.cli._serve import Service
+from kiqpy.cli.fleet import start as fleet
 from kiqpy.errors import ConfigError
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
@@ -123,9 +124,9 @@ def run(
     more jobs; TTIN writes tasks and stacks to stderr; USR2, where there are several processes,
     replaces them one at a time.
     """
-    tether = _fleet.Tether.held()
-    if tether is None and _fleet.check(processes, max_memory):
-        _fleet.become_supervisor(context, processes, max_memory)
+    tether = fleet.Tether.held()
+    if tether is None and fleet.check(processes, max_memory):
+        fleet.become_supervisor(context, processes, max_memory)
     if tether is not None:
         context.call_on_close(tether.close)
     _logs.configure(log_level, log_format, sys.stderr)
@@ -163,7 +164,7 @@ def _loop_factory(uvloop: str) -> LoopFactory:
     return cast("LoopFactory", importlib.import_module("uvloop").new_event_loop)
 
 
-def _serve(app: App, factory: LoopFactory, tether: _fleet.Tether | None) -> int:
+def _serve(app: App, factory: LoopFactory, tether: fleet.Tether | None) -> int:
     """Run the service in a loop of its own; the process ends, whatever jobs left behind."""
     leaving = Leaving()
     with asyncio.Runner(loop_factory=factory) as runner:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, final
 
 from kiqpy import event
-from kiqpy.bus import Bus
+from kiqpy._reporting.bus import Bus
 from kiqpy.event import Event
 from kiqpy.job import Job
 from kiqpy.observe._sinks import Line, fields_of, sink, structlog

@@ -18,11 +18,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Protocol, final
 
+from kiqpy._payload.json import amend
+from kiqpy._rules.decide import recover
+from kiqpy._rules.unique import lock_of
 from kiqpy.clock import Clock
 from kiqpy.errors import LeaseLost, QueuePaused, StoreUnavailable
-from kiqpy.job import Claim, amend, amend_job
+from kiqpy.job import Claim, amend_job
 from kiqpy.outcome import Lock, Verdict
-from kiqpy.policy import recover
 from kiqpy.store import (
     Frame,
     Orders,
@@ -35,7 +37,6 @@ from kiqpy.store import (
 )
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import CANCELS_KEPT_S, Census, Place, readable
-from kiqpy.unique import lock_of
 
 _PAGE = 100  # items a mover takes in one atomic step: well under 5 ms of the server's time
 _APART_S = 1.0  # between jobs of which one may have killed its process,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
+from kiqpy._payload.json import encode, parse
 from kiqpy.errors import ArgumentError, DecodeError
-from kiqpy.job import Job, decode, encode, parse
+from kiqpy.job import Job, decode
 from kiqpy.outcome import Lock
 
 Place = Literal["schedule", "retry", "dead"]

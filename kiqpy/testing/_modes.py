@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, get_args
 
-from kiqpy._lifecycle import Lifecycle
+from kiqpy._runtime.lifecycle import Lifecycle
 from kiqpy._sandbox.ledger import Ledger, Sight
 from kiqpy._sandbox.scope import Mode, opened
 from kiqpy.errors import ConfigError, LifecycleError

@@ -62,7 +62,7 @@ async def kiqpy_app(kiqpy_under_test: App) -> AsyncGenerator[Trial]:
 @pytest.fixture(scope="session")
 def _kiqpy_private_server() -> Generator[PrivateServer]:
     from kiqpy._sandbox.server import PrivateServer
-    from kiqpy.store._embedded import binary
+    from kiqpy.store.embedded.server import binary
 
     if binary() is None:
         pytest.skip(_NO_SERVER)

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.traffic import counting
 from kiqpy import App, Job, Snooze, current_job, worker
 from kiqpy.event import Event
-from tests.crash.oracle import held, words
+from tests.crash.journal import held, words
 from tests.eventually import eventually
 from tests.server import TestServer
 

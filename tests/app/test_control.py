@@ -15,7 +15,7 @@ from benchmarks.traffic import counting
 from kiqpy import App, ConfigError, Job, LifecycleError, QueueGroup, StoreRefused, worker
 from kiqpy.clock import SystemClock
 from kiqpy.event import Event
-from tests.crash.oracle import held
+from tests.crash.journal import held
 from tests.eventually import eventually
 from tests.server import TestServer
 

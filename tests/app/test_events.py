@@ -286,7 +286,7 @@ async def jobs_are_cancelled(play: Play) -> None:
 
 @scenario(event.JobLeakedTask)
 async def a_job_leaves_a_task_behind(play: Play) -> None:
-    play.monkeypatch.setattr("kiqpy._loops.watch._LEAKS_S", 0.05)
+    play.monkeypatch.setattr("kiqpy._loops.leaks._LEAKS_S", 0.05)
     async with play.app() as jobs:
         receipt = await jobs.enqueue(leaks.new())
         told = await play.told(event.JobLeakedTask)
@@ -357,7 +357,7 @@ async def a_stage_breaks(play: Play) -> None:
         play.monkeypatch.undo()
         raise RuntimeError("a defect")
 
-    play.monkeypatch.setattr("kiqpy._stages.reporter.decide", breaks)
+    play.monkeypatch.setattr("kiqpy._stages.settler.decide", breaks)
     async with play.app() as jobs:
         await jobs.enqueue(note.new(1))
         told = await play.told(event.QueueRestarted)

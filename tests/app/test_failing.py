@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kiqpy import App, Discard, Job, Kill, Snooze, Worker, current_job, worker
-from kiqpy._loops import watch
+from kiqpy._loops import leaks as watch
 from kiqpy.event import Event
 from kiqpy.job import Job as Payload
 from kiqpy.job import decode

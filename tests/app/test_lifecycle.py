@@ -248,7 +248,7 @@ async def test_jobs_that_can_not_be_flushed_are_logged_or_raised(
     redis_url: str, clean: TestServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """`on_unflushed="log"`, the default, said nothing."""
-    from kiqpy import _engine
+    from kiqpy._runtime import engine as _engine
 
     for how in ("log", "raise"):
         jobs = app(redis_url, on_unflushed=how, confirm_timeout=0.05)

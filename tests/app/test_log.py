@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from kiqpy import App, ConfigError, Discard, Job, worker
-from kiqpy.bus import Bus
+from kiqpy._reporting.bus import Bus
 from kiqpy.cli import _logs
 from kiqpy.event import FlushFailed, JobAborted, JobFailure, JobRefused, JobStarted, JobSuccess
 from kiqpy.observe.log import Log, context

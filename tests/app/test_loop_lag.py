@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from kiqpy._beat import Heartbeat
+from kiqpy._runtime.heartbeat import Heartbeat
 from kiqpy.clock import SystemClock
 from kiqpy.store import Orders, Pulse
 from kiqpy.store._session import Session
-from kiqpy.store.memory import MemoryBackend, MemoryServer
+from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kiqpy import App, Config, ConfigError, LifecycleError, Periodic, current_job, worker
-from kiqpy._periodics import PeriodicRow
+from kiqpy._runtime.periodics import PeriodicRow
 from tests.cli.process import kiqpy
 from tests.eventually import eventually
 from tests.server import TestServer

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from kiqpy import App, worker
-from tests.crash.oracle import environment, words
+from tests.crash.journal import environment, words
 from tests.eventually import eventually
 from tests.server import TestServer
 
@@ -49,7 +49,12 @@ async def promoted(server: TestServer) -> tuple[float, float, float, float]:
         server.cli("ZADD", "schedule", *page)
     pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
     prober = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.app.prober", str(server.socket), env=environment(), **pipes
+        sys.executable,
+        "-m",
+        "tests.app.probe_process",
+        str(server.socket),
+        env=environment(),
+        **pipes,
     )
     assert prober.stdout is not None
     await prober.stdout.readline()

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from kiqpy import App, ConfigError, Job, LifecycleError, worker
-from kiqpy.bus import Bus
+from kiqpy._reporting.bus import Bus
+from kiqpy._reporting.stream import EventStream
 from kiqpy.event import Event, JobFenced, JobStarted, LoopLag, ProcessStopped, QueuePaused
-from kiqpy.stream import EventStream
 from kiqpy.testing import rest
 from tests.eventually import eventually
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kiqpy import App, ConfigError, Discard, Job, LifecycleError, Snooze, Worker, env, worker
-from kiqpy.group import QueueGroup
+from kiqpy.queues import QueueGroup
 from kiqpy.testing import Drained, Trial
 
 pytestmark = pytest.mark.anyio

@@ -13,9 +13,9 @@ from typing import ClassVar, Literal
 import pytest
 
 from kiqpy import App, Job, Reporter, current_job, worker
-from kiqpy._beat import rss_kb
+from kiqpy._runtime.heartbeat import rss_kb
 from kiqpy.event import JobSuccess
-from tests.crash.oracle import everywhere, number
+from tests.crash.journal import everywhere, number
 from tests.eventually import eventually
 from tests.server import TestServer
 

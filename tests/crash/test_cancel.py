@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from kiqpy import App
-from tests.crash.oracle import everywhere, held, words
+from tests.crash.journal import everywhere, held, words
 from tests.crash.test_kill import QUEUE, Yard
 from tests.server import TestServer, until
 

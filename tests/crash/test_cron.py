@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from tests.crash.oracle import Oracle, environment, held, queued, words
+from tests.crash.journal import Oracle, environment, held, queued, words
 from tests.server import TestServer, until
 
 pytestmark = pytest.mark.slow
-SCRIPT = pathlib.Path(__file__).with_name("ticker.py")
+SCRIPT = pathlib.Path(__file__).with_name("periodic_process.py")
 ALL = {"every": {"misfire": "all"}}
 
 

@@ -15,9 +15,9 @@ import pytest
 from kiqpy import App, Job, current_job, worker
 from kiqpy._stages.consumer import Consumer
 from kiqpy._stages.producer import Producer
-from kiqpy._stages.reporter import Settler
-from kiqpy.store.redis import RedisBackend
-from tests.crash.oracle import everywhere, held, number
+from kiqpy._stages.settler import Settler
+from kiqpy.store.redis.backend import RedisBackend
+from tests.crash.journal import everywhere, held, number
 from tests.eventually import eventually
 from tests.server import TestServer
 

@@ -20,12 +20,12 @@ from typing import Any
 
 import pytest
 
-from tests.crash.oracle import Oracle, environment, everywhere, held, number, queued, words
+from tests.crash.journal import Oracle, environment, everywhere, held, number, queued, words
 from tests.server import TestServer, until
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = pathlib.Path(__file__).with_name("laborer.py")
+SCRIPT = pathlib.Path(__file__).with_name("worker_process.py")
 QUEUE = "kill"
 
 

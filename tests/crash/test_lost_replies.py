@@ -15,8 +15,8 @@ from collections import Counter
 import pytest
 
 from kiqpy import App, Job, Receipt, current_job, worker
-from kiqpy.store.redis import RedisBackend
-from tests.crash.oracle import Oracle, environment, everywhere, held, jids, queued
+from kiqpy.store.redis.backend import RedisBackend
+from tests.crash.journal import Oracle, environment, everywhere, held, jids, queued
 from tests.crash.proxy import Messages, Proxy
 from tests.eventually import eventually
 from tests.server import TestServer
@@ -122,7 +122,7 @@ async def test_a_killed_client_drops_and_doubles_nothing(
     An acked job is in Redis once. One that was tried and never acked is there once or not.
     """
     oracle = Oracle(tmp_path / "oracle")
-    script = pathlib.Path(__file__).with_name("enqueuer.py")
+    script = pathlib.Path(__file__).with_name("enqueue_process.py")
     async with Proxy(clean.url, seed=11) as proxy:
         proxy.storm(*STORM)
         for turn in range(6):
@@ -179,7 +179,7 @@ async def test_a_network_that_goes_dark_and_comes_back(clean: TestServer) -> Non
 
 def test_the_enqueuer_is_a_plain_script(tmp_path: pathlib.Path, clean: TestServer) -> None:
     oracle = Oracle(tmp_path / "oracle")
-    script = pathlib.Path(__file__).with_name("enqueuer.py")
+    script = pathlib.Path(__file__).with_name("enqueue_process.py")
     command = [sys.executable, script, clean.url, oracle.path, "0", "3"]
     subprocess.run(command, env=environment(), check=True, timeout=30)
     assert len(oracle.lines("ok")) == 3

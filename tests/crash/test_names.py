@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from kiqpy import App, Job, current_job, worker
-from kiqpy.store.redis import RedisBackend
+from kiqpy.store.redis.backend import RedisBackend
 from kiqpy.testing import FakeClock
-from tests.crash.oracle import everywhere, held, jids, queued, words
+from tests.crash.journal import everywhere, held, jids, queued, words
 from tests.eventually import eventually
 from tests.server import TestServer
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from kiqpy import App
-from tests.crash.oracle import held
+from tests.crash.journal import held
 from tests.crash.test_kill import QUEUE, Yard
 from tests.eventually import eventually
 from tests.server import TestServer

@@ -16,10 +16,10 @@ import pytest
 
 from kiqpy import App, Job, current_job, worker
 from kiqpy.clock import SystemClock
-from kiqpy.store._link import Link
 from kiqpy.store._session import Session
-from kiqpy.store.redis import RedisBackend
-from tests.crash.oracle import everywhere, held, queued, words
+from kiqpy.store.redis.backend import RedisBackend
+from kiqpy.store.redis.connections import Link
+from tests.crash.journal import everywhere, held, queued, words
 from tests.eventually import eventually
 from tests.server import TestServer
 

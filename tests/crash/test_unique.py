@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 
 from kiqpy import App
-from tests.crash.loner import Loners, lone, opener
-from tests.crash.oracle import Oracle, environment, everywhere, held, number, queued, words
+from tests.crash.journal import Oracle, environment, everywhere, held, number, queued, words
+from tests.crash.unique_process import Loners, lone, opener
 from tests.eventually import eventually
 from tests.server import TestServer, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
-SCRIPT = pathlib.Path(__file__).with_name("loner.py")
+SCRIPT = pathlib.Path(__file__).with_name("unique_process.py")
 
 
 class Den:

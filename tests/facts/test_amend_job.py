@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kiqpy.job import amend, amend_job, decode
+from kiqpy._payload.json import amend
+from kiqpy.job import amend_job, decode
 
 FIELDS = st.dictionaries(
     st.sampled_from(["at", "enqueued_at", "queue", "retry", "x", 'a"b', "é"]),

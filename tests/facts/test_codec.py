@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kiqpy import ArgumentError, ConfigError
-from kiqpy.arguments import check_args
+from kiqpy._payload.arguments import check_args
 from kiqpy.codec import Codec, Codecs
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kiqpy import ConfigError, event
-from kiqpy.bus import Bus, matching
+from kiqpy._reporting.bus import Bus, matching
 from kiqpy.event import Event
 
 KINDS: list[type[Event]] = [

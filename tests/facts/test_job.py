@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kiqpy import job
-from kiqpy.arguments import MAX_DEPTH, check_args
+from kiqpy._payload import json as job
+from kiqpy._payload.arguments import MAX_DEPTH, check_args
+from kiqpy._payload.json import amend, encode, split
 from kiqpy.errors import ArgumentError, DecodeError
-from kiqpy.job import Job, amend, decode, encode, seconds, split
+from kiqpy.job import Job, decode, seconds
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 texts = st.text('ab"\\{}[],: \n\x00é\u2028\U0001f600', max_size=6)

@@ -11,15 +11,15 @@ import pytest
 
 from kiqpy import Job, Periodic, worker
 from kiqpy._flow.loop import LoopRunner
+from kiqpy._intake.client import Client, ClientSettings
 from kiqpy._loops.cron import Cron
-from kiqpy.client import Client, ClientSettings
 from kiqpy.errors import ArgumentError, StoreRefused, StoreUnavailable
 from kiqpy.event import Event
 from kiqpy.job import decode
 from kiqpy.store import Parcel
 from kiqpy.store._session import Session
 from kiqpy.store.calendar import Calendar, Look, Tick, Ticked
-from kiqpy.store.memory import MemoryBackend, MemoryServer
+from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
 from kiqpy.testing import FakeClock, rest
 
 pytestmark = pytest.mark.anyio

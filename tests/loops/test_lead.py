@@ -8,7 +8,7 @@ from kiqpy._loops.lead import Leader
 from kiqpy.errors import StoreUnavailable
 from kiqpy.store._session import Session
 from kiqpy.store.calendar import Calendar
-from kiqpy.store.memory import MemoryBackend, MemoryServer
+from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
 from kiqpy.testing import FakeClock
 
 pytestmark = pytest.mark.anyio

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.parity import shop
+from tests.parity import parity_app
 from tests.server import TestServer
 
 
 @pytest.fixture
-async def house(clean: TestServer, anyio_backend: object) -> shop.House:
-    shop.begin()
-    return shop.House(clean)
+async def house(clean: TestServer, anyio_backend: object) -> parity_app.House:
+    parity_app.begin()
+    return parity_app.House(clean)

@@ -8,11 +8,11 @@ import json
 import pytest
 
 from kiqpy import worker
-from kiqpy._loops.watch import Canceller
+from kiqpy._loops.cancel import Canceller
 from kiqpy.event import JobCancelled, JobSuccess, QueueRestarted
 from kiqpy.store.census import CANCELS_KEPT_S
 from kiqpy.testing import rest
-from tests.stages.world import ME, QUEUE, World, payload, performer
+from tests.stages.harness import ME, QUEUE, World, payload, performer
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,7 @@ from kiqpy.event import JobFailure, JobSuccess, JobSwallowedCancel
 from kiqpy.job import Claim, Job
 from kiqpy.outcome import RELEASED, Aborted, Discard, Failure, Snooze, Snoozed, Success
 from kiqpy.testing import rest
-from tests.stages.world import QUEUE, World, payload, performer
+from tests.stages.harness import QUEUE, World, payload, performer
 
 pytestmark = pytest.mark.anyio
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from kiqpy import Discard, Job, Kill, Snooze, Worker, current_job, worker
+from kiqpy._rules.decide import Rules
 from kiqpy.errors import DecodeError, UnknownWorker
 from kiqpy.outcome import RELEASED, SUCCESS, Aborted, Failure, Snoozed, Success
-from kiqpy.policy import Rules
 from kiqpy.testing import rest
 from tests.server import until
 from tests.stages import children
-from tests.stages.world import World, outcome_of, payload, performer, settlement_of, start
+from tests.stages.harness import World, outcome_of, payload, performer, settlement_of, start
 
 pytestmark = pytest.mark.anyio
 

@@ -10,11 +10,11 @@ import pytest
 
 from kiqpy._flow.edge import Edge
 from kiqpy._stages.producer import PAGE, Producer
-from kiqpy._stages.supply import Supply
+from kiqpy._stages.source import Supply
 from kiqpy.errors import LeaseLost, StoreUnavailable
 from kiqpy.job import Claim
 from kiqpy.testing import rest
-from tests.stages.world import ME, QUEUE, World, payload
+from tests.stages.harness import ME, QUEUE, World, payload
 
 pytestmark = pytest.mark.anyio
 

@@ -10,18 +10,18 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 from kiqpy._flow.edge import Edge
-from kiqpy._stages.reporter import Settler
+from kiqpy._reporting.event_queue import Telling
+from kiqpy._rules.decide import Rules
 from kiqpy._stages.settlement import Settlement
-from kiqpy._stages.telling import Telling
+from kiqpy._stages.settler import Settler
 from kiqpy.errors import StoreRefused
 from kiqpy.event import JobAborted, JobDead, JobFailure, JobFenced, JobStopped, JobSuccess
 from kiqpy.job import decode
 from kiqpy.outcome import RELEASED, SUCCESS, Aborted, Failure, Outcome, Verdict
-from kiqpy.policy import Rules
 from kiqpy.reporter import Reporter
 from kiqpy.store import Frame
 from kiqpy.testing import rest
-from tests.stages.world import QUEUE, World, payload
+from tests.stages.harness import QUEUE, World, payload
 
 pytestmark = pytest.mark.anyio
 

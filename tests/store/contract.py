@@ -21,7 +21,7 @@ from kiqpy.outcome import Lock
 from kiqpy.store import Frame, Orders, Parcel, Pulse, Pushed
 from kiqpy.store._session import Backend, Session
 from kiqpy.store.census import Place
-from kiqpy.store.memory import MemoryBackend, MemoryServer
+from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
 from kiqpy.testing import FakeClock
 from tests.faults import Faults, Faulty
 from tests.server import UTF8, TestServer
@@ -348,7 +348,7 @@ class RedisWorld(World):
         self.namespace = namespace
 
     def backend(self, ident: str, **options: Any) -> Backend:
-        from kiqpy.store.redis import RedisBackend
+        from kiqpy.store.redis.backend import RedisBackend
 
         times = {"suspicion_s": self.suspicion_s, "outlive_s": self.outlive_s}
         return RedisBackend(

@@ -16,10 +16,10 @@ from typing import TypeVar
 
 import pytest
 
+from kiqpy._rules.decide import Rules, decide
 from kiqpy.errors import LeaseLost, QueuePaused, StoreRefused, StoreUnavailable
 from kiqpy.job import Claim, decode
 from kiqpy.outcome import Bury, Defer, Done, Failure, Lock, Release, Retry, Verdict
-from kiqpy.policy import Rules, decide
 from kiqpy.store import Frame, Pushed
 from kiqpy.store._session import Orphan, Session, Suspect
 from tests.faults import Faults, How

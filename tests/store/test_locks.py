@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from kiqpy._rules.decide import POISON_STARTS
 from kiqpy.errors import StoreRefused, StoreUnavailable
 from kiqpy.job import Claim, decode
 from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
-from kiqpy.policy import POISON_STARTS
 from kiqpy.store import Pushed
 from kiqpy.store._session import Session
 from kiqpy.store.calendar import Tick

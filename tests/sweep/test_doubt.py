@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 
 from kiqpy import StoreUnavailable
-from kiqpy._stages.reporter import Settler
+from kiqpy._stages.settler import Settler
 from kiqpy.testing import rest
 from tests.faults import Faults
-from tests.sweep.house import House, Tenant
+from tests.sweep.simulation import House, Tenant
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ import pytest
 
 from kiqpy import Job
 from tests.faults import ANY, Faults, How
-from tests.sweep.house import House, Tenant
+from tests.sweep.simulation import House, Tenant
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 

@@ -1,0 +1,1 @@
+"""Options that users declare: their types, their checks, their former names."""

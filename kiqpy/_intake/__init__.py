@@ -1,0 +1,1 @@
+"""The way from `enqueue` to the store: admission, buffer, flush, results."""

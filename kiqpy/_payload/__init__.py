@@ -1,0 +1,1 @@
+"""A payload's bytes: JSON kept value for value, and the arguments that fit into it."""

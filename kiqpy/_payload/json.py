@@ -1,0 +1,149 @@
+"""JSON payloads, read strictly and changed sparingly: what is not changed keeps its exact text.
+
+When a retry or a rescue must change a few fields, the text of all others is spliced in unchanged,
+`args` above all: Ruby's 30-digit integers and another client's spacing come out as they went in.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import json.decoder
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+from kiqpy.errors import ArgumentError
+
+_fast: Callable[[bytes], Any] | None
+_write: Callable[[Any], bytes] | None
+try:
+    import msgspec  # not orjson, which makes floats of integers beyond 64 bit
+except ImportError:
+    _fast = _write = None
+else:
+    _fast, _write = msgspec.json.Decoder[Any]().decode, msgspec.json.Encoder().encode
+
+# There, but not in the stubs.
+_scan_string: Callable[[str, int], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+_PLAIN: Final[frozenset[object]] = frozenset((str, int, bool, type(None)))
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once  # type: ignore[attr-defined]
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_sorting = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":"))
+
+
+def read(raw: bytes) -> Any:
+    """The value of JSON. What the faster reader refuses, the standard library's judges."""
+    if _fast is not None:
+        try:
+            return _fast(raw)
+        except Exception:  # its errors have no common root with json's
+            pass
+    text = raw.decode()
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        return _decoder.decode(text)
+    return value if end == len(text) else _decoder.decode(text)
+
+
+def parse(raw: bytes) -> Any:
+    """What the JSON in `raw` says; None if it is none. For what is no job."""
+    try:
+        return read(raw)
+    except (ValueError, RecursionError):
+        return None
+
+
+def encode(payload: Mapping[str, Any], *, checked: bool = False) -> bytes:
+    """The payload as strict, compact UTF-8 JSON; ArgumentError names what does not fit.
+
+    `checked`: its `args` have passed `check_args`, so that the faster writer may be used.
+    """
+    if checked and _write is not None and _is_plain(payload):
+        try:
+            return _write(payload)
+        except Exception:  # its errors have no common root with json's
+            pass
+    try:
+        return _encoder.encode(payload).encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ArgumentError(f"the job can't be written as JSON: {error}") from None
+
+
+def _is_plain(payload: Mapping[str, Any]) -> bool:
+    """Whether the faster writer writes it as the other one does: it has wider tastes."""
+    for name, value in payload.items():
+        kind = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if kind is float:
+            if value - value != 0:
+                return False
+        elif kind not in _PLAIN and name != "args":
+            return False
+    return True
+
+
+def canonical(value: object) -> bytes:
+    """JSON that is equal for equal values; for digests."""
+    return _sorting.encode(value).encode()
+
+
+def pack_lines(lines: Sequence[str]) -> str:
+    """Lines as Sidekiq keeps a backtrace: base64 of zlib of a JSON array."""
+    return base64.b64encode(zlib.compress(_encoder.encode(list(lines)).encode())).decode()
+
+
+def amend(raw: bytes, changes: Mapping[str, Any], drop: Sequence[str] = ()) -> bytes:
+    """`raw` with some fields set or dropped and the text of all others exactly as it was.
+
+    `raw` must have passed `decode`. Of a field written twice the last one stays, as when reading.
+    """
+    fields = split(raw.decode())
+    fields.update({name: _encoder.encode(value) for name, value in changes.items()})
+    kept = (f"{json.dumps(k)}:{v}" for k, v in fields.items() if k not in drop)
+    return ("{" + ",".join(kept) + "}").encode()
+
+
+def split(text: str) -> dict[str, str]:
+    """Each top-level field of a JSON object with the text of its value."""
+    fields: dict[str, str] = {}
+    at = _skip(text, _skip(text, 0) + 1)
+    while text[at] == '"':
+        name, at = _scan_string(text, at + 1)
+        start = _skip(text, _skip(text, at) + 1)
+        end = _end(text, start)
+        fields[name] = text[start:end]
+        at = _skip(text, end)
+        at = _skip(text, at + 1) if text[at] == "," else at
+    return fields
+
+
+def _end(text: str, start: int) -> int:
+    """Where a value ends; brackets are counted if it is nested too deep for the decoder.
+
+    How deep that is depends on who calls, so that what `decode` has read can be too deep here.
+    """
+    try:
+        return _decoder.raw_decode(text, start)[1]
+    except RecursionError:
+        depth = 0
+        for token in _TOKEN.finditer(text, start):
+            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+            if depth == 0:
+                return token.end()
+        raise
+
+
+def _skip(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at

@@ -1,0 +1,1 @@
+"""Delivery of events: handlers, reporters, streams, hooks after the last failure."""

@@ -1,0 +1,177 @@
+"""Those who hear what became of jobs: each reporter in a task of its own, behind its own edge."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, final
+
+from kiqpy._flow.edge import Edge
+from kiqpy._reporting.bus import Bus
+from kiqpy.clock import Clock
+from kiqpy.errors import ConfigError
+from kiqpy.event import Event, ReporterDetached
+from kiqpy.reporter import Reporter
+
+_ERRORS: Final = 5  # in a row: then it is not the event's fault
+
+
+@final
+class Ear:
+    """One reporter and the events that wait for it."""
+
+    def __init__(self, reporter: Reporter, bus: Bus, clock: Clock) -> None:
+        self.reporter = reporter
+        self.name = type(reporter).__qualname__
+        if reporter.overflow not in ("block", "drop_oldest"):
+            raise ConfigError(
+                f'{self.name}.overflow={reporter.overflow!r}: give "block" or "drop_oldest"'
+            )
+        if reporter.batches and type(reporter).handle_many is Reporter.handle_many:
+            raise ConfigError(f"{self.name}.batches is True: override handle_many, too")
+        self.kinds = reporter.hears()
+        self.edge: Edge[Event] = Edge(reporter.limit)
+        self.dropped = 0
+        self.detached = False
+        self._bus, self._clock = bus, clock
+        self._errors = 0
+        self._in_hand: deque[Event] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    async def tell(self, events: list[Event]) -> None:
+        """Hand over events as the reporter's overflow rule says."""
+        if self.detached:
+            return
+        if len(events) <= self.edge.demand():
+            self.edge.offer(events)
+            return
+        if self.reporter.overflow == "block":
+            await self.edge.put(events)
+            return
+        self._make_room(len(events))
+        room = self.edge.demand()  # all of it, but for the event that is being handled
+        newest = events[-room:] if room > 0 else []
+        self.dropped += len(events) - len(newest)
+        self.edge.offer(newest)
+
+    def _make_room(self, n: int) -> None:
+        """Drop the oldest events: those in hand that were not begun, then those that wait."""
+        over = min(n, self.edge.limit) - self.edge.demand()
+        if over > 0:
+            skipped = min(over, len(self._in_hand))
+            for _ in range(skipped):
+                self._in_hand.popleft()
+            self.edge.done(skipped)
+            self.dropped += skipped + self.edge.shed(over - skipped)
+
+    async def run(self) -> None:
+        """Handle events until the edge is closed. A reporter that can't is detached."""
+        while (events := await self.edge.get()) is not None:
+            if self.reporter.batches:
+                if not self.detached:
+                    await self._handle(partial(self.reporter.handle_many, events))
+                self.edge.done(len(events))
+                continue
+            self._in_hand.extend(events)
+            while self._in_hand:
+                event = self._in_hand.popleft()
+                if not self.detached:
+                    await self._handle(partial(self.reporter.handle, event))
+                self.edge.done(1)
+
+    async def _handle(self, call: Callable[[], object]) -> None:
+        patience: asyncio.Timeout | None = None  # only for what waits: most handlers never do
+        try:
+            answer = call()
+            if answer is not None and inspect.isawaitable(answer):
+                async with asyncio.timeout(self.reporter.stall_timeout) as patience:
+                    await answer
+            self._errors = 0
+        except (Exception, asyncio.CancelledError, SystemExit) as error:
+            if _is_cancelled():
+                raise
+            self._errors += 1
+            if isinstance(error, TimeoutError) and patience is not None and patience.expired():
+                self._detach(f"one handler took longer than {self.reporter.stall_timeout} s")
+            elif self._errors >= _ERRORS:
+                self._detach(f"{_ERRORS} errors in a row, the last: {error!r}")
+
+    def _detach(self, reason: str) -> None:
+        self.detached = True
+        self._bus.emit(ReporterDetached(self.name, reason))
+
+    async def start(self) -> None:
+        """Start the reporter; raises what that raises, for then the app is not to start."""
+        await _answered(self.reporter.start())
+        self._task = asyncio.create_task(self.run(), name=f"kiqpy:reporter:{self.name}")
+
+    async def stop(self) -> None:
+        """Let the reporter hear what was told, then stop it; if that fails, it is told."""
+        self.edge.close()
+        if self._task is None:
+            return
+        await asyncio.wait({self._task})
+        try:
+            async with asyncio.timeout(self.reporter.stall_timeout):
+                await _answered(self.reporter.stop())
+        except Exception as error:
+            self._detach(f"its stop raised {error!r}")
+
+
+async def _answered(answer: object) -> None:
+    if inspect.isawaitable(answer):
+        await answer
+
+
+def _is_cancelled() -> bool:
+    """Whether we are being cancelled; a handler may raise CancelledError by itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+@final
+class Audience:
+    """All who listen. `hears` is asked before an event is made: what nobody hears costs nothing."""
+
+    def __init__(self, reporters: Sequence[Reporter], bus: Bus, clock: Clock) -> None:
+        self.bus = bus
+        self.ears = [Ear(reporter, bus, clock) for reporter in reporters]
+        self._ears_of: dict[type[Event], list[Ear]] = {}
+        self._kinds = frozenset[type[Event]]().union(*(ear.kinds for ear in self.ears))
+
+    def hears(self, kind: type[Event]) -> bool:
+        """Whether anybody wants events of this kind, now. Cheap enough to be asked for each job."""
+        return kind in self._kinds or kind.name in self.bus.heard
+
+    async def tell(self, events: list[Event]) -> None:
+        """Tell everybody, in order; waits for reporters that block, for as long as they do."""
+        heard = self.bus.heard
+        for event in events:
+            if event.name in heard:
+                self.bus.emit(event)
+        if len(events) == 1:  # a start: there is one for each job
+            for ear in self._listeners(type(events[0])):
+                await ear.tell(events)
+            return
+        for ear in self.ears:
+            wanted = [event for event in events if type(event) in ear.kinds]
+            if wanted:
+                await ear.tell(wanted)
+
+    def _listeners(self, kind: type[Event]) -> list[Ear]:
+        found = self._ears_of.get(kind)
+        if found is None:
+            found = self._ears_of[kind] = [ear for ear in self.ears if kind in ear.kinds]
+        return found
+
+    async def start(self) -> None:
+        """Start the reporters, in order."""
+        for ear in self.ears:
+            await ear.start()
+
+    async def stop(self) -> None:
+        """Let every reporter hear what was told, then stop it; none waits for another."""
+        await asyncio.gather(*(ear.stop() for ear in self.ears))

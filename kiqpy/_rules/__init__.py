@@ -1,0 +1,1 @@
+"""Decisions as pure functions: what becomes of a job, when it is retried, which lock it holds."""

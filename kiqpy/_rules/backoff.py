@@ -1,0 +1,112 @@
+"""How long a failed job waits for its next try: the named curves, and users' own. Pure."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Final, cast
+
+from kiqpy._declare.options import Backoff
+from kiqpy.errors import ConfigError
+from kiqpy.job import Job
+from kiqpy.outcome import Discard, Kill
+
+Rand = Callable[[], float]
+_NAME: Final = type.__dict__["__name__"]  # a metaclass may have a property of that name
+
+_MESSAGE_CHARS: Final = 10_000  # Sidekiq's own limit
+_LONGEST_S: Final = 100 * 365 * 86_400.0  # no event loop can wait for ever
+
+
+def sidekiq(count: int, rand: Rand) -> float:
+    """Sidekiq's curve: 15 s, 16 s, 31 s, ... 25 retries in about three weeks."""
+    return count**4 + 15 + int(rand() * 10) * (count + 1)
+
+
+_BACKOFFS: Final[Mapping[str, Callable[[int, Rand], float]]] = {
+    "sidekiq": sidekiq,
+    "kiq": lambda n, rand: n**4 + 15 + 1 + int(rand() * 30) + n + 1,
+    "exq": lambda n, rand: (n + 1) ** 4 + 15 + int(rand() * 31) * (n + 2),
+    "toniq": lambda n, _rand: 0.25 * (n + 1) ** 4,
+    "queuetopia": lambda n, _rand: min(2.0 ** min(n, 20) + 1, 86_400.0),
+    "constant": lambda _n, _rand: 15.0,
+    "immediate": lambda _n, _rand: 0.0,
+}
+
+
+def check_backoff(backoff: object) -> None:
+    """ConfigError unless it names a known curve or can be called."""
+    call = backoff if inspect.isfunction(backoff) else getattr(backoff, "__call__", None)  # noqa: B004
+    if inspect.iscoroutinefunction(call):
+        raise ConfigError(f"backoff={backoff!r}: give a plain function, it can't be awaited there")
+    if not callable(backoff) and backoff not in _BACKOFFS:
+        raise ConfigError(
+            f"backoff={backoff!r}: give a callable(count, error, job) or one of "
+            + ", ".join(sorted(_BACKOFFS))
+        )
+
+
+def delay(
+    backoff: str | Backoff, count: int, error: BaseException, job: Job, rand: Rand
+) -> tuple[float | Discard | None, str]:
+    """Seconds until the next try (None: no next try), and what is wrong with the backoff.
+
+    A callable that raises or answers junk means the default.
+    """
+    backoff = own(job, "backoff", backoff)
+    if isinstance(backoff, str):
+        return float(_BACKOFFS.get(backoff, sidekiq)(count, rand)), ""
+    try:
+        answer = backoff(count, error, job)
+        if answer is Discard or isinstance(answer, Discard):
+            return Discard(), ""
+        if answer is Kill or isinstance(answer, Kill):
+            return None, ""
+        if isinstance(answer, timedelta):
+            answer = answer.total_seconds()
+        if isinstance(answer, bool) or not isinstance(answer, int | float) or answer != answer:
+            raise TypeError(f"backoff answered {answer!r}: give seconds, Discard or Kill")
+        return max(0.0, float(answer)), ""
+    except BaseException as broken:  # the user's function; neither job nor process pays for it
+        return float(sidekiq(count, rand)), f"{class_name(broken)}: {message(broken)}"
+
+
+def own(job: Job, name: str, default: Any) -> Any:
+    """What `using(...)` gave this one job; it travels under the field `kiq`."""
+    own = job.payload.get("kiq")
+    given: Any = cast("dict[str, Any]", own).get(name) if isinstance(own, dict) else None
+    return default if given is None else given
+
+
+def timeout_of(job: Job, default: float | None) -> float | None:
+    """Seconds the job may take: what `using(timeout=...)` gave it, else the default."""
+    if "kiq" not in job.payload:
+        return default
+    value = own(job, "timeout", default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        return default
+    return float(min(value, _LONGEST_S))
+
+
+def message(error: BaseException) -> str:
+    """The error's own words: bounded, valid UTF-8, and there even when `str()` raises."""
+    try:
+        text = "\n".join([str(error), *map(str, getattr(error, "__notes__", ()))])
+    except BaseException:  # user code again
+        return "(the error's message could not be read)"
+    return _utf8(text[:_MESSAGE_CHARS])
+
+
+def class_name(error: BaseException) -> str:
+    """The name of the error's class, fit to be shown."""
+    return shown(_NAME.__get__(type(error)))
+
+
+def shown(text: str) -> str:
+    """Valid UTF-8 without what Sidekiq's web pages would take for HTML: they show it as it is."""
+    return _utf8(text.replace("<", "(").replace(">", ")"))
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,1 @@
+"""A started app: its environment, engine, pipelines, loops, heartbeat, and control of them."""

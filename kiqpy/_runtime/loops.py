@@ -1,0 +1,96 @@
+"""The loops of a started app: built, run, and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import final
+
+from kiqpy._flow.loop import Loop, LoopRunner
+from kiqpy._intake.client import Client
+from kiqpy._loops.cron import Cron
+from kiqpy._loops.lead import Leader
+from kiqpy._loops.promote import Promoter
+from kiqpy._loops.rescue import Rescuer
+from kiqpy._reporting.bus import Bus
+from kiqpy.clock import Clock
+from kiqpy.config import Config
+from kiqpy.event import QueueRestarted
+from kiqpy.job import Job
+from kiqpy.store import Parcel, Store
+
+
+@final
+class Upkeep:
+    """Everything that happens by time in one process."""
+
+    def __init__(
+        self, config: Config, store: Store, bus: Bus, clock: Clock, client: Client
+    ) -> None:
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._client = client
+        self._config, self._store, self._bus, self._clock = config, store, bus, clock
+        self._runners: list[LoopRunner] = []
+
+    def _loops(self) -> Iterator[Loop]:
+        yield Rescuer(self._store, self._config.suspicion, self._bus.emit)
+        if self._config.schedulers:
+            yield Promoter(self._store, self._config.poll_interval)
+        if self._config.periodics:
+            yield from self._periodics()
+
+    def _periodics(self) -> Iterator[Loop]:
+        """Who leads is decided among the processes that declare the same periodics."""
+        entries = self._config.periodics
+        names = "\n".join(sorted(entry.name for entry in entries))
+        group = hashlib.sha256(names.encode()).hexdigest()[:16]
+        calendar, tell = self._store.calendar, self._bus.emit
+        leader = Leader(
+            calendar, self._store.ident, group, self._config.elect_ttl, self._clock, tell,
+            on_elected=lambda: self._wake(cron),
+        )  # fmt: skip
+        look_s = max(10.0, self._config.poll_interval)
+        cron = Cron(calendar, entries, self._prepare, leader.leads, self._clock, tell, look_s)
+        yield from (leader, cron)
+
+    async def _prepare(self, job: Job) -> Parcel | None:
+        """A periodic's job as it will travel; None if a client middleware stops it."""
+        chain = self._client.middleware
+        if chain is None:
+            return self._client.accept(job)
+        changed = await chain(self._client.draft(job))
+        if changed is None:
+            return None
+        return self._client.accept(changed)
+
+    def start(self, more: Iterable[Loop] = ()) -> None:
+        """Run the loops, and those given, each in a task of its own."""
+        for loop in (*self._loops(), *more):
+            runner = LoopRunner(loop, self._clock, self._on_defect)
+            self._runners.append(runner)
+            self.tasks.add(asyncio.create_task(_run(runner), name=f"kiqpy:loop:{loop.name}"))
+
+    def halt(self) -> None:
+        """Begin no further round; `tasks` end when theirs has."""
+        for runner in self._runners:
+            runner.stop()
+
+    def wake(self) -> None:
+        """Begin a round of each now."""
+        for runner in self._runners:
+            runner.wake()
+
+    def _wake(self, loop: Loop) -> None:
+        for runner in self._runners:
+            if runner.loop is loop:
+                runner.wake()
+
+    def _on_defect(self, loop: str, error: Exception) -> None:
+        self._bus.emit(QueueRestarted(f"loop {loop}", repr(error), 0))
+
+
+async def _run(runner: LoopRunner) -> None:
+    await runner.run()
+    if isinstance(runner.loop, Leader):
+        await runner.loop.resign()

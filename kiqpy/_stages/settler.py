@@ -1,0 +1,162 @@
+"""The last stage: settles what has ended, batch by batch, and only then tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, final
+
+from kiqpy._flow.edge import Edge
+from kiqpy._flow.pause import Backoff
+from kiqpy._reporting.dispatcher import Audience
+from kiqpy._reporting.event_queue import Telling
+from kiqpy._rules.decide import decide
+from kiqpy._stages.settlement import Settlement
+from kiqpy.clock import Clock
+from kiqpy.errors import StoreUnavailable
+from kiqpy.event import (
+    Event,
+    JobAborted,
+    JobBackoffRefused,
+    JobCancelled,
+    JobDead,
+    JobFailure,
+    JobFenced,
+    JobRetried,
+    JobSnoozed,
+    JobStopped,
+    JobSuccess,
+)
+from kiqpy.job import Job
+from kiqpy.outcome import (
+    Aborted,
+    Bury,
+    Cancelled,
+    Failure,
+    Released,
+    Retry,
+    Snoozed,
+    Success,
+    Verdict,
+)
+from kiqpy.store import Frame, Source
+
+_MOST: Final = 500  # verdicts a frame: well under 5 ms of the store's time
+
+
+@final
+class Settler:
+    """Group commit: what piled up while the last frame was under way is the next frame.
+
+    Credit goes back when a frame leaves, so that the next fetch is on its way together with it; but
+    not while a reporter is behind. So whoever blocks, store or reporter, stops the fetching one
+    frame later, and only that: what has run is settled all the same. With one slot it goes back
+    last: there the next job starts when the one before is settled and told.
+    """
+
+    def __init__(
+        self,
+        store: Source,
+        audience: Audience,
+        clock: Clock,
+        mine: Mapping[str, set[int]],
+        telling: Telling,
+    ) -> None:
+        self._mine, self._telling = mine, telling
+        self._store, self._audience, self._clock = store, audience, clock
+
+    async def run(self, inlet: Edge[Settlement] | None, outlet: Edge[Any] | None) -> None:
+        assert inlet is not None
+        assert outlet is None
+        while (batch := await inlet.get()) is not None:
+            for part in _by_queue(batch):
+                for n in range(0, len(part), _MOST):
+                    await self._commit(part[n : n + _MOST], inlet)
+
+    async def _commit(self, page: list[Settlement], inlet: Edge[Settlement]) -> None:
+        early = self._telling.idle() and inlet.width() > 1
+        if early:
+            inlet.done(len(page))
+        events = await self._settle(page[0].claim.queue, page)
+        self._telling.add(events, inlet, 0 if early else len(page))
+
+    async def _settle(self, queue: str, batch: list[Settlement]) -> list[Event]:
+        now, rand = self._clock.now(), self._clock.random
+        verdicts = [decide(s.claim, s.job, s.outcome, s.rules, now, rand) for s in batch]
+        kept = await self._until_settled(self._store.frame(queue, verdicts))
+        self._mine[queue].difference_update([verdict.delivery for verdict in verdicts])
+        return self._events(batch, verdicts, kept)
+
+    async def _until_settled(self, frame: Frame[Verdict]) -> list[bool]:
+        backoff = Backoff(self._clock)
+        while True:
+            try:
+                return await self._store.settle(frame)
+            except StoreUnavailable:
+                await backoff.pause()
+
+    def _events(
+        self, batch: list[Settlement], verdicts: list[Verdict], kept: list[bool]
+    ) -> list[Event]:
+        """What there is to tell; what nobody hears is not even made."""
+        heard = {of for of, kind in _KINDS.items() if self._audience.hears(kind)}
+        stopped = self._audience.hears(JobStopped)
+        events: list[Event] = []
+        for settlement, verdict, owned in zip(batch, verdicts, kept, strict=True):
+            job, outcome = settlement.job, type(settlement.outcome)
+            if owned and not stopped and outcome is not Failure and outcome not in heard:
+                continue
+            if not owned:
+                events.append(JobFenced(job, settlement.claim.queue))
+                continue
+            if job is not None and outcome in heard:
+                events.append(_told(settlement, job, verdict))
+            if isinstance(settlement.outcome, Failure):
+                events += _aftermath(job, settlement.outcome.error, verdict)
+            if stopped and job is not None:
+                events.append(JobStopped(job))
+        return events
+
+
+def _by_queue(batch: list[Settlement]) -> list[list[Settlement]]:
+    """A frame settles claims of one queue; only queues that share a limit come mixed."""
+    if len({settlement.claim.queue for settlement in batch}) == 1:
+        return [batch]
+    parts: dict[str, list[Settlement]] = {}
+    for settlement in batch:
+        parts.setdefault(settlement.claim.queue, []).append(settlement)
+    return list(parts.values())
+
+
+_KINDS: Final[dict[type, type[Event]]] = {
+    Success: JobSuccess,
+    Aborted: JobAborted,
+    Snoozed: JobSnoozed,
+    Failure: JobFailure,
+    Cancelled: JobCancelled,
+}
+
+
+def _aftermath(job: Job | None, error: BaseException, verdict: Verdict) -> Iterator[Event]:
+    """What else is to be told of a failure."""
+    if isinstance(verdict, Bury):
+        yield JobDead(job, error, verdict.payload)
+    elif isinstance(verdict, Retry) and job is not None:
+        yield JobRetried(job, error, verdict.in_s)
+        if verdict.trouble:
+            yield JobBackoffRefused(job, verdict.trouble)
+
+
+def _told(settlement: Settlement, job: Job, verdict: Verdict) -> Event:
+    took_s = settlement.took_s
+    match settlement.outcome:
+        case Success() | Released():
+            return JobSuccess(job, took_s, settlement.waited_s())
+        case Aborted(reason):
+            return JobAborted(job, reason, took_s)
+        case Snoozed(in_s):
+            return JobSnoozed(job, in_s)
+        case Cancelled(keep):
+            return JobCancelled(job, keep)
+        case Failure(error):
+            again_s = verdict.in_s if isinstance(verdict, Retry) else None
+            return JobFailure(job, error, took_s, again_s)

@@ -1,0 +1,291 @@
+"""What an operator can see and do: `jobs.admin`, in a process that works or in a client's."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, final
+
+from kiqpy._declare.options import queue_name
+from kiqpy.admin._moves import Act, Acts, Progress
+from kiqpy.admin._rows import Acted, Day, Found, JobRow, Page, Stats, Tally, row, where
+from kiqpy.clock import Clock
+from kiqpy.errors import ArgumentError, ConfigError, StoreRefused
+from kiqpy.store.census import PLACES, Busy, Census, Process, Queue
+
+__all__ = [
+    "Acted", "Admin", "Busy", "Day", "Found", "JobRow", "Page", "Process", "Queue", "Stats",
+    "Tally",
+]  # fmt: skip
+
+Which = JobRow | str | Iterable["JobRow | str"]
+MOST: Final = 1_000_000  # entries a search looks at: about two seconds, a thousand at a time
+_MOST_DAYS: Final = 5 * 366  # then the daily counters are gone
+_MOST_PER_PAGE: Final = 1000
+_SIGNALS: Final = ("TSTP", "TERM", "TTIN")
+
+
+@final
+class Admin:
+    """Looks are bounded, acts may be repeated: two operators at once make one copy of a job.
+
+    A place is "retry", "scheduled", "dead" or "queue:NAME". Jobs are named by their jid or by a
+    row that was shown; a row is acted upon only if it is still where it was seen, unchanged.
+    Everything raises StoreUnavailable when the store does not answer: do the same again. To
+    cancel a call is safe; what was already done stays done.
+    """
+
+    def __init__(self, census: Census, clock: Clock, queues: Sequence[str] = ()) -> None:
+        self._census = census
+        self._clock = clock
+        self._queues = tuple(queues)
+        self._acts = Acts(census, clock)
+
+    # -- to look
+
+    async def queues(self) -> list[Queue]:
+        """Every queue by name: how long, how late, paused or not."""
+        return await self._census.queues(self._queues)
+
+    async def size(self, place: str) -> int:
+        """How many jobs are in a place."""
+        at = where(place)
+        queue = at.removeprefix("queue:")
+        sizes = await self._census.sizes([] if at in PLACES else [queue])
+        return sizes[queue]
+
+    async def stats(self, days: int = 30) -> Stats:
+        """All numbers: totals, the last `days` days (today first, UTC), each queue's."""
+        if not 0 <= days <= _MOST_DAYS:
+            raise ArgumentError(f"days={days}: give 0 to {_MOST_DAYS}")
+        today = datetime.fromtimestamp(self._clock.now(), UTC).date()
+        dates = [(today - timedelta(days=n)).isoformat() for n in range(days)]
+        queues = await self.queues()
+        names = [queue.name for queue in queues]
+        counters = await self._census.counters(dates, names)
+        sizes = await self._census.sizes([])
+        processes = await self.processes()
+        return Stats(
+            *counters.total, sum(queue.size for queue in queues), sizes["schedule"],
+            sizes["retry"], sizes["dead"], len(processes), sum(one.busy for one in processes),
+            tuple(Day(date, *both) for date, both in counters.days.items()),
+            tuple(Tally(name, *both) for name, both in counters.queues.items()),
+        )  # fmt: skip
+
+    async def jobs(
+        self, place: str, *, page: int = 1, per: int = 25, newest: bool | None = None
+    ) -> Page:
+        """One page of a place.
+
+        `newest=False`: soonest due or next to run first. True: what came last, or is due last,
+        first. By default the newest come first in "dead", and the soonest everywhere else.
+        """
+        at = where(place)
+        start = _start(page, per)
+        last_first = at == "dead" if newest is None else newest
+        if at in PLACES:
+            entries = await self._census.page(at, start, per, last_first=last_first)
+        else:
+            queue = at.removeprefix("queue:")
+            entries = await self._census.queue_page(queue, start, per, newest=last_first)
+        return Page([row(at, entry) for entry in entries], page, per, await self.size(place))
+
+    async def find(
+        self, jid: str, place: str | None = None, *, score: float | None = None, most: int = MOST
+    ) -> Found:
+        """The job with this jid: in `place`, or wherever it is, running ones included.
+
+        It takes a look at each entry, `most` of them, and then gives up and says so
+        (`complete`). With the `score` of a set's entry (`JobRow.at`) it is found at once.
+        """
+        if not jid:
+            raise ArgumentError("a jid is needed to find a job; it is empty")
+        if most < 1:
+            raise ArgumentError(f"most={most}: give 1 or more")
+        if score is not None:
+            return await self._scored(jid, place, score)
+        places = await self._acts.places() if place is None else [where(place)]
+        found = await self._acts.find([jid], places, most)
+        if not found.rows and place is None:
+            running = [one for one in await self.busy() if one.job and one.job.jid == jid]
+            rows = [JobRow("running", one.job, one.raw, one.run_at) for one in running]
+            return Found(rows, found.searched, found.complete or bool(rows))
+        return found
+
+    async def _scored(self, jid: str, place: str | None, score: float) -> Found:
+        at = where(place or "")
+        if at not in PLACES:
+            raise ArgumentError(f"{place!r} has no scores: leave `score` out")
+        entries = await self._census.scored(at, score)
+        rows = [row(at, entry) for entry in entries if entry.job and entry.job.jid == jid]
+        return Found(rows, len(entries), complete=True)
+
+    async def processes(self) -> list[Process]:
+        """The processes that live, Sidekiq's too."""
+        return await self._census.processes()
+
+    async def busy(self, queue: str | None = None, *, most: int = 10_000) -> list[Busy]:
+        """The jobs that run, as the processes said at their last heartbeat; longest first.
+
+        Of one queue, if it is named. A process tells of 250 at most.
+        """
+        found: list[Busy] = []
+        for process in await self.processes():
+            if process.busy and len(found) < most:
+                told = await self._census.busy([process.ident])
+                found += [one for one in told if queue in (None, one.queue)]
+        return sorted(found, key=lambda one: one.run_at or 0.0)[:most]
+
+    # -- to act upon jobs
+
+    async def retry(self, jobs: Which, place: str | None = None) -> Acted:
+        """Run retries or dead jobs now; it does not count as one of the job's retries."""
+        return await self._do("retry", jobs, place)
+
+    async def requeue(self, jobs: Which, place: str | None = None) -> Acted:
+        """Put scheduled, retried or dead jobs into their queues now, otherwise unchanged."""
+        return await self._do("requeue", jobs, place)
+
+    async def kill(self, jobs: Which, place: str | None = None) -> Acted:
+        """Move jobs to the dead set; their unique locks are freed.
+
+        In a long queue this takes the longer the newer the job is.
+        """
+        return await self._do("kill", jobs, place)
+
+    async def delete(self, jobs: Which, place: str | None = None, *, unlock: bool = False) -> Acted:
+        """Forget jobs. Their unique locks stay until they run out, unless `unlock`."""
+        return await self._do("delete and unlock" if unlock else "delete", jobs, place)
+
+    async def _do(self, act: Act, jobs: Which, place: str | None) -> Acted:
+        given = [jobs] if isinstance(jobs, JobRow | str) else list(jobs)
+        rows = [one for one in given if isinstance(one, JobRow)]
+        jids = list(dict.fromkeys(one for one in given if isinstance(one, str)))
+        if not all(jids):
+            raise ArgumentError("a jid is empty")
+        result = await self._acts.carry_out(act, rows)
+        if not jids:
+            return result
+        found = await self._acts.find(jids, await self._places_for(act, place), MOST)
+        known = {one.jid for one in found.rows}
+        missing = tuple(jid for jid in jids if jid not in known)
+        result += await self._acts.carry_out(act, found.rows)
+        return result + Acted(missing=missing, complete=found.complete or not missing)
+
+    async def _places_for(self, act: Act, place: str | None) -> list[str]:
+        if place is not None:
+            return [where(place)]
+        places = await self._acts.places()
+        if act in ("retry", "requeue"):
+            return [at for at in places if at in PLACES]
+        return [at for at in places if act != "kill" or at != "dead"]
+
+    async def retry_all(self, place: str, *, progress: Progress | None = None) -> Acted:
+        """`retry` all that are in a set now; `progress(done, total)` is called after each 100."""
+        return await self._acts.carry_out_all("retry", place, progress)
+
+    async def requeue_all(self, place: str, *, progress: Progress | None = None) -> Acted:
+        """`requeue` all that are in a set now."""
+        return await self._acts.carry_out_all("requeue", place, progress)
+
+    async def kill_all(self, place: str, *, progress: Progress | None = None) -> Acted:
+        """`kill` all that are in a place now."""
+        return await self._acts.carry_out_all("kill", place, progress)
+
+    async def delete_all(
+        self, place: str, *, unlock: bool = False, progress: Progress | None = None
+    ) -> Acted:
+        """`delete` all that are in a place now. Without `unlock`, `clear` does it at once."""
+        act: Act = "delete and unlock" if unlock else "delete"
+        return await self._acts.carry_out_all(act, place, progress)
+
+    async def clear(self, place: str) -> int:
+        """Drop all of a place in one step; how many. A queue loses its name, locks stay."""
+        return await self._census.clear(where(place))
+
+    async def clear_all(self, *, force: bool = False) -> int:
+        """Drop all data of Sidekiq's and kiqpy's in this namespace; how many keys.
+
+        Raises StoreRefused while processes live, unless `force`: theirs is dropped as well, so
+        that what they run counts for nothing.
+        """
+        alive = await self.processes()
+        if alive and not force:
+            raise StoreRefused(
+                f"{len(alive)} processes live, {alive[0].ident} first: stop them, or force=True"
+            )
+        return await self._census.clear_all()
+
+    async def cancel(self, jid: str, *, keep: bool = True, most: int = 100_000) -> str:
+        """See to it that a job is not run, or stops: it goes to the dead set, or is forgotten.
+
+        Returns where it was: "scheduled", "retry", "queued", "running", or "marked": not found
+        among the first `most` jobs, but stopped as soon as a process claims it.
+        """
+        if not jid:
+            raise ArgumentError("a jid is needed to cancel a job; it is empty")
+        await self._census.cancel(jid, keep)  # first, so that it can't slip through
+        places = [place for place in await self._acts.places() if place != "dead"]
+        found = (await self._acts.find([jid], places, most)).row
+        act: Act = "cancel" if keep else "delete and unlock"
+        if found and (await self._acts.carry_out(act, [found])).done:
+            return "queued" if found.place.startswith("queue:") else found.place
+        running = any(one.job and one.job.jid == jid for one in await self.busy())
+        return "running" if running else "marked"
+
+    # -- to act upon queues and processes
+
+    async def pause(self, queue: str) -> bool:
+        """Let no process claim jobs of this queue. False: it was paused already."""
+        return await self._census.pause(_queue(queue))
+
+    async def resume(self, queue: str) -> bool:
+        """End a pause. False: it was not paused."""
+        return await self._census.resume(_queue(queue))
+
+    async def paused(self) -> list[str]:
+        """The names of the paused queues."""
+        return await self._census.paused()
+
+    async def signal(self, ident: str, name: str) -> bool:
+        """Send TSTP (quiet), TERM (stop) or TTIN (dump); heard at its next heartbeat.
+
+        False: there is no such process.
+        """
+        if name not in _SIGNALS:
+            near = difflib.get_close_matches(name.upper(), _SIGNALS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else "give one of them"
+            raise ArgumentError(f"signal {name!r} is none of TSTP, TERM and TTIN; {hint}")
+        return await self._census.signal(ident, name)
+
+    async def quiet_process(self, ident: str) -> bool:
+        """Let a process claim no more jobs. False: there is no such process."""
+        return await self.signal(ident, "TSTP")
+
+    async def stop_process(self, ident: str) -> bool:
+        """Let a process end in its own time. False: there is no such process."""
+        return await self.signal(ident, "TERM")
+
+    async def prune(self) -> int:
+        """Take processes off the list that have not been heard of for a minute; how many."""
+        return await self._census.prune()
+
+    async def reset_stats(self) -> None:
+        """Set the totals of processed and failed jobs to 0; days and queues keep theirs."""
+        await self._census.reset_counters()
+
+
+def _queue(name: str) -> str:
+    try:
+        return queue_name(name)
+    except ConfigError as error:
+        raise ArgumentError(str(error)) from None
+
+
+def _start(page: int, per: int) -> int:
+    if page < 1:
+        raise ArgumentError(f"page={page}: pages begin at 1")
+    if not 1 <= per <= _MOST_PER_PAGE:
+        raise ArgumentError(f"per={per}: give 1 to {_MOST_PER_PAGE:,}")
+    return (page - 1) * per

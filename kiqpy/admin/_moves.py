@@ -1,0 +1,153 @@
+"""What an operator does to jobs at rest: found, changed in values, carried out page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any, Final, Literal, final
+
+from kiqpy._payload.json import amend
+from kiqpy._rules.unique import any_lock, lock_of, lock_until_start
+from kiqpy.admin._rows import Acted, Found, JobRow, row, where
+from kiqpy.clock import Clock
+from kiqpy.errors import ArgumentError
+from kiqpy.job import Job
+from kiqpy.store.census import PLACES, Census, Entry, Transfer
+
+Act = Literal["retry", "requeue", "kill", "delete", "delete and unlock", "cancel"]
+Progress = Callable[[int, int], object]  # how many were looked at so far, and of how many
+_STEP: Final = 1000  # looked at in one call to the store
+_PAGE: Final = 100
+
+
+def transfer(found: JobRow, act: Act, now: float) -> Transfer | None:
+    """What the store must do; None if it can't be done to bytes that are no job. Pure."""
+    job, raw = found.job, found.raw
+    if job is None:
+        if act in ("retry", "requeue"):
+            return None
+        return Transfer(raw, "dead" if act in ("kill", "cancel") else "away", raw)
+    if act in ("retry", "requeue"):
+        changes = {"enqueued_at": now} | (_one_back(job) if act == "retry" else {})
+        payload = amend(raw, changes, drop=("at",))
+        return Transfer(raw, "queue", payload, job.queue, job.jid)
+    if act in ("kill", "cancel"):
+        payload = amend(raw, _why(found, act, now), drop=("at",))
+        lock = lock_of(job.payload, now) or lock_until_start(job.payload, now)
+        return Transfer(raw, "dead", payload, "", job.jid, lock)
+    lock = any_lock(job.payload) if act == "delete and unlock" else None
+    return Transfer(raw, "away", jid=job.jid, lock=lock)
+
+
+def _one_back(job: Job) -> dict[str, Any]:
+    """As Sidekiq: a retry that somebody asked for is not one of those the job has."""
+    count = job.payload.get("retry_count")
+    return {"retry_count": count - 1} if type(count) is int else {}
+
+
+def _why(found: JobRow, act: Act, now: float) -> dict[str, Any]:
+    """The dead set says of each job why it is there; whoever has failed keeps its error."""
+    if act == "kill" and found.error_class:
+        return {}
+    error, text = ("Cancelled", "cancelled") if act == "cancel" else ("Killed", "killed by hand")
+    count = max(0, found.retry_count or 0)
+    fields: dict[str, Any] = {
+        "error_class": f"kiqpy.{error}", "error_message": text, "retry_count": count,
+    }  # fmt: skip
+    if found.place.startswith("queue:"):
+        fields["queue"] = found.queue  # it may have named no queue, or another
+    if found.failed_at is None:
+        fields["failed_at"] = now
+    return fields
+
+
+def check(act: Act, place: str) -> None:
+    """ArgumentError for what makes no sense where a job is."""
+    if place == "running":
+        raise ArgumentError(f"a job that runs can't be {_DONE[act]}: cancel(jid) stops it")
+    if act in ("retry", "requeue") and place.startswith("queue:"):
+        raise ArgumentError(f"jobs of {place!r} are in their queue already: nothing to {act}")
+    if act == "kill" and place == "dead":
+        raise ArgumentError("jobs of 'dead' are dead already: delete or retry them")
+
+
+_DONE: Final = {
+    "retry": "retried", "requeue": "requeued", "kill": "killed", "delete": "deleted",
+    "delete and unlock": "deleted", "cancel": "moved",
+}  # fmt: skip
+
+
+@final
+class Acts:
+    """To find jobs and to move them."""
+
+    def __init__(self, census: Census, clock: Clock) -> None:
+        self._census = census
+        self._clock = clock
+
+    async def find(self, jids: Sequence[str], places: Iterable[str], most: int) -> Found:
+        """The jobs with these jids, place by place, until each was found once or `most` seen."""
+        wanted, rows, searched = set(jids), list[JobRow](), 0
+        for place in places:
+            cursor: str | None = ""
+            while cursor is not None and wanted:
+                count = min(_STEP, max(20, 10 * _STEP // len(wanted)), most - searched)
+                if count <= 0:
+                    return Found(rows, searched, complete=False)
+                page = await self._census.scan(place, sorted(wanted), cursor, count)
+                cursor, searched = page.cursor, searched + page.looked
+                for entry in page.entries:
+                    if entry.job is not None and entry.job.jid in wanted:
+                        wanted.discard(entry.job.jid)
+                        rows.append(row(place, entry))
+        return Found(rows, searched, complete=True)
+
+    async def places(self) -> list[str]:
+        """Everywhere a job can rest; where few are, first."""
+        names = [queue.name for queue in await self._census.queues()]
+        return ["retry", "schedule", "dead", *(f"queue:{name}" for name in names)]
+
+    async def carry_out(self, act: Act, rows: Iterable[JobRow]) -> Acted:
+        """Act upon rows, place by place."""
+        result = Acted()
+        for place, group in groupby(sorted(rows, key=_place), key=_place):
+            check(act, place)
+            result += await self._act(act, where(place), list(group))
+        return result
+
+    async def _act(self, act: Act, place: str, rows: Sequence[JobRow]) -> Acted:
+        now = self._clock.now()
+        wanted = [one for found in rows if (one := transfer(found, act, now)) is not None]
+        done = sum(await self._census.transfer(place, wanted))
+        return Acted(done, len(wanted) - done, len(rows) - len(wanted))
+
+    async def carry_out_all(self, act: Act, place: str, progress: Progress | None) -> Acted:
+        """Act upon all that are in a place at the start, a page at a time.
+
+        What stays (unreadable) is stepped over; what comes meanwhile is left alone, or else a
+        job that fails at once would be retried for ever.
+        """
+        check(act, place)
+        at = where(place)
+        total = left = await self._size(at)
+        result = Acted()
+        while left > 0 and (entries := await self._page(at, result.unreadable, min(_PAGE, left))):
+            result += await self._act(act, at, [row(at, entry) for entry in entries])
+            left -= len(entries)
+            if progress is not None:
+                progress(total - left, total)
+        return result
+
+    async def _size(self, place: str) -> int:
+        queue = place.removeprefix("queue:")
+        sizes = await self._census.sizes([queue] if place.startswith("queue:") else [])
+        return sizes[queue]
+
+    async def _page(self, place: str, start: int, count: int) -> list[Entry]:
+        if place in PLACES:
+            return await self._census.page(place, start, count)
+        return await self._census.queue_page(place.removeprefix("queue:"), start, count)
+
+
+def _place(found: JobRow) -> str:
+    return found.place

@@ -1,0 +1,1 @@
+"""`kiqpy run --processes N`: a supervisor and its worker processes."""

@@ -1,0 +1,1 @@
+"""The work of `kiqpy demo`: parse a Python library, one job a file."""

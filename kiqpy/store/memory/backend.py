@@ -1,0 +1,335 @@
+"""The store without a server: the same steps with the same effects, in this process's memory.
+
+For tests and trials. Time is the clock's, so virtual time works; nothing outlives the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, final
+
+from kiqpy.errors import LeaseLost, QueuePaused, StoreRefused
+from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
+from kiqpy.store import Frame, Orders, Parcel, Pulse, Pushed
+from kiqpy.store._session import Due, Fetched, Move, Orphan, Suspect
+from kiqpy.store.census import Place
+from kiqpy.store.memory.calendar import MemoryCalendar
+from kiqpy.store.memory.census import MemoryCensus
+from kiqpy.store.memory.server import Mark, MemoryServer, Owner, Waiter
+
+__all__ = ["MemoryBackend", "MemoryServer"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SIGHTINGS: Final = 3
+DEAD_LIMIT: Final = 10_000
+DEAD_TIMEOUT_S: Final = 180 * 86_400.0
+
+
+def _step(
+    verb: Callable[Concatenate[MemoryBackend, P], R],
+) -> Callable[Concatenate[MemoryBackend, P], Coroutine[Any, Any, R]]:
+    """Make a verb one atomic step: nothing is awaited, and the heartbeat's thread stays out."""
+
+    @wraps(verb)
+    async def step(self: MemoryBackend, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self.server.gate:
+            return verb(self, *args, **kwargs)
+
+    return step
+
+
+@final
+class MemoryBackend:
+    """One process's way to a `MemoryServer`."""
+
+    def __init__(
+        self,
+        server: MemoryServer,
+        ident: str,
+        *,
+        dead_limit: int = DEAD_LIMIT,
+        dead_timeout_s: float = DEAD_TIMEOUT_S,
+        suspicion_s: float = 10.0,
+        outlive_s: float = 600.0,
+    ) -> None:
+        self.ident = ident
+        self.server = server
+        self.census = MemoryCensus(server, self._bury)
+        self.calendar = MemoryCalendar(server, ident)
+        self._dead_limit = dead_limit
+        self._dead_timeout_s = dead_timeout_s
+        self._suspicion_s = suspicion_s
+        self._outlive_s = outlive_s
+
+    async def open(self) -> None:
+        """There is nothing to reach."""
+
+    async def close(self) -> None:
+        for queue in list(self.server.waiters):
+            self._end_waits(queue)
+
+    # ---- jobs come in
+
+    @_step
+    def push(self, frame: Frame[Parcel], age_s: float) -> list[Pushed]:
+        noted = self.server.pushes.replay(frame.source, frame.sequence)
+        if noted is not None:
+            return noted
+        results = [self._store(parcel, age_s) for parcel in frame.items]
+        self.server.pushes.write(frame.source, frame.sequence, results)
+        self.server.wake({parcel.queue for parcel in frame.items})
+        return results
+
+    def _store(self, parcel: Parcel, age_s: float) -> Pushed:
+        due_at = parcel.at_s
+        if due_at is None and parcel.in_s is not None:
+            due_at = self.server.clock.now() + parcel.in_s - age_s
+        if parcel.lock is not None:
+            holder = self.server.take(parcel.lock, parcel.jid, due_at)
+            if holder is not None:
+                return Pushed("duplicate", holder)
+        if due_at is None:
+            self.server.queues[parcel.queue].appendleft(parcel.payload)
+            return Pushed("queued")
+        self.server.places["schedule"].add(parcel.payload, due_at)
+        return Pushed("scheduled")
+
+    # ---- jobs are claimed
+
+    async def wait(self, queue: str, timeout_s: float) -> bool:
+        waiter = Waiter(self.ident, asyncio.get_running_loop().create_future())
+        waiters = self.server.waiters[queue]
+        with self.server.gate:
+            waiters.append(waiter)
+            self.server.wake([queue])
+        timer = self.server.clock.call_later(timeout_s, waiter.end)
+        try:
+            return await waiter.done
+        finally:
+            timer.cancel()
+            if waiter in waiters:
+                waiters.remove(waiter)
+
+    @_step
+    def unwait(self, queue: str) -> None:
+        self._end_waits(queue)
+        self.server.empty_inbox((self.ident, queue))
+        self.server.wake([queue])
+
+    def _end_waits(self, queue: str) -> None:
+        for waiter in list(self.server.waiters[queue]):
+            if waiter.ident == self.ident:
+                self.server.waiters[queue].remove(waiter)
+                waiter.end()
+
+    @_step
+    def fetch(self, queue: str, limit: int, first: int) -> Fetched:
+        owner = (self.ident, queue)
+        if not self.server.leased(self.ident):
+            raise LeaseLost("no jobs are claimed until a heartbeat succeeds")
+        if first < self.server.floors[owner]:
+            raise StoreRefused(f"delivery {first} of {queue} comes after its recovery")
+        if queue in self.server.paused:
+            self.server.empty_inbox(owner)
+            self.server.wake([queue])
+            raise QueuePaused(f"queue {queue!r} is paused")
+        self.server.privs.add(owner)
+        taken = self._oldest(owner, limit)
+        self.server.privates[owner].update(enumerate(taken, first))
+        return Fetched(taken, self.server.marked_at())
+
+    @_step
+    def marks(self, after: float) -> list[tuple[str, float]]:
+        return [(mark, at) for mark, at in self.server.cancels.items() if at > after]
+
+    @_step
+    def unlock(self, locks: Sequence[tuple[str, Lock]]) -> None:
+        for jid, lock in locks:
+            self._free(lock, jid)
+
+    def _oldest(self, owner: Owner, limit: int) -> list[bytes]:
+        """The inbox counts against the limit; what exceeds it goes back."""
+        jobs, inbox = self.server.queues[owner[1]], self.server.inboxes[owner]
+        taken = [inbox.pop() for _ in range(min(limit, len(inbox)))]
+        self.server.empty_inbox(owner)
+        taken += [jobs.pop() for _ in range(min(limit - len(taken), len(jobs)))]
+        self.server.wake([owner[1]])
+        return taken
+
+    @_step
+    def recover(self, queue: str, first: int, last: int) -> dict[int, bytes]:
+        owner = (self.ident, queue)
+        self.server.floors[owner] = max(self.server.floors[owner], last + 1)
+        held = self.server.privates[owner]
+        return {n: held[n] for n in range(first, last + 1) if n in held}
+
+    @_step
+    def holding(self, ident: str, queue: str) -> dict[int, bytes]:
+        return dict(self.server.privates[ident, queue])
+
+    # ---- jobs are settled
+
+    @_step
+    def settle(self, frame: Frame[Verdict]) -> list[bool]:
+        owner = (self.ident, frame.source)
+        noted = self.server.settles.replay(owner, frame.sequence)
+        if noted is not None:
+            return noted
+        held, released = self.server.privates[owner], dict[int, bytes]()
+        results: list[bool] = []
+        for verdict in frame.items:
+            raw = held.pop(verdict.delivery, None)
+            results.append(raw is not None)
+            if raw is not None:
+                self._carry_out(frame.source, verdict, raw, released)
+        self._append(frame.source, [released[n] for n in sorted(released, reverse=True)])
+        self.server.settles.write(owner, frame.sequence, results)
+        return results
+
+    def _carry_out(
+        self, queue: str, verdict: Verdict, raw: bytes, released: dict[int, bytes]
+    ) -> None:
+        match verdict:
+            case Done(_, failed, jid, lock):
+                self.server.count(queue, processed=1, failed=int(failed))
+                self._free(lock, jid)
+            case Retry(_, payload, in_s, jid, lock):
+                self.server.count(queue, processed=1, failed=1)
+                self._postpone("retry", payload, in_s, jid, lock)
+            case Defer(_, payload, in_s, jid, lock):
+                self._postpone("schedule", payload, in_s, jid, lock)
+            case Bury(_, payload, jid, lock):
+                self.server.count(queue, processed=1, failed=1)
+                self._free(lock, jid)
+                self._bury(payload)
+            case Release(delivery):
+                released[delivery] = raw
+
+    def _postpone(
+        self, place: Place, payload: bytes, in_s: float, jid: str, lock: Lock | None
+    ) -> None:
+        self.server.places[place].add(payload, self.server.clock.now() + in_s)
+        self.server.extend(lock, jid, in_s)
+
+    def _free(self, lock: Lock | None, jid: str) -> None:
+        if lock and self.server.owns(lock, jid):
+            del self.server.locks[lock.token]
+
+    def _bury(self, payload: bytes) -> None:
+        dead, now = self.server.places["dead"], self.server.clock.now()
+        dead.add(payload, now)
+        before = len(dead)
+        dead.drop_first(dead.until(now - self._dead_timeout_s))
+        dead.drop_first(len(dead) - self._dead_limit)
+        self.server.stats["trimmed"] += before - len(dead)
+
+    def _append(self, queue: str, payloads: Sequence[bytes]) -> None:
+        """To the oldest end; the last one is the next to be fetched."""
+        self.server.queues[queue].extend(payloads)
+        self.server.wake([queue])
+
+    # ---- what happens by time
+
+    @_step
+    def due(self, places: Sequence[Place], limit: int) -> list[Due]:
+        return [self._due(place, limit) for place in places]
+
+    def _due(self, place: Place, limit: int) -> Due:
+        now, members = self.server.clock.now(), self.server.places[place]
+        ripe = members.until(now)
+        upcoming = members.slice(ripe, ripe + 1)
+        found = [member for _, member in members.slice(0, min(ripe, limit))]
+        return Due(now, found, upcoming[0][0] if upcoming else None)
+
+    @_step
+    def promote(self, place: Place, moves: Sequence[Move]) -> int:
+        moved = [move for move in moves if self._promote(place, move)]
+        self.server.wake({move.queue for move in moved if move.queue is not None})
+        return len(moved)
+
+    def _promote(self, place: Place, move: Move) -> bool:
+        score = self.server.places[place].score(move.member)
+        if score is None or score > self.server.clock.now():
+            return False
+        self.server.places[place].remove(move.member)
+        if move.queue is None:
+            self._bury(move.payload)
+        else:
+            self.server.queues[move.queue].appendleft(move.payload)
+        return True
+
+    @_step
+    def suspects(self) -> list[Suspect]:
+        others = sorted(owner for owner in self.server.privs if owner[0] != self.ident)
+        return [suspect for owner in others if (suspect := self._look_at(owner))]
+
+    def _look_at(self, owner: Owner) -> Suspect | None:
+        if self.server.leased(owner[0]):
+            self.server.suspects.pop(owner, None)
+            return None
+        now = self.server.clock.now()
+        mark = self.server.suspects.get(owner)
+        if mark is None or now - mark.last > self._suspicion_s:
+            mark = Mark(0, now, now)
+        self.server.suspects[owner] = mark = Mark(mark.sightings + 1, mark.first, now)
+        if not self._confirmed(owner):
+            return Suspect(*owner, False)
+        if self.server.privates[owner] or self.server.inboxes[owner]:
+            return Suspect(*owner, True)
+        if now - mark.first >= self._outlive_s:
+            self._forget(owner)
+        return None
+
+    def _confirmed(self, owner: Owner) -> bool:
+        mark, now = self.server.suspects.get(owner), self.server.clock.now()
+        if mark is None or self.server.leased(owner[0]) or now - mark.last > self._suspicion_s:
+            return False
+        return mark.sightings >= SIGHTINGS and now - mark.first >= self._suspicion_s
+
+    def _forget(self, owner: Owner) -> None:
+        self.server.privs.discard(owner)
+        for shelf in (self.server.suspects, self.server.privates, self.server.inboxes):
+            shelf.pop(owner, None)
+
+    @_step
+    def rescue(self, suspect: Suspect, orphans: Sequence[Orphan]) -> set[int]:
+        owner = (suspect.ident, suspect.queue)
+        if not self._confirmed(owner):
+            return set()
+        self.server.empty_inbox(owner)
+        held = self.server.privates[owner]
+        found = [orphan for orphan in orphans if held.pop(orphan.delivery, None) is not None]
+        at_once: list[bytes] = []
+        for orphan in found:
+            if orphan.poison:
+                self._free(orphan.lock, orphan.jid)
+                self._bury(orphan.payload)
+            elif orphan.in_s > 0:
+                self._postpone("schedule", orphan.payload, orphan.in_s, orphan.jid, orphan.lock)
+            else:
+                at_once.append(orphan.payload)
+                self.server.extend(orphan.lock, orphan.jid, 0.0)
+        self._append(suspect.queue, at_once)
+        return {orphan.delivery for orphan in found}
+
+    def beat(self, pulse: Pulse) -> Orders:
+        server, ident = self.server, self.ident
+        with server.gate:
+            server.leases[ident] = server.clock.now() + pulse.lease_s
+            server.processes[ident] = pulse
+            server.privs.update((ident, queue) for queue in pulse.queues)
+            signals = server.signals[ident]
+            return Orders(
+                signals.popleft() if signals else None,
+                {queue: len(server.privates[ident, queue]) for queue in pulse.queues},
+                {queue: len(server.inboxes[ident, queue]) for queue in pulse.queues},
+            )
+
+    @_step
+    def leave(self) -> None:
+        self.server.leases.pop(self.ident, None)
+        self.server.processes.pop(self.ident, None)

@@ -1,0 +1,85 @@
+"""Periodic ticks and the leader, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+from kiqpy.store import Parcel
+from kiqpy.store.calendar import AHEAD_S, Look, Mark, Tick, Ticked
+from kiqpy.store.memory.server import MemoryServer
+
+
+@final
+class MemoryCalendar:
+    """See `kiqpy.store.calendar`. Nothing is awaited, so each verb is one step."""
+
+    def __init__(self, server: MemoryServer, ident: str) -> None:
+        self._server = server
+        self._ident = ident
+
+    async def look(self, names: Sequence[str]) -> Look:
+        marks, switched = self._server.marks, self._server.switched
+        return Look(
+            self._server.clock.now(),
+            {name: marks[name] for name in names if name in marks},
+            {name: switched[name] for name in names if name in switched},
+        )
+
+    async def note(self, names: Sequence[str]) -> None:
+        now, marks = self._server.clock.now(), self._server.marks
+        for name in names:
+            if name not in marks or marks[name].at > now + AHEAD_S:
+                marks[name] = Mark(now, ticked=False)
+
+    async def tick(self, name: str, ticks: Sequence[Tick], enabled: bool) -> list[Ticked]:
+        if not self._server.switched.get(name, enabled):
+            return [Ticked("off")] * len(ticks)
+        with self._server.gate:
+            return [self._tick(name, *tick) for tick in ticks]
+
+    def _tick(self, name: str, at: float, parcel: Parcel | None) -> Ticked:
+        mark = self._server.marks.get(name)
+        if mark is not None and at <= mark.at:
+            return Ticked("past")
+        self._server.marks[name] = Mark(at, ticked=parcel is not None)
+        return Ticked("past") if parcel is None else self._enqueue(parcel)
+
+    def _enqueue(self, parcel: Parcel) -> Ticked:
+        server = self._server
+        now, lock = server.clock.now(), parcel.lock
+        if lock is not None:
+            holder = server.take(lock, parcel.jid, now + (parcel.in_s or 0.0))
+            if holder is not None:
+                return Ticked("duplicate", holder)
+        if parcel.in_s is not None:
+            server.places["schedule"].add(parcel.payload, now + parcel.in_s)
+            return Ticked("scheduled")
+        server.queues[parcel.queue].appendleft(parcel.payload)
+        server.wake([parcel.queue])
+        return Ticked("queued")
+
+    async def switch(self, name: str, enabled: bool, declared: bool) -> bool:
+        switched, marks = self._server.switched, self._server.marks
+        if switched.get(name, declared) == enabled:
+            return False
+        now = self._server.clock.now()
+        if enabled and (name not in marks or marks[name].at < now):
+            marks[name] = Mark(now, ticked=False)
+        if enabled == declared:
+            del switched[name]
+        else:
+            switched[name] = enabled
+        return True
+
+    async def lead(self, ttl_s: float, group: str = "") -> bool:
+        now, leaders = self._server.clock.now(), self._server.leaders
+        leader, until = leaders.get(group, ("", now))
+        if until > now and leader != self._ident:
+            return False
+        leaders[group] = (self._ident, now + ttl_s)
+        return True
+
+    async def resign(self, group: str = "") -> None:
+        if self._server.leaders.get(group, ("", 0.0))[0] == self._ident:
+            del self._server.leaders[group]

@@ -1,0 +1,239 @@
+"""What there is in memory, and what an operator may do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any, Final, cast, final
+
+from kiqpy.store import Pulse
+from kiqpy.store.census import (
+    CANCELS_KEPT_S,
+    PLACES,
+    Busy,
+    Counters,
+    Entry,
+    Place,
+    Process,
+    Queue,
+    Scan,
+    Transfer,
+    busy_row,
+    entry,
+    process_row,
+    queue_row,
+)
+from kiqpy.store.memory.server import MemoryServer
+
+_HEARD_S: Final = 60.0  # for so long a process is shown after its last heartbeat
+
+
+@final
+class MemoryCensus:
+    """See `kiqpy.store.census`. `bury` puts bytes into the dead set and trims it."""
+
+    def __init__(self, server: MemoryServer, bury: Callable[[bytes], None]) -> None:
+        self._server = server
+        self._bury = bury
+
+    # -- what there is
+
+    async def sizes(self, queues: Sequence[str]) -> dict[str, int]:
+        sizes = {queue: self._size(f"queue:{queue}") for queue in queues}
+        return sizes | {place: self._size(place) for place in PLACES}
+
+    def _size(self, place: str) -> int:
+        if place.startswith("queue:"):
+            return len(self._server.queues.get(place[6:], ()))
+        return len(self._server.places[_place(place)])
+
+    async def page(
+        self, place: Place, start: int, count: int, *, last_first: bool = False
+    ) -> list[Entry]:
+        members = self._server.places[place]
+        if last_first:
+            end = len(members) - start
+            found = members.slice(max(0, end - count), max(0, end))[::-1]
+        else:
+            found = members.slice(start, start + count)
+        return [entry(member, score) for score, member in found]
+
+    async def queue_page(
+        self, queue: str, start: int, count: int, *, newest: bool = False
+    ) -> list[Entry]:
+        jobs = self._server.queues.get(queue, ())
+        side = iter(jobs) if newest else reversed(jobs)
+        return [entry(raw) for raw in islice(side, start, start + count)]
+
+    async def scored(self, place: Place, score: float) -> list[Entry]:
+        members = self._server.places[place]
+        found = members.slice(0, members.until(score))
+        return [entry(raw, one) for one, raw in found if one == score][:100]
+
+    async def scan(self, place: str, texts: Sequence[str], cursor: str, count: int) -> Scan:
+        start = int(cursor or 0)
+        if place.startswith("queue:"):
+            jobs = self._server.queues.get(place[6:], ())
+            seen: list[tuple[float | None, bytes]] = [
+                (None, raw) for raw in islice(jobs, start, start + count)
+            ]
+        else:
+            seen = [*self._server.places[_place(place)].slice(start, start + count)]
+        words = [text.encode() for text in texts]
+        found = [entry(raw, score) for score, raw in seen if any(word in raw for word in words)]
+        end = start + len(seen)
+        return Scan(found, len(seen), str(end) if end < self._size(place) else None)
+
+    async def queues(self, also: Sequence[str] = ()) -> list[Queue]:
+        now, server = self._server.clock.now(), self._server
+        return [
+            queue_row(name, len(jobs), jobs[-1] if jobs else None, name in server.paused, now)
+            for name in sorted({*also, *server.queues})
+            for jobs in [server.queues.get(name, ())]
+        ]
+
+    async def counters(self, days: Sequence[str], queues: Sequence[str]) -> Counters:
+        def both(of: str) -> tuple[int, int]:
+            return self._server.stats[f"processed{of}"], self._server.stats[f"failed{of}"]
+
+        return Counters(
+            both(""), {day: both(f":{day}") for day in days}, {q: both(f":{q}") for q in queues}
+        )
+
+    async def processes(self) -> list[Process]:
+        found = sorted(self._server.processes.items())
+        return [
+            row for ident, pulse in found if (row := process_row(ident, self._fields(ident, pulse)))
+        ]
+
+    def _fields(self, ident: str, pulse: Pulse) -> dict[str, bytes | None]:
+        """As a process's hash has them; none if it has not been heard of for a minute."""
+        beat = self._server.leases.get(ident, float("-inf")) - pulse.lease_s
+        if self._server.clock.now() - beat > _HEARD_S:
+            return {}
+        told = {
+            "info": pulse.info, "busy": pulse.busy, "beat": beat, "rss": pulse.rss_kb,
+            "quiet": "true" if pulse.quiet else "false", "concurrency": pulse.concurrency,
+        }  # fmt: skip
+        return {name: str(value).encode() for name, value in told.items()}
+
+    async def busy(self, idents: Sequence[str]) -> list[Busy]:
+        pulses = [(ident, self._server.processes.get(ident)) for ident in idents]
+        return [
+            busy_row(ident, text.encode())
+            for ident, pulse in pulses
+            if pulse
+            for text in pulse.work.values()
+        ]
+
+    async def paused(self) -> list[str]:
+        return sorted(self._server.paused)
+
+    # -- acts
+
+    async def transfer(self, place: str, transfers: Sequence[Transfer]) -> list[bool]:
+        with self._server.gate:
+            return [self._transfer(place, one) for one in transfers]
+
+    def _transfer(self, place: str, one: Transfer) -> bool:
+        if not self._remove(place, one.member):
+            return False
+        if one.to == "queue":
+            self._server.queues[one.queue].appendleft(one.payload)
+            self._take_back(one.jid)
+            self._server.wake([one.queue])
+        elif one.to == "dead":
+            self._bury(one.payload)
+        lock = one.lock
+        if lock and (not lock.owned or self._server.holder(lock.token) == one.jid):
+            self._server.locks.pop(lock.token, None)
+        return True
+
+    def _remove(self, place: str, member: bytes) -> bool:
+        if place.startswith("queue:"):
+            jobs = self._server.queues.get(place[6:])
+            if not jobs or member not in jobs:
+                return False
+            jobs.reverse()  # the oldest of equal ones goes
+            jobs.remove(member)
+            jobs.reverse()
+            return True
+        members = self._server.places[_place(place)]
+        there = members.score(member) is not None
+        members.remove(member)
+        return there
+
+    def _take_back(self, jid: str) -> None:
+        cancels = self._server.cancels
+        if any(cancels.pop(mark + jid, None) is not None for mark in ("+", "-")):
+            cancels["=" + jid] = self._later()
+
+    def _later(self) -> float:
+        """Now, but after any mark there is."""
+        last = max(self._server.cancels.values(), default=0.0)
+        return max(self._server.clock.now(), last + 1e-6)
+
+    async def clear(self, place: str) -> int:
+        with self._server.gate:
+            count = self._size(place)
+            if place.startswith("queue:"):
+                self._server.queues.pop(place[6:], None)
+            else:
+                self._server.places[_place(place)].drop_first(count)
+            return count
+
+    async def clear_all(self) -> int:
+        server = self._server
+        shelves: tuple[Any, ...] = (
+            server.queues, server.privates, server.inboxes, server.floors, server.leases,
+            server.processes, server.signals, server.privs, server.suspects, server.paused,
+            server.locks, server.stats, server.cancels,
+        )  # fmt: skip
+        with server.gate:
+            dropped = sum(map(len, shelves)) + sum(bool(self._size(place)) for place in PLACES)
+            for shelf in shelves:
+                shelf.clear()
+            for place in PLACES:
+                server.places[place].drop_first(len(server.places[place]))
+        return dropped
+
+    async def reset_counters(self) -> None:
+        for name in ("processed", "failed"):
+            self._server.stats.pop(name, None)
+
+    async def prune(self) -> int:
+        server = self._server
+        with server.gate:
+            gone = [i for i, pulse in server.processes.items() if not self._fields(i, pulse)]
+            for ident in gone:
+                del server.processes[ident]
+        return len(gone)
+
+    async def pause(self, queue: str) -> bool:
+        changed = queue not in self._server.paused
+        self._server.paused.add(queue)
+        return changed
+
+    async def resume(self, queue: str) -> bool:
+        changed = queue in self._server.paused
+        self._server.paused.discard(queue)
+        return changed
+
+    async def signal(self, ident: str, name: str) -> bool:
+        if ident not in self._server.processes:
+            return False
+        self._server.signals[ident].append(name)
+        return True
+
+    async def cancel(self, jid: str, keep: bool) -> None:
+        cancels, now = self._server.cancels, self._server.clock.now()
+        later = self._later()
+        for mark in ("+", "-", "="):
+            cancels.pop(mark + jid, None)
+        cancels[("+" if keep else "-") + jid] = later
+        for mark in [mark for mark, at in cancels.items() if at <= now - CANCELS_KEPT_S]:
+            del cancels[mark]
+
+
+def _place(name: str) -> Place:
+    return cast("Place", name)

@@ -1,0 +1,103 @@
+"""Waking for queues beyond the few that have a connection of their own to wait on.
+
+The server itself tells of every change of a key that begins with `queue:` (CLIENT TRACKING in
+broadcast mode, redirected to a connection that only listens). A change is a hint and nothing more:
+who is woken fetches, and a hint that is lost costs one `WAIT_S`. Without the hints (an old server,
+a user without the right, a cut connection) queues are looked at every `poll_s` seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import Any, final
+
+from kiqpy.clock import Clock
+from kiqpy.errors import StoreError
+from kiqpy.store.redis.connections import Link
+
+
+@final
+class Tracker:
+    """Two connections for any number of queues; started by the first wait."""
+
+    def __init__(self, link: Link, prefix: str, poll_s: float, clock: Clock) -> None:
+        self._link, self._prefix, self._poll_s, self._clock = link, prefix, poll_s, clock
+        # Kept between waits: what changes while a fetch is under way must end the next wait.
+        self._changed: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._task: asyncio.Task[None] | None = None
+        self.live = False
+
+    async def wait(self, key: str, timeout_s: float) -> bool:
+        """Return when `key` may have changed since the last wait for it, or after the timeout.
+
+        False: the server would have told of a change, and has not.
+        """
+        if self._task is None:
+            self._task = asyncio.create_task(self._listen_on(), name="kiqpy:tracker")
+        changed = self._changed[key]
+        limit_s = timeout_s if self.live else min(timeout_s, self._poll_s)
+        late_at = self._clock.monotonic() + limit_s
+        timer = self._clock.call_later(limit_s, changed.set)
+        try:
+            await changed.wait()
+            return not self.live or self._clock.monotonic() < late_at
+        finally:
+            timer.cancel()
+            changed.clear()
+
+    def wake(self, key: str) -> None:
+        """End a wait for `key`."""
+        self._changed[key].set()
+
+    async def _listen_on(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except StoreError:
+                self.live = False
+                await self._clock.sleep(1.0 + self._clock.random())
+
+    async def _listen(self) -> None:
+        news, asking = self._link.connection(), self._link.connection()
+        try:
+            with self._link.answers():
+                await news.connect()
+                listener = await _ask(news, "CLIENT", "ID")
+                await _ask(news, "SUBSCRIBE", "__redis__:invalidate")
+                await asking.connect()
+                words = ("TRACKING", "ON", "REDIRECT", listener, "BCAST", "PREFIX", self._prefix)
+                await _ask(asking, "CLIENT", *words)
+                self.live = True
+                self._wake_all()
+                while True:
+                    self._heard(await news.read_response())
+        finally:
+            for connection in (news, asking):
+                await connection.disconnect(nowait=True)
+
+    def _heard(self, message: list[Any]) -> None:
+        keys = message[2]
+        if keys is None:  # everything was flushed
+            self._wake_all()
+            return
+        for key in keys:
+            name = key.decode()
+            if name in self._changed:
+                self._changed[name].set()
+
+    def _wake_all(self) -> None:
+        for changed in self._changed.values():
+            changed.set()
+
+    async def close(self) -> None:
+        """Stop listening. Idempotent."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def _ask(connection: Any, *words: str | int) -> Any:
+    await connection.send_command(*words)
+    return await connection.read_response()

@@ -1,0 +1,120 @@
+"""Frames as the words of a script's call: what each costs the client is paid for every job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Final
+
+from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
+from kiqpy.store import Frame, Parcel, Pushed
+from kiqpy.store.redis.connections import Arg
+
+_QUEUED, _SCHEDULED = Pushed("queued"), Pushed("scheduled")
+_KINDS: Final[Mapping[type, str]] = {
+    Done: "done", Retry: "retry", Defer: "defer", Bury: "bury", Release: "release",
+}  # fmt: skip
+
+
+def due_of(parcel: Parcel, age_s: float = 0.0) -> tuple[float, str]:
+    """When, and counted from what; a delay has been running since the frame was made."""
+    if parcel.at_s is not None:
+        return parcel.at_s, "at"
+    if parcel.in_s is not None:
+        return parcel.in_s - age_s, "in"
+    return 0.0, ""
+
+
+def queue_of(parcel: Parcel) -> str:
+    """The queue that a job is put into at once; "" if it is scheduled."""
+    return parcel.queue if parcel.at_s is None and parcel.in_s is None else ""
+
+
+def storing(
+    parcels: Iterable[Parcel], age_s: float, queues: Mapping[str, int], locks: Mapping[str, int]
+) -> list[Arg]:
+    """How jobs are stored, in order: most in runs, each simply put into one queue."""
+    words: list[Arg] = []
+    for queue, run in groupby(parcels, _plain_queue):
+        if queue:
+            payloads = [parcel.payload for parcel in run]
+            words.append(f"{queues[queue]} {len(payloads)}")
+            words += payloads
+        else:
+            for parcel in run:
+                words += (_singly(parcel, age_s, queues, locks), parcel.payload)
+    return words
+
+
+def _plain_queue(parcel: Parcel) -> str:
+    return queue_of(parcel) if parcel.lock is None else ""
+
+
+def _singly(
+    parcel: Parcel, age_s: float, queues: Mapping[str, int], locks: Mapping[str, int]
+) -> str:
+    due, how = due_of(parcel, age_s)
+    number = 0 if how else queues[parcel.queue]
+    place, ttl_ms = lock_words(parcel.lock, locks)
+    return f"{number} {how or 'now'} {due!r} {place} {ttl_ms} {parcel.jid}"
+
+
+def numbered(tokens: Iterable[str]) -> dict[str, int]:
+    """Each lock once, from 1 on, as the scripts count their keys."""
+    return {token: n for n, token in enumerate(dict.fromkeys(tokens), 1)}
+
+
+def lock_words(lock: Lock | None, locks: Mapping[str, int]) -> tuple[int, int]:
+    return (locks[lock.token], int(lock.ttl_s * 1000)) if lock else (0, 0)
+
+
+def results_of(frame: Frame[Parcel], reply: Sequence[bytes]) -> list[Pushed]:
+    """The reply tells only of parcels that were not simply stored."""
+    results = [_QUEUED if queue_of(parcel) else _SCHEDULED for parcel in frame.items]
+    for position, what in zip(reply[1::2], reply[2::2], strict=True):
+        state = "duplicate" if what.startswith(b"d") else "refused"
+        results[int(position)] = Pushed(state, what[1:].decode(errors="replace"))  # type: ignore[arg-type]
+    return results
+
+
+def is_plain(verdict: Verdict) -> bool:
+    return type(verdict) is Done and verdict.lock is None and not verdict.failed
+
+
+def order_of(verdict: Verdict) -> tuple[bool, int]:
+    """Of what goes back to the queue the oldest last, so that it is next."""
+    back = isinstance(verdict, Release)
+    return back, -verdict.delivery if back else 0
+
+
+def ranges(ids: Sequence[int]) -> str:
+    """Ascending numbers, as `7-9,11-11`."""
+    spans: list[list[int]] = []
+    for n in ids:
+        if spans and spans[-1][1] == n - 1:
+            spans[-1][1] = n
+        else:
+            spans.append([n, n])
+    return ",".join(f"{first}-{last}" for first, last in spans)
+
+
+def verdict_words(verdict: Verdict, locks: Mapping[str, int]) -> tuple[Arg, ...]:
+    if isinstance(verdict, Release):
+        return ("release", verdict.delivery, b"", 0, "", 0, 0)
+    kind = "failed" if isinstance(verdict, Done) and verdict.failed else _KINDS[type(verdict)]
+    payload = b"" if isinstance(verdict, Done) else verdict.payload
+    in_s = verdict.in_s if isinstance(verdict, (Retry, Defer)) else 0.0
+    lock = verdict.lock
+    return (
+        kind,
+        verdict.delivery,
+        payload,
+        in_s,
+        owner_of(verdict.jid, lock),
+        *lock_words(lock, locks),
+    )
+
+
+def owner_of(jid: str, lock: Lock | None) -> str:
+    """Who must hold a lock to lose it; nobody is named where Kiq made it."""
+    return jid if lock is None or lock.owned else ""

@@ -1,0 +1,444 @@
+"""What a fleet decides: no process, no time but the test's own."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from kiqpy.cli.fleet.crew import GRACE_S, MARGIN_S, PAUSE_S, START_S, Crew
+from kiqpy.cli.fleet.rules import cause, delay_after, exit_code, heaviest
+from kiqpy.cli.fleet.start import check, words
+from kiqpy.cli.run import run
+from kiqpy.errors import ConfigError
+from tests.cli.process import ROOT
+
+
+class World:
+    """A crew whose processes are numbers: 101, 102, ... in the order they were started."""
+
+    def __init__(self, size: int) -> None:
+        self.now = 1000.0
+        self.started: list[int] = []
+        self.asked: list[tuple[int, str]] = []
+        self.signals: list[tuple[int, int]] = []
+        self.said: list[str] = []
+        self.broken = False
+        self.crew = Crew(size, self, lambda: self.now)
+        self.crew.tick()
+
+    def start(self, slot: int) -> int:
+        if self.broken:
+            raise OSError("no more processes")
+        self.started.append(slot)
+        return 100 + len(self.started)
+
+    def ask(self, pid: int, word: str) -> None:
+        self.asked.append((pid, word))
+
+    def signal(self, pid: int, number: signal.Signals) -> None:
+        self.signals.append((pid, number))
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def up(self, *pids: int) -> None:
+        for pid in pids:
+            self.crew.up(pid, 25.0)
+            self.crew.tick()
+
+    def ended(self, pid: int, code: int) -> None:
+        self.crew.ended(pid, code)
+        self.crew.tick()
+
+    def after(self, seconds: float) -> None:
+        self.now += seconds
+        self.crew.tick()
+
+    @property
+    def pids(self) -> list[int]:
+        return sorted(self.crew.members)
+
+
+@pytest.fixture
+def three() -> World:
+    """Three workers that are up: 101, 102, 103 in slots 1, 2, 3."""
+    world = World(3)
+    world.up(101, 102, 103)
+    assert world.pids == [101, 102, 103]
+    world.said.clear()
+    return world
+
+
+# -- rules
+
+
+def test_delays_double_up_to_half_a_minute_and_are_forgotten_after_one() -> None:
+    delays = [0.0]
+    for _ in range(7):
+        delays.append(delay_after(delays[-1], 3.0))
+    assert delays[1:] == [1, 2, 4, 8, 16, 30, 30]
+    assert delay_after(30.0, 59.9) == 30
+    assert delay_after(30.0, 60.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (0, "ended with exit code 0"),
+        (3, "ended with exit code 3"),
+        (1, "ended with exit code 1 (the configuration"),
+        (75, "threads that can't be stopped"),
+        (-9, "SIGKILL (if nobody sent it, the machine was out of memory)"),
+        (-11, "was killed by SIGSEGV"),
+        (-63, "was killed by signal 63"),
+    ],
+)
+def test_why_it_ended_in_words(code: int, said: str) -> None:
+    assert said in cause(code)
+
+
+def test_the_fleets_exit_code_is_that_of_the_first_that_did_not_end_well() -> None:
+    assert exit_code([]) == exit_code([0, 0]) == 0
+    assert exit_code([0, 75, 1]) == 75
+    assert exit_code([0, -9]) == 137
+
+
+def test_the_largest_above_the_limit_goes_first() -> None:
+    assert heaviest({1: 80.0, 2: 120.0, 3: 140.0}, 100) == 3
+    assert heaviest({1: 80.0, 2: 100.0}, 100) is None
+    assert heaviest({}, 100) is None
+
+
+# -- starting
+
+
+def test_the_first_one_is_started_alone_and_the_others_when_it_is_up() -> None:
+    world = World(3)
+    assert world.started == [1]
+    assert world.crew.wakes_in() is None
+    world.up(101)
+    assert world.started == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("code", "fleets"), [(1, 1), (2, 2), (0, 0), (-9, 137)])
+def test_if_the_first_one_ends_before_it_is_up_so_does_the_fleet(code: int, fleets: int) -> None:
+    world = World(3)
+    world.ended(101, code)
+    assert world.started == [1]
+    assert world.crew.finished
+    assert world.crew.code == fleets
+    assert len(world.said) == (0 if code in (1, 2) else 1)  # these have explained themselves
+
+
+def test_one_that_dies_is_started_again_later_each_time(three: World) -> None:
+    pid = 102
+    for delay_s in (1, 2, 4, 8, 16, 30, 30):
+        three.ended(pid, -11)
+        assert f"worker 2 (pid {pid}) was killed by SIGSEGV" in three.said[-1]
+        assert f"again in {delay_s} s" in three.said[-1]
+        assert three.crew.wakes_in() == delay_s
+        three.after(delay_s - 0.01)
+        assert len(three.pids) == 2
+        three.after(0.02)
+        pid = three.pids[-1]
+        three.up(pid)
+    assert three.started == [1, 2, 3, *[2] * 7]
+    three.after(60)
+    three.ended(pid, 0)
+    assert "again in 1 s" in three.said[-1]
+
+
+def test_each_slot_waits_by_itself(three: World) -> None:
+    three.ended(101, 1)
+    three.after(0.5)
+    three.ended(103, 1)
+    three.after(0.5)
+    assert three.started[3:] == [1]
+    three.after(0.5)
+    assert three.started[3:] == [1, 3]
+
+
+def test_a_process_that_can_not_be_started_is_tried_again(three: World) -> None:
+    three.ended(101, 1)
+    three.broken = True
+    three.after(1)
+    assert "worker 1 can't be started: no more processes" in three.said[-1]
+    three.broken = False
+    three.after(1.9)
+    assert len(three.pids) == 2
+    three.after(0.2)
+    assert len(three.pids) == 3
+
+
+# -- replacing
+
+
+def test_a_rolling_restart_starts_the_new_one_first_one_slot_at_a_time(three: World) -> None:
+    three.crew.restart()
+    three.crew.tick()
+    for old, new in ((101, 104), (102, 105), (103, 106)):
+        assert three.pids[-1] == new
+        assert len(three.pids) == 4
+        assert all(pid != old for pid, _ in three.asked)
+        three.up(new)
+        assert three.asked[-1] == (old, "stop")
+        three.after(5)
+        assert three.pids[-1] == new  # nobody else while the old one is leaving
+        three.ended(old, 0)
+    assert three.pids == [104, 105, 106]
+    assert three.started[3:] == [1, 2, 3]
+    assert three.said[0] == "restarting 3 processes, one at a time"
+    assert three.said[-1] == "restarted: all processes are new"
+    assert not any("exit code" in line for line in three.said)
+
+
+def test_a_replacement_that_does_not_come_up_leaves_the_old_ones_alone(three: World) -> None:
+    three.crew.restart()
+    three.crew.tick()
+    three.ended(104, 1)
+    assert three.pids == [101, 102, 103]
+    assert not three.asked
+    assert "before it was up: worker 1 (pid 101) goes on, nobody else is replaced" in three.said[-1]
+    three.after(1000)
+    assert three.pids == [101, 102, 103]
+
+
+def test_a_replacement_that_hangs_is_killed(three: World) -> None:
+    three.crew.restart()
+    three.crew.tick()
+    assert three.crew.wakes_in() == START_S
+    three.after(START_S)
+    assert three.signals == [(104, signal.SIGKILL)]
+    three.ended(104, -9)
+    assert three.pids == [101, 102, 103]
+
+
+def test_an_old_one_that_dies_first_has_its_replacement_already(three: World) -> None:
+    three.crew.restart()
+    three.crew.tick()
+    three.ended(101, -9)
+    assert 105 in three.pids  # the next slot's
+    three.up(104)
+    assert three.asked == []
+    three.ended(104, -9)  # and it is an ordinary worker now
+    assert "again in 1 s" in three.said[-1]
+
+
+def test_a_new_one_that_dies_while_the_old_one_leaves_is_started_again(three: World) -> None:
+    three.crew.restart()
+    three.crew.tick()
+    three.up(104)
+    three.ended(104, -9)
+    assert "again in 1 s" in three.said[-1]
+    three.ended(101, 0)
+    three.after(1)
+    assert three.started[3:] == [1, 2, 1]
+
+
+def test_a_second_restart_replaces_those_of_the_first_too(three: World) -> None:
+    three.crew.restart()
+    three.crew.tick()
+    three.crew.restart()
+    alive = 104
+    while len(three.started) < 3 + 4:
+        three.up(alive)
+        three.ended(three.asked[-1][0], 0)
+        alive = three.pids[-1]
+    assert three.started[3:] == [1, 2, 3, 1]
+
+
+def test_a_restart_fills_empty_slots_at_once(three: World) -> None:
+    three.ended(101, 1)
+    three.crew.restart()
+    three.crew.tick()
+    assert three.started[3:] == [1]
+    three.crew.tick()
+    assert three.started[3:] == [1, 2]
+
+
+# -- recycling
+
+
+def test_one_at_a_time_is_recycled(three: World) -> None:
+    sizes = {101: 300.0, 102: 500.0, 103: 100.0}
+    three.crew.weigh(sizes, 200)
+    three.crew.tick()
+    assert three.said[-1] == "worker 2 (pid 102) has 500 MB, more than 200: it is replaced"
+    three.crew.weigh(sizes, 200)
+    three.crew.tick()
+    assert three.started[3:] == [2]
+    three.up(104)
+    three.ended(102, 0)
+    three.crew.weigh({**sizes, 104: 50.0}, 200)
+    three.crew.tick()
+    assert three.started[3:] == [2, 1]
+
+
+def test_one_that_grows_at_once_is_recycled_later_each_time() -> None:
+    world = World(1)
+    world.up(101)
+    ages: list[float] = []
+    for pid in range(101, 108):
+        born = world.now
+        while len(world.started) == pid - 100:
+            world.crew.weigh({pid: 500.0}, 200)
+            world.after(0.5)
+        world.up(pid + 1)
+        world.ended(pid, 0)
+        ages.append(world.now - born)
+    assert ages == [0.5, 1.5, 2.5, 4.5, 8.5, 16.5, 30.5]
+
+
+def test_after_a_replacement_that_did_not_come_up_nobody_is_recycled_for_a_minute() -> None:
+    world = World(1)
+    world.up(101)
+    world.crew.weigh({101: 500.0}, 200)
+    world.crew.tick()
+    world.ended(102, 1)
+    world.after(PAUSE_S - 1)
+    world.crew.weigh({101: 500.0}, 200)
+    world.crew.tick()
+    assert world.started == [1, 1]
+    world.after(2)
+    world.crew.weigh({101: 500.0}, 200)
+    world.crew.tick()
+    assert world.started == [1, 1, 1]
+
+
+# -- stopping
+
+
+def test_a_stop_asks_all_and_ends_when_all_have_ended(three: World) -> None:
+    three.crew.stop()
+    assert three.asked == [(101, "stop"), (102, "stop"), (103, "stop")]
+    assert "running jobs get 25 s" in three.said[-1]
+    for pid in (101, 102, 103):
+        assert not three.crew.finished
+        three.ended(pid, 0)
+    assert three.crew.finished
+    assert three.crew.code == 0
+    assert len(three.started) == 3
+
+
+def test_a_second_stop_is_now(three: World) -> None:
+    three.crew.stop()
+    three.crew.stop()
+    assert three.asked[3:] == [(101, "now"), (102, "now"), (103, "now")]
+    three.after(MARGIN_S)
+    assert three.signals == [(pid, signal.SIGKILL) for pid in (101, 102, 103)]
+
+
+def test_one_that_does_not_end_is_killed_once(three: World) -> None:
+    three.crew.stop()
+    three.ended(101, 0)
+    three.after(GRACE_S + MARGIN_S - 0.01)
+    assert three.signals == []
+    three.after(0.02)
+    three.after(100)
+    assert three.signals == [(102, signal.SIGKILL), (103, signal.SIGKILL)]
+    three.ended(102, -9)
+    three.ended(103, 0)
+    assert three.crew.code == 137
+
+
+@pytest.mark.parametrize("code", [130, -signal.SIGINT, -signal.SIGTERM])
+def test_a_signal_that_meets_one_on_its_way_out_is_no_failure(three: World, code: int) -> None:
+    three.crew.stop()
+    for pid in (101, 102, 103):
+        three.ended(pid, code)
+    assert three.crew.finished
+    assert three.crew.code == 0
+
+
+def test_the_longest_grace_of_an_app_counts() -> None:
+    world = World(1)
+    world.crew.up(101, 500.0)
+    world.crew.stop()
+    assert "get 500 s" in world.said[-1]
+    assert world.crew.wakes_in() == 500 + MARGIN_S
+
+
+def test_one_that_is_not_up_is_sent_term_and_told_again_when_it_is(three: World) -> None:
+    three.ended(101, 1)
+    three.after(1)
+    three.crew.stop()
+    assert three.signals == [(104, signal.SIGTERM)]
+    three.crew.up(104, 25.0)
+    assert three.asked[-1] == (104, "stop")
+    world = World(2)
+    world.crew.stop()
+    world.ended(101, -15)
+    assert world.crew.finished
+    assert world.crew.code == 0
+
+
+def test_whoever_waits_to_be_started_is_not_when_it_stops(three: World) -> None:
+    three.ended(101, 1)
+    three.crew.restart()
+    three.crew.stop()
+    three.after(10)
+    assert len(three.started) == 3
+
+
+# -- quiet
+
+
+def test_quiet_lets_nobody_start_until_a_restart(three: World) -> None:
+    three.ended(101, -9)
+    three.crew.quiet()
+    assert three.signals == [(102, signal.SIGTSTP), (103, signal.SIGTSTP)]
+    three.ended(102, -9)
+    assert "not started again" in three.said[-1]
+    three.crew.weigh({103: 500.0}, 200)
+    three.after(100)
+    assert three.pids == [103]
+    three.crew.restart()
+    for _ in range(3):
+        three.crew.tick()
+    assert three.started[3:] == [1, 2, 3]
+
+
+def test_one_that_comes_up_after_quiet_is_told() -> None:
+    world = World(2)
+    world.crew.quiet()
+    world.up(101)
+    assert world.signals == [(101, signal.SIGTSTP)]
+    assert world.started == [1]
+
+
+def test_a_dump_is_asked_only_of_those_who_listen(three: World) -> None:
+    three.ended(101, 1)
+    three.after(1)
+    three.crew.dump()
+    assert three.signals == [(102, signal.SIGTTIN), (103, signal.SIGTTIN)]
+
+
+# -- becoming one
+
+
+def test_it_is_a_fleet_only_where_one_was_asked_for() -> None:
+    assert not check(1, None)
+    assert not check(1, None, "nt")
+    assert check(2, None)
+    assert check(1, 100.0)
+    with pytest.raises(ConfigError, match="start `kiqpy run` several times"):
+        check(2, None, "nt")
+
+
+def test_workers_get_the_options_that_were_written_and_not_those_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KIQPY_REDIS_URL", "redis://:secret@somewhere/0")
+    given = ["-q", "a:3", "shop:jobs", "--queue", "b", "-c9", "--processes", "4", "--uvloop", "off"]
+    context = run.make_context("run", [*given, "--max-memory", "300"])
+    assert words(context) == [
+        "shop:jobs", "--queue=a:3", "--queue=b", "--concurrency=9", "--uvloop=off",
+    ]  # fmt: skip
+
+
+def test_the_page_names_every_option_and_its_variable() -> None:
+    page = (ROOT / "docs" / "running.md").read_text("utf-8")
+    for parameter in run.params:
+        assert str(parameter.envvar) in page
+        assert all(name in page for name in parameter.opts if name.startswith("-"))

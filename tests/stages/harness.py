@@ -1,0 +1,125 @@
+"""What a stage needs around it in a test: a clock, a store in memory that may fail, who listens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from kiqpy._registry import Registry
+from kiqpy._reporting.bus import Bus
+from kiqpy._reporting.dispatcher import Audience
+from kiqpy._rules.decide import Rules
+from kiqpy._stages.consumer import Run
+from kiqpy._stages.executor import Executor
+from kiqpy._stages.perform import Defaults, Performer
+from kiqpy._stages.pipeline import Line
+from kiqpy._stages.settlement import Settlement
+from kiqpy._stages.source import Supply
+from kiqpy.errors import StoreError
+from kiqpy.event import Event
+from kiqpy.job import Claim
+from kiqpy.outcome import Failure, Outcome
+from kiqpy.reporter import Reporter
+from kiqpy.store import Pulse
+from kiqpy.store._session import Session
+from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
+from kiqpy.testing import FakeClock
+from tests.faults import Faults, Faulty
+
+QUEUE = "default"
+ME = "me:1:a"
+
+
+def payload(name: str = "noop", *args: object, jid: str = "j", **fields: object) -> bytes:
+    """A job as Redis holds it."""
+    job = {"class": name, "args": list(args), "queue": QUEUE, "jid": jid, "retry": True, **fields}
+    return json.dumps(job).encode()
+
+
+def claim(raw: bytes, delivery: int = 1) -> Claim:
+    return Claim(QUEUE, delivery, raw)
+
+
+class World:
+    """One process on a store in memory, and everything it says."""
+
+    def __init__(self, *reporters: Reporter) -> None:
+        self.clock = FakeClock()
+        self.server = MemoryServer(self.clock)
+        self.faults = Faults()
+        self.backend = MemoryBackend(self.server, ME)
+        self.store = Session(Faulty(self.backend, self.faults), self.clock, ("retry", "schedule"))
+        self.bus = Bus()
+        self.events: list[Event] = []
+        self.bus.attach("*", self.events.append)
+        self.audience = Audience(reporters, self.bus, self.clock)
+        self.troubles: list[StoreError] = []
+        self.take_lease()
+
+    def take_lease(self, lease_s: float = 1e9) -> None:
+        self.store.beat(Pulse("", 0, False, 0, {}, 0, (QUEUE,), lease_s))
+
+    def put(self, *raws: bytes) -> None:
+        """Into the queue, first one first."""
+        self.server.queues[QUEUE].extendleft(raws)
+        self.server.wake([QUEUE])
+
+    def held(self) -> dict[int, bytes]:
+        """This process's private hash."""
+        return self.server.privates[ME, QUEUE]
+
+    def line(self, performer: Performer, limit: int = 3) -> Line:
+        return Line(
+            Supply([QUEUE], self.store), limit, self.store, performer, self.audience, self.clock,
+            lambda _queue, error: self.troubles.append(error),
+        )  # fmt: skip
+
+    def told(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.events if type(event) is kind]
+
+    def everywhere(self) -> Iterator[str]:
+        """The jid of each job that is in the store, wherever it is."""
+        server = self.server
+        places = [
+            *server.queues.values(), *(held.values() for held in server.privates.values()),
+            *server.inboxes.values(),
+            *([raw for _, raw in place.slice(0, len(place))] for place in server.places.values()),
+        ]  # fmt: skip
+        for place in places:
+            for raw in place:
+                yield json.loads(raw)["jid"]
+
+
+def performer(world: World, *workers: Any, **changes: Any) -> Performer:
+    executor = Executor(changes.pop("threads", 4), changes.pop("processes", 2))
+    defaults = Defaults(changes.pop("rules", Rules()), changes.pop("timeout", None), **changes)
+    return Performer(
+        Registry(workers), executor, world.store, world.audience, world.clock, defaults
+    )
+
+
+async def outcome_of(world: World, perform: Performer, raw: bytes) -> Outcome:
+    """How one job ends when nobody interrupts it."""
+    return (await settlement_of(world, perform, raw)).outcome
+
+
+async def settlement_of(world: World, perform: Performer, raw: bytes) -> Settlement:
+    return await start(world, perform, raw)[1]
+
+
+def start(world: World, perform: Performer, raw: bytes) -> tuple[Run, asyncio.Task[Settlement]]:
+    run = Run(claim(raw), world.clock, lambda _job, _after: None)
+    task = asyncio.create_task(_concluded(run, perform))
+    run.task = task  # type: ignore[assignment]
+    return run, task
+
+
+async def _concluded(run: Run, perform: Performer) -> Settlement:
+    """As the consumer does it."""
+    try:
+        outcome = await perform(run)
+    except BaseException as error:
+        outcome = Failure(error)
+    return run.end(outcome)

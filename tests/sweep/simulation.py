@@ -1,0 +1,188 @@
+"""An app on the store in memory, on virtual time, with a plan of what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, TypeVar
+
+from kiqpy import App, Job, StoreUnavailable, current_job, worker
+from kiqpy._runtime.engine import Engine
+from kiqpy.config import Config
+from kiqpy.job import decode
+from kiqpy.store import Store
+from kiqpy.store._session import Session
+from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
+from kiqpy.testing import FakeClock, rest
+from tests.faults import Faults, Faulty
+
+T = TypeVar("T")
+PLACES = ("schedule", "retry", "dead")
+
+
+@worker(name="good", retry=False)
+async def good() -> None:
+    house = House.now
+    house.starts[current_job().jid] += 1
+    await house.clock.sleep(1.0)
+
+
+@worker(name="bad", retry=1, backoff=lambda *_: 2.0)
+async def bad() -> None:
+    House.now.starts[current_job().jid] += 1
+    raise ValueError("as always")
+
+
+class House:
+    """One memory server and its time; apps live in it one after the other, or together."""
+
+    now: House
+
+    def __init__(self) -> None:
+        House.now = self
+        self.clock = FakeClock()
+        self.server = MemoryServer(self.clock)
+        self.starts: Counter[str] = Counter()
+        self.done: Counter[str] = Counter()
+        self.pushed: set[str] = set()
+        self.troubles: list[str] = []
+
+    def app(self, ident: str, faults: Faults, **options: Any) -> Tenant:
+        tenant = Tenant(self, ident, faults, **options)
+        tenant.attach("job.success", lambda event: self.done.update([event.job.jid]))
+        for pattern in ("queue.restarted", "job.fenced", "job.swallowed_cancel"):
+            tenant.attach(pattern, lambda event: self.troubles.append(repr(event)))
+        return tenant
+
+    async def meanwhile(self, run: Coroutine[Any, Any, T], within_s: float = 120.0) -> T:
+        """Await something while time passes, a tenth of a second at a time."""
+        task = asyncio.ensure_future(run)
+        for _ in range(int(within_s * 10)):
+            await rest()
+            if task.done():
+                return task.result()
+            await self.clock.advance(0.1)
+        task.cancel()
+        raise AssertionError(f"not done within {within_s:g} s")
+
+    def where(self) -> dict[str, list[str]]:
+        """Each jid with every place it is in."""
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        server = self.server
+        for name, jobs in server.queues.items():
+            for raw in jobs:
+                found[decode(raw).jid].append(f"queue {name}")
+        for place, ranked in server.places.items():
+            for _, raw in ranked.slice(0, len(ranked)):
+                found[decode(raw).jid].append(place)
+        for owner, held in server.privates.items():
+            for raw in held.values():
+                found[decode(raw).jid].append(f"private {owner}")
+        for owner, box in server.inboxes.items():
+            for raw in box:
+                found[decode(raw).jid].append(f"inbox {owner}")
+        for jid, times in self.done.items():
+            found[jid] += ["done"] * times
+        return found
+
+    def check(self, *buffers: list[str]) -> None:
+        """The invariant: each jid is in exactly one place."""
+        found = self.where()
+        for jids in buffers:
+            for jid in jids:
+                found[jid].append("buffer")
+        wrong = {jid: found[jid] for jid in self.pushed if len(found[jid]) != 1}
+        assert not wrong, wrong
+        assert not self.troubles, self.troubles
+
+    async def look(self, tenant: Tenant) -> None:
+        """The invariant now; or in a moment, if a settling waits for its second answer."""
+        if any(not found for found in map(self.where().get, self.pushed - {*tenant.buffered()})):
+            await self.clock.advance(1.0)  # three lost answers take so long
+        self.check(tenant.buffered())
+
+    def held(self) -> list[str]:
+        """What private hashes and inboxes hold."""
+        found = (jid for jid, at in self.where().items() if at[0].startswith(("private", "inbox")))
+        return sorted(found)
+
+
+class ByHand:
+    """In the place of the heartbeat's thread: beats when the test says so."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._beats = engine, False
+
+    async def start(self) -> None:
+        self._engine.store.beat(self._engine.pulse())
+        self._beats = True
+
+    async def stop(self) -> bool:
+        beat, self._beats = self._beats, False
+        return beat
+
+
+class Tenant(App):
+    """The app. Its heartbeats come from the test: `beat()`."""
+
+    queues = {"sweep": 2}
+    workers = [good, bad]
+    heartbeat_interval = 60.0
+    lease_ttl = 1000.0
+    redis_url = "redis://nowhere"
+
+    def __init__(self, house: House, ident: str, faults: Faults, **options: Any) -> None:
+        super().__init__(clock=house.clock, **options)
+        self.house, self.ident, self.faults = house, ident, faults
+        self.engine: Engine | None = None
+
+    async def _build(self, config: Config) -> Engine:
+        engine = await super()._build(config)
+        engine._heartbeat = ByHand(engine)  # type: ignore[assignment]
+        return engine
+
+    def _store(self, url: str, config: Config) -> Store:
+        backend = MemoryBackend(self.house.server, self.ident, suspicion_s=config.suspicion)
+        return Session(Faulty(backend, self.faults), self.house.clock, ("schedule", "retry"))
+
+    def buffered(self) -> list[str]:
+        """The jids that the client holds."""
+        assert self.engine is not None
+        client = self.engine.client
+        pending = [*client._sending, *client._buffer._fresh]
+        return [parcel.jid for some in pending for parcel in some.parcels]
+
+    async def begin(self) -> Tenant:
+        """Start; a first call that fails is made again."""
+        while True:
+            try:
+                await self.start()
+            except StoreUnavailable:
+                continue
+            self.engine = self._engine
+            return self
+
+    def take(self, jid: str, name: str = "good", in_s: float | None = None) -> None:
+        self.house.pushed.add(jid)
+        self.enqueue_nowait(
+            Job(name, queue="sweep", jid=jid, retry=1 if name == "bad" else False), in_=in_s
+        )
+
+    async def beat(self) -> None:
+        """A heartbeat, in the loop rather than in its thread."""
+        engine = self.engine
+        assert engine is not None
+        try:
+            orders = engine.store.beat(engine.pulse())
+        except StoreUnavailable:
+            return
+        engine._on_orders(orders)
+        await rest()
+
+    async def __aexit__(
+        self,
+        *_exc: type[BaseException] | BaseException | TracebackType | None,
+    ) -> None:
+        await self.house.meanwhile(self.stop())
