@@ -18,7 +18,7 @@ from kiqpy._runtime.web import Embedding
 from kiqpy.errors import ArgumentError, LifecycleError
 from kiqpy.job import Job
 from kiqpy.receipt import Receipt
-from kiqpy.store import Parcel
+from kiqpy.store import OutgoingJob
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -132,7 +132,7 @@ class App(Embedding):
 
     async def _admit(
         self, client: Client, job: Job, in_: When = None, at: datetime | float | None = None
-    ) -> Parcel | Receipt:
+    ) -> OutgoingJob | Receipt:
         """What is to be pushed; or the receipt, if a middleware did not let the job go on."""
         chain = client.middleware
         if chain is None:
@@ -140,19 +140,19 @@ class App(Embedding):
         draft = client.draft(job, *_due(job, in_, at))
         return _admitted(client, draft, await chain(draft))
 
-    async def _admit_all(self, client: Client, jobs: Iterable[Job]) -> list[Parcel | Receipt]:
+    async def _admit_all(self, client: Client, jobs: Iterable[Job]) -> list[OutgoingJob | Receipt]:
         if client.middleware is None:  # without a coroutine for each
             return [client.accept(job, *_due(job)) for job in jobs]
         return [await self._admit(client, job) for job in jobs]
 
     def _admit_nowait(
         self, client: Client, job: Job, in_: When, at: datetime | float | None
-    ) -> Parcel | Receipt:
+    ) -> OutgoingJob | Receipt:
         chain = client.middleware
         if chain is None:
             return client.accept(job, *_due(job, in_, at))
         draft = client.draft(job, *_due(job, in_, at))
-        return _admitted(client, draft, chain.at_once(draft))
+        return _admitted(client, draft, chain.run_sync(draft))
 
     def events(self, *patterns: str, queue: str | None = None, limit: int = 1000) -> EventStream:
         """Events as they come: `async with jobs.events("job.*") as stream: async for event in ...`.
@@ -183,17 +183,17 @@ def _due(
     return in_s, at_s
 
 
-def _admitted(client: Client, draft: Job, job: Job | None) -> Parcel | Receipt:
+def _admitted(client: Client, draft: Job, job: Job | None) -> OutgoingJob | Receipt:
     if job is None:
         return Receipt(draft.jid, "halted")
     return client.accept(job)
 
 
 async def _push(
-    client: Client, admitted: Sequence[Parcel | Receipt], *, atomic: bool
+    client: Client, admitted: Sequence[OutgoingJob | Receipt], *, atomic: bool
 ) -> list[Receipt]:
     """Push what is to be pushed as one batch; one receipt each, in order."""
-    parcels = [each for each in admitted if isinstance(each, Parcel)]
+    parcels = [each for each in admitted if isinstance(each, OutgoingJob)]
     if atomic:
         _check_atomic(parcels)
     pushed = iter(await client.push(parcels, atomic=atomic) if parcels else ())
@@ -204,7 +204,7 @@ async def _call(function: Callable[..., T], *args: Any) -> T:
     return function(*args)
 
 
-def _check_atomic(parcels: Sequence[Parcel]) -> None:
+def _check_atomic(parcels: Sequence[OutgoingJob]) -> None:
     size = sum(len(parcel.payload) for parcel in parcels)
     if len(parcels) > _ATOMIC_JOBS or size > _ATOMIC_BYTES:
         raise ArgumentError(

@@ -1,8 +1,9 @@
 """What users put around jobs: one chain around each attempt, another around each push.
 
-Theory of operation. A chain is compiled once, outermost first. A job's way through it is a `_Way`;
-each middleware gets a `_Turn` as its `call_next`, which knows whether it was called, whether what
-it leads to has ended, and what came from there: so an error is put down to who raised it.
+Theory of operation. A chain is compiled once, outermost first. One job's passage through it is an
+`_Invocation`. Each middleware gets a `_CallNext` as its `call_next`, which records whether it was
+called, whether the rest of the chain has ended, and what it raised: so an error is attributed to
+the middleware that raised it.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def _links(option: str, chain: Iterable[Any]) -> list[_Link]:
 
 
 @final
-class _Way:
+class _Invocation:
     """One job's way through a chain; `at` is the middleware whose code runs now."""
 
     __slots__ = ("at", "core", "links")
@@ -78,19 +79,19 @@ class _Way:
         self.links, self.core = links, core
         self.at = 0
 
-    async def go(self, job: Job, n: int, caller: _Turn | None = None) -> Any:
+    async def go(self, job: Job, n: int, caller: _CallNext | None = None) -> Any:
         """Into the nth middleware and all that is further in; `caller` hears how that ended."""
-        turn: _Turn | None = None
+        turn: _CallNext | None = None
         try:
             if n == len(self.links):
                 result = await self.core(job)
             else:
                 self.at = n
-                turn = _Turn(self, n)
+                turn = _CallNext(self, n)
                 result = turn.answer(await self.links[n].call(job, turn))
         except BaseException as error:
             if turn is not None and error is not turn.raised:
-                _put_down(error, self.links[n].name)
+                _attribute(error, self.links[n].name)
             if caller is not None:
                 caller.raised, caller.ended, self.at = error, True, n - 1
             raise
@@ -100,12 +101,12 @@ class _Way:
 
 
 @final
-class _Turn:
+class _CallNext:
     """What one middleware gets as `call_next`, for one job, and what came of calling it."""
 
     __slots__ = ("_began", "_n", "_way", "ended", "raised", "result")
 
-    def __init__(self, way: _Way, n: int) -> None:
+    def __init__(self, way: _Invocation, n: int) -> None:
         self._way, self._n = way, n
         self._began: Coroutine[Any, Any, Any] | None = None
         self.ended = False
@@ -132,7 +133,7 @@ class _Turn:
         return self.result if result is None else result
 
 
-def _put_down(error: BaseException, name: str) -> None:
+def _attribute(error: BaseException, name: str) -> None:
     """Say in the error whose it is; once, for an error may be raised again and again."""
     if isinstance(error, Signal) or not isinstance(error, Exception):
         return
@@ -151,7 +152,7 @@ def compile_server(chain: Iterable[ServerMiddleware | type[Any]]) -> Around | No
     links = _links("middleware", chain)
 
     def around(perform: Next) -> Next:
-        return lambda job: _Way(links, perform).go(job, 0)
+        return lambda job: _Invocation(links, perform).go(job, 0)
 
     return around if links else None
 
@@ -175,7 +176,7 @@ class ClientChain:
         await self._way(accepted).go(job, 0)
         return accepted[0] if accepted else None
 
-    def at_once(self, job: Job) -> Job | None:
+    def run_sync(self, job: Job) -> Job | None:
         """The same for code that can't await. LifecycleError if a middleware has to wait."""
         accepted: list[Job] = []
         way = self._way(accepted)
@@ -192,8 +193,8 @@ class ClientChain:
             "`await enqueue(...)`, or make the middleware do without"
         )
 
-    def _way(self, accepted: list[Job]) -> _Way:
+    def _way(self, accepted: list[Job]) -> _Invocation:
         async def accept(job: Job) -> None:
             accepted.append(job)
 
-        return _Way(self._links, accept)
+        return _Invocation(self._links, accept)

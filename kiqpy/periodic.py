@@ -13,7 +13,7 @@ from itertools import islice, takewhile
 from typing import Any, Final, Literal, NamedTuple, cast, final
 
 from kiqpy._cron.crontab import Crontab, read
-from kiqpy._cron.timetable import Every, Fixed, Running, Timetable, Zone
+from kiqpy._cron.timetable import FixedTimes, Interval, Timetable, WallClockTimes, Zone
 from kiqpy._declare.options import duration, queue_name, refuse_unknown, retry_limit
 from kiqpy.errors import ConfigError
 from kiqpy.job import Job
@@ -227,12 +227,12 @@ def _timetable(cron: str | None, every_s: float | None, tz: str) -> Timetable:
     if every_s is not None:
         if cron is not None or tz != "UTC":
             raise ConfigError(f"every={every_s:g}: it takes the place of cron, and knows no tz")
-        return Every(every_s)
+        return Interval(every_s)
     if not isinstance(cron, str):
         raise ConfigError(f'cron={cron!r}: give an expression such as "*/5 * * * *", or every=...')
     zone, crontab = Zone(tz), read(cron)
     wall = _wall(cron, crontab)
-    return Running(wall, zone) if crontab.follows_clock else Fixed(wall, zone)
+    return WallClockTimes(wall, zone) if crontab.follows_clock else FixedTimes(wall, zone)
 
 
 def _wall(text: str, crontab: Crontab) -> _Wall:

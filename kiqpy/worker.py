@@ -169,11 +169,11 @@ class Spec:
         instance.job = job
         return cast("Callable[..., Any]", instance.perform)
 
-    def says_farewell(self) -> bool:
-        """Whether `farewell` may answer something."""
+    def has_exhausted_hook(self) -> bool:
+        """Whether `exhausted_hook` may answer something."""
         return self.exhausted is not None or hasattr(self.owner, "retries_exhausted")
 
-    def farewell(self, job: Job) -> Hook | None:
+    def exhausted_hook(self, job: Job) -> Hook | None:
         """What the worker wants called after the last failure of one of its jobs."""
         if self.owner is None:
             return self.exhausted

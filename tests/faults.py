@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 from kiqpy.errors import KiqError, StoreUnavailable
 from kiqpy.outcome import Lock, Verdict
-from kiqpy.store import Frame, Orders, Parcel, Pulse, Pushed
+from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
 from kiqpy.store._session import Backend, Due, Fetched, Move, Orphan, Suspect
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import Census, Place
@@ -109,7 +109,7 @@ class Faulty:
     def calendar(self) -> Calendar:
         return self._backend.calendar
 
-    async def push(self, frame: Frame[Parcel], age_s: float) -> list[Pushed]:
+    async def push(self, frame: Frame[OutgoingJob], age_s: float) -> list[Pushed]:
         return await self._plan.run("push", lambda: self._backend.push(frame, age_s))
 
     async def wait(self, queue: str, timeout_s: float) -> bool:
@@ -148,7 +148,7 @@ class Faulty:
     async def rescue(self, suspect: Suspect, orphans: Sequence[Orphan]) -> set[int]:
         return await self._plan.run("rescue", lambda: self._backend.rescue(suspect, orphans))
 
-    def beat(self, pulse: Pulse) -> Orders:
+    def beat(self, pulse: Heartbeat) -> HeartbeatReply:
         fault = self._plan.next_fault("beat")
         if fault is None:
             return self._backend.beat(pulse)
@@ -162,5 +162,5 @@ class Faulty:
         await self._plan.run("leave", self._backend.leave)
 
 
-async def _told(backend: Backend, pulse: Pulse) -> Orders:
+async def _told(backend: Backend, pulse: Heartbeat) -> HeartbeatReply:
     return backend.beat(pulse)

@@ -19,7 +19,7 @@ from kiqpy._intake.client import Client, ClientSettings
 from kiqpy._payload.arguments import check_args
 from kiqpy._payload.json import encode
 from kiqpy._reporting.bus import Bus
-from kiqpy._reporting.dispatcher import Audience
+from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._rules.decide import Rules, decide
 from kiqpy._stages.consumer import Run, _task
 from kiqpy._stages.executor import Executor
@@ -31,7 +31,7 @@ from kiqpy.job import Claim, decode
 from kiqpy.middleware import compile_server
 from kiqpy.observe.log import Log
 from kiqpy.outcome import SUCCESS, Done, Failure
-from kiqpy.store import Frame, Parcel
+from kiqpy.store import Frame, OutgoingJob
 from kiqpy.store._session import Session
 from kiqpy.store.redis.backend import RedisBackend
 
@@ -101,7 +101,7 @@ def _encode() -> float:
 
 
 def _push(n: int) -> float:
-    frame = Frame("c", 1, [Parcel("bench", "0" * 24, RAW)] * n)
+    frame = Frame("c", 1, [OutgoingJob("bench", "0" * 24, RAW)] * n)
     store = backend([b"new"])
     return best_us(driven(lambda: store.push(frame, 0.0))) / n
 
@@ -220,7 +220,7 @@ def _events(n: int) -> float:
         bus = Bus()
         for _ in range(n):
             bus.attach("job.started", lambda event: None)
-        audience, job = Audience([], bus, clock), decode(RAW)
+        audience, job = ReporterDispatcher([], bus, clock), decode(RAW)
 
         async def told() -> None:
             if audience.hears(JobStarted):

@@ -3,8 +3,10 @@
 A *wall time* is a number of seconds that would be the epoch's if the wall hung in UTC. Where
 clocks jump, a wall time may not exist (the gap in spring) or exist twice (the overlap in autumn):
 
-* `Fixed`: the hours are named. In a gap it is due right after it, in an overlap the first time.
-* `Running`: any hour. It is due whenever the clock on the wall shows it: not at all, or twice.
+* `FixedTimes`: the hours are named. In a gap it is due right after the gap, in an overlap once,
+  the first time.
+* `WallClockTimes`: any hour. It is due whenever the wall clock shows it: not at all in a gap,
+  twice in an overlap.
 """
 
 from __future__ import annotations
@@ -31,14 +33,14 @@ class Timetable(Protocol):
         ...
 
 
-class Wall(Protocol):
+class LocalTimes(Protocol):
     """Wall times, without an end."""
 
     def next(self, after: int) -> int: ...
 
 
 @final
-class Every:
+class Interval:
     """The multiples of an interval since the epoch, so that all processes agree."""
 
     def __init__(self, interval_s: float) -> None:
@@ -87,10 +89,10 @@ class Zone:
 
 
 @final
-class Fixed:
+class FixedTimes:
     """Wall times, each due once."""
 
-    def __init__(self, wall: Wall, zone: Zone) -> None:
+    def __init__(self, wall: LocalTimes, zone: Zone) -> None:
         self._wall, self._zone = wall, zone
 
     def next(self, after_s: float) -> float:
@@ -110,10 +112,10 @@ class Fixed:
 
 
 @final
-class Running:
+class WallClockTimes:
     """Wall times, due whenever the clock shows them."""
 
-    def __init__(self, wall: Wall, zone: Zone) -> None:
+    def __init__(self, wall: LocalTimes, zone: Zone) -> None:
         self._wall, self._zone = wall, zone
 
     def next(self, after_s: float) -> float:

@@ -22,7 +22,7 @@ QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 Backoff = Callable[
     [int, BaseException, Job], "float | timedelta | Discard | Kill | type[Discard | Kill]"
 ]
-Executor = Literal["async", "thread", "process"]
+ExecutorKind = Literal["async", "thread", "process"]
 Until = Literal["success", "start", "expiry"]
 
 _LATER: Final = {"local": "local jobs", "result_ttl": "results"}
@@ -54,7 +54,7 @@ class Options(Record, kw_only=True):
     tags: tuple[str, ...] = ()
     name: str | None = None  # the class name on the wire; default: the worker's own
     aliases: tuple[str, ...] = ()  # former names, still understood
-    executor: Executor | None = None  # default: async for `async def`, else thread
+    executor: ExecutorKind | None = None  # default: async for `async def`, else thread
 
 
 def options(given: Mapping[str, Any], base: Options | None = None) -> Options:

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, final
 
 from kiqpy.outcome import Lock
 from kiqpy.receipt import Receipt
-from kiqpy.store import Parcel
+from kiqpy.store import OutgoingJob
 
 FRAME_JOBS: Final = 1000
 FRAME_BYTES: Final = 8 * 2**20
@@ -23,7 +23,7 @@ _PACK_FROM: Final = 100  # smaller chunks compress badly
 Waiting = asyncio.Future[list[Receipt]]
 
 
-def size_of(parcels: Sequence[Parcel]) -> int:
+def size_of(parcels: Sequence[OutgoingJob]) -> int:
     """Bytes of all payloads."""
     return sum([len(parcel.payload) for parcel in parcels])
 
@@ -31,7 +31,7 @@ def size_of(parcels: Sequence[Parcel]) -> int:
 class Pending(NamedTuple):
     """Jobs that came together, and who waits for their receipts, if anybody does."""
 
-    parcels: Sequence[Parcel]
+    parcels: Sequence[OutgoingJob]
     size: int  # bytes of all payloads
     accepted_at: float  # monotonic
     waiting: Waiting | None = None
@@ -66,13 +66,13 @@ class Chunk(NamedTuple):
         return [Pending(some, size_of(some), at, None, atomic) for some, at, atomic in opened]
 
 
-def _row(parcel: Parcel) -> tuple[object, ...]:
+def _row(parcel: OutgoingJob) -> tuple[object, ...]:
     return (*parcel[:-1], parcel.lock and tuple(parcel.lock))
 
 
-def _parcel(row: tuple[Any, ...]) -> Parcel:
+def _parcel(row: tuple[Any, ...]) -> OutgoingJob:
     queue, jid, payload, in_s, at_s, lock = row
-    return Parcel(queue, jid, payload, in_s, at_s, lock and Lock(*lock))
+    return OutgoingJob(queue, jid, payload, in_s, at_s, lock and Lock(*lock))
 
 
 @final

@@ -19,7 +19,7 @@ from kiqpy._declare.options import queue_name
 from kiqpy._flow.pause import Backoff
 from kiqpy._flow.tasks import ended
 from kiqpy._intake.buffer import Buffer, Pending, Waiting, size_of
-from kiqpy._intake.results import Answers, buffered
+from kiqpy._intake.results import PushResults, buffered
 from kiqpy._payload.arguments import check_args
 from kiqpy._payload.json import encode
 from kiqpy._rules.unique import lock_for
@@ -36,7 +36,7 @@ from kiqpy.job import Job
 from kiqpy.middleware import compile_client
 from kiqpy.outcome import Lock
 from kiqpy.receipt import Receipt
-from kiqpy.store import Frame, Intake, Parcel, Pushed
+from kiqpy.store import Frame, Intake, OutgoingJob, Pushed
 
 
 class ClientSettings(NamedTuple):
@@ -81,7 +81,7 @@ class Client:
     ) -> None:
         self._store, self._clock, self._settings, self._tell = store, clock, settings, tell
         self._on_failure = on_failure
-        self._answers = Answers(tell, hears)
+        self._answers = PushResults(tell, hears)
         self.middleware = compile_client(settings.middleware)
         self._buffer = Buffer()
         self._pid = os.getpid()
@@ -109,7 +109,7 @@ class Client:
         draft.in_s, draft.at_s = (job.in_s, job.at_s) if own else (in_s, at_s)
         return draft
 
-    def accept(self, job: Job, in_s: float | None = None, at_s: float | None = None) -> Parcel:
+    def accept(self, job: Job, in_s: float | None = None, at_s: float | None = None) -> OutgoingJob:
         """The job as it will travel, with its jid. Raises ArgumentError; nothing is buffered."""
         now = self._clock.now()
         if in_s is None and at_s is None:
@@ -134,9 +134,9 @@ class Client:
                 f"the job is {len(raw):,} bytes, more than max_payload="
                 f"{self._settings.max_payload:,}: pass a reference instead of the data"
             )
-        return Parcel(queue_name(job.queue), str(jid), raw, in_s, at_s, lock)
+        return OutgoingJob(queue_name(job.queue), str(jid), raw, in_s, at_s, lock)
 
-    def push_nowait(self, parcel: Parcel) -> Receipt:
+    def push_nowait(self, parcel: OutgoingJob) -> Receipt:
         """Buffer and go on; BufferFull if there is no room."""
         size = len(parcel.payload)
         self._admit(1, size)
@@ -144,7 +144,7 @@ class Client:
         self._any.set()
         return Receipt(parcel.jid, "buffered")
 
-    async def push(self, parcels: Sequence[Parcel], *, atomic: bool = False) -> list[Receipt]:
+    async def push(self, parcels: Sequence[OutgoingJob], *, atomic: bool = False) -> list[Receipt]:
         """Return when the store has confirmed the jobs, or `buffered` once it is known to be away.
 
         Raises: BufferFull after `push_timeout` without room; StoreRefused when the store says no.
@@ -261,7 +261,7 @@ class Client:
             self._idle.set()
         self._answers.give(sent, results)
 
-    async def _deliver(self, frame: Frame[Parcel]) -> list[Pushed]:
+    async def _deliver(self, frame: Frame[OutgoingJob]) -> list[Pushed]:
         """Send one frame until there is an answer."""
         backoff = Backoff(self._clock, max(self._settings.flush_interval_s, 0.001), 1.5)
         timer = self._clock.call_later(self._settings.confirm_timeout_s, self._give_up_waiting)
@@ -338,7 +338,7 @@ def _terms(payload: dict[str, Any], now: float, wait_s: float) -> Lock | None:
     return lock_for(payload, now, wait_s) if "unique_for" in payload else None
 
 
-def _aged(parcel: Parcel, held_s: float) -> Parcel:
+def _aged(parcel: OutgoingJob, held_s: float) -> OutgoingJob:
     """A delay counts from the call, however long the job was held here."""
     assert parcel.in_s is not None
     return parcel._replace(in_s=parcel.in_s - held_s)

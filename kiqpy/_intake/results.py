@@ -11,12 +11,12 @@ from kiqpy.errors import DecodeError, StoreRefused
 from kiqpy.event import Event, JobEnqueued, JobRefused
 from kiqpy.job import decode
 from kiqpy.receipt import Receipt, State
-from kiqpy.store import Parcel, Pushed
+from kiqpy.store import OutgoingJob, Pushed
 
 _STORED: Final = frozenset((Pushed("queued"), Pushed("scheduled")))
 
 
-class Answers(NamedTuple):
+class PushResults(NamedTuple):
     """Whom to tell. `hears(kind)` is asked before anything is decoded for an event."""
 
     tell: Callable[[Event], None]
@@ -39,7 +39,7 @@ class Answers(NamedTuple):
                 if result.state in ("queued", "scheduled"):
                     self._tell_enqueued(parcel, result.state)
 
-    def _tell_enqueued(self, parcel: Parcel, state: str) -> None:
+    def _tell_enqueued(self, parcel: OutgoingJob, state: str) -> None:
         with suppress(DecodeError):  # a job without a class name can be sent, but not shown
             self.tell(JobEnqueued(decode(parcel.payload), state))
 
@@ -61,7 +61,7 @@ def buffered(pending: Pending) -> list[Receipt]:
     return [Receipt(parcel.jid, "buffered") for parcel in pending.parcels]
 
 
-def _receipt(parcel: Parcel, result: Pushed) -> Receipt:
+def _receipt(parcel: OutgoingJob, result: Pushed) -> Receipt:
     if result.state == "duplicate":
         return Receipt(result.detail, "duplicate")
     return Receipt(parcel.jid, "scheduled" if result.state == "scheduled" else "queued")

@@ -7,21 +7,21 @@ from typing import final
 
 from kiqpy.clock import Clock, Timer
 from kiqpy.errors import StoreError
-from kiqpy.store import Orders, Pulse, Upkeep
+from kiqpy.store import Heartbeat, HeartbeatReply, Maintenance
 
 
 @final
-class TimerBeat:
-    """See `kiqpy._runtime.heartbeat.Beat`. For stores that answer at once: beats in the loop."""
+class TimerHeartbeat:
+    """A `HeartbeatSender` for stores that answer at once: it beats in the event loop."""
 
     def __init__(
         self,
-        store: Upkeep,
+        store: Maintenance,
         clock: Clock,
         interval_s: float,
         stuck_after_s: float | None,
-        pulse: Callable[[], Pulse],
-        on_orders: Callable[[Orders], None],
+        pulse: Callable[[], Heartbeat],
+        on_orders: Callable[[HeartbeatReply], None],
         on_lapse: Callable[[], None],
         on_lag: Callable[[float], None] = lambda _lag_s: None,  # virtual time has none
     ) -> None:

@@ -11,8 +11,8 @@ from kiqpy.clock import Clock
 from kiqpy.errors import StoreUnavailable
 from kiqpy.event import Event, PeriodicEnqueued
 from kiqpy.job import Job
-from kiqpy.store import Parcel
-from kiqpy.store.calendar import AHEAD_S, Calendar, Look, Tick
+from kiqpy.store import OutgoingJob
+from kiqpy.store.calendar import AHEAD_S, Calendar, PeriodicState, Tick
 
 if TYPE_CHECKING:
     from kiqpy.periodic import Periodic
@@ -38,7 +38,7 @@ class Cron:
         self,
         calendar: Calendar,
         entries: Sequence[Periodic],
-        prepare: Callable[[Job], Awaitable[Parcel | None]],
+        prepare: Callable[[Job], Awaitable[OutgoingJob | None]],
         leads: Callable[[], bool],
         clock: Clock,
         tell: Callable[[Event], None],
@@ -68,7 +68,7 @@ class Cron:
                 next_at = min(next_at, await self._see_to(entry, look))
         self._again_at = looked_at + next_at - look.now
 
-    async def _look(self) -> Look:
+    async def _look(self) -> PeriodicState:
         look = await self._calendar.look(self._names)
         latest = look.now + AHEAD_S
         new = [n for n in self._names if n not in look.marks or look.marks[n].at > latest]
@@ -77,7 +77,7 @@ class Cron:
         await self._calendar.note(new)
         return await self._calendar.look(self._names)
 
-    async def _see_to(self, entry: Periodic, look: Look) -> float:
+    async def _see_to(self, entry: Periodic, look: PeriodicState) -> float:
         """Enqueue what is due of one entry, and say when it is to be looked at again."""
         last = look.marks[entry.name].at
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Final, final
 
-from kiqpy.store import Upkeep
+from kiqpy.store import Maintenance
 
 PAGE: Final = 100
 
@@ -15,7 +15,7 @@ class Promoter:
 
     name: ClassVar[str] = "promote"
 
-    def __init__(self, store: Upkeep, poll_s: float) -> None:
+    def __init__(self, store: Maintenance, poll_s: float) -> None:
         self._store, self._poll_s = store, poll_s
 
     async def tick(self) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import ClassVar, final
 
 from kiqpy.event import Event, JobRecovered
-from kiqpy.store import Upkeep
+from kiqpy.store import Maintenance
 
 
 @final
@@ -19,7 +19,9 @@ class Rescuer:
 
     name: ClassVar[str] = "rescue"
 
-    def __init__(self, store: Upkeep, suspicion_s: float, tell: Callable[[Event], None]) -> None:
+    def __init__(
+        self, store: Maintenance, suspicion_s: float, tell: Callable[[Event], None]
+    ) -> None:
         self._store, self._tell = store, tell
         self._sweep_s, self._suspect_s = suspicion_s * 0.8, suspicion_s * 0.2
 

@@ -20,7 +20,7 @@ _log = logging.getLogger("kiqpy")
 
 
 @final
-class Farewell(Reporter):
+class DeathHooks(Reporter):
     """Calls them when the failure is durable, one job after the other; what they raise is logged.
 
     A job that is dropped without a retry by its own wish (`retry=False`) has not used up any:
@@ -35,7 +35,7 @@ class Farewell(Reporter):
         self._registry, self._handlers = registry, handlers
 
     def hears(self) -> frozenset[type[Event]]:
-        wanted = self._handlers or any(spec.says_farewell() for spec in self._registry.specs())
+        wanted = self._handlers or any(spec.has_exhausted_hook() for spec in self._registry.specs())
         return frozenset({event.JobFailure} if wanted else ())
 
     async def handle_failure(self, job: Job, error: BaseException, meta: event.JobFailure) -> None:
@@ -48,7 +48,7 @@ class Farewell(Reporter):
 
     def _hook(self, job: Job) -> Hook | None:
         try:
-            return self._registry.find(job.class_).farewell(job)
+            return self._registry.find(job.class_).exhausted_hook(job)
         except UnknownWorker:
             return None
         except Exception:  # a class whose objects can't even be made

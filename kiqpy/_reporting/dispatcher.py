@@ -20,7 +20,7 @@ _ERRORS: Final = 5  # in a row: then it is not the event's fault
 
 
 @final
-class Ear:
+class ReporterWorker:
     """One reporter and the events that wait for it."""
 
     def __init__(self, reporter: Reporter, bus: Bus, clock: Clock) -> None:
@@ -133,13 +133,13 @@ def _is_cancelled() -> bool:
 
 
 @final
-class Audience:
+class ReporterDispatcher:
     """All who listen. `hears` is asked before an event is made: what nobody hears costs nothing."""
 
     def __init__(self, reporters: Sequence[Reporter], bus: Bus, clock: Clock) -> None:
         self.bus = bus
-        self.ears = [Ear(reporter, bus, clock) for reporter in reporters]
-        self._ears_of: dict[type[Event], list[Ear]] = {}
+        self.ears = [ReporterWorker(reporter, bus, clock) for reporter in reporters]
+        self._ears_of: dict[type[Event], list[ReporterWorker]] = {}
         self._kinds = frozenset[type[Event]]().union(*(ear.kinds for ear in self.ears))
 
     def hears(self, kind: type[Event]) -> bool:
@@ -161,7 +161,7 @@ class Audience:
             if wanted:
                 await ear.tell(wanted)
 
-    def _listeners(self, kind: type[Event]) -> list[Ear]:
+    def _listeners(self, kind: type[Event]) -> list[ReporterWorker]:
         found = self._ears_of.get(kind)
         if found is None:
             found = self._ears_of[kind] = [ear for ear in self.ears if kind in ear.kinds]

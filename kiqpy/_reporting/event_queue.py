@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, NamedTuple, final
 
 from kiqpy._flow.edge import Edge
-from kiqpy._reporting.dispatcher import Audience
+from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy.event import Event
 
 
@@ -17,14 +17,14 @@ class _Batch(NamedTuple):
 
 
 @final
-class Telling:
+class EventQueue:
     """Batches of events, told in order, each with the credit that comes back when it is told.
 
     Not bounded by itself: what holds credit back keeps the stages to the left from bringing more.
     It outlives stages that break: what is settled is told.
     """
 
-    def __init__(self, audience: Audience) -> None:
+    def __init__(self, audience: ReporterDispatcher) -> None:
         self._audience = audience
         self._batches: asyncio.Queue[_Batch | None] = asyncio.Queue()
         self._untold = 0

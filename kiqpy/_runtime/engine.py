@@ -15,23 +15,23 @@ from kiqpy._loops.discover import Discoverer
 from kiqpy._loops.leaks import LeakWatch
 from kiqpy._registry import Registry
 from kiqpy._reporting.bus import Bus
-from kiqpy._reporting.death_hooks import Farewell
-from kiqpy._reporting.dispatcher import Audience
+from kiqpy._reporting.death_hooks import DeathHooks
+from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._rules.decide import Rules
-from kiqpy._runtime.heartbeat import Beat, Heartbeat
-from kiqpy._runtime.loops import Upkeep
-from kiqpy._runtime.pipelines import Lines
-from kiqpy._runtime.process_info import Pulses
+from kiqpy._runtime.heartbeat import HeartbeatSender, HeartbeatThread
+from kiqpy._runtime.loops import LoopSet
+from kiqpy._runtime.pipelines import Pipelines
+from kiqpy._runtime.process_info import ProcessInfo
 from kiqpy._stages.executor import Executor
 from kiqpy._stages.perform import Defaults, Performer
-from kiqpy._stages.pipeline import Line
+from kiqpy._stages.pipeline import QueuePipeline
 from kiqpy.clock import Clock
 from kiqpy.config import Config
 from kiqpy.errors import LifecycleError, StoreError
 from kiqpy.middleware import compile_server
 from kiqpy.observe.log import context
 from kiqpy.reporter import Reporter
-from kiqpy.store import Orders, Store
+from kiqpy.store import HeartbeatReply, Store
 
 _SETTLE_S: Final = 5.0  # what the reporters, the client and the last settling get at a stop
 _TROUBLES: Final = 100  # told of one process; a text that varies must not fill the log
@@ -51,16 +51,16 @@ class Engine:
         clock: Clock,
         on_failure: Callable[[BaseException], None],
         on_signal: Callable[[str], None],
-        beat: type[Beat] = Heartbeat,
+        beat: type[HeartbeatSender] = HeartbeatThread,
     ) -> None:
         self.config, self.store, self.bus, self.clock = config, store, bus, clock
         self.client = Client(
             store, clock, _client_settings(config), bus.emit, on_failure, bus.handlers
         )
-        farewell = Farewell(registry, config.death_handlers)
-        self.audience = Audience([*reporters, farewell], bus, clock)
-        self.upkeep = Upkeep(config, store, bus, clock, self.client)
-        self.lines = Lines(store, self.audience, clock, self._on_trouble, on_failure)
+        farewell = DeathHooks(registry, config.death_handlers)
+        self.audience = ReporterDispatcher([*reporters, farewell], bus, clock)
+        self.upkeep = LoopSet(config, store, bus, clock, self.client)
+        self.lines = Pipelines(store, self.audience, clock, self._on_trouble, on_failure)
         self._registry, self._on_signal = registry, on_signal
         self._chores: set[asyncio.Task[None]] = set()
         self._trouble: set[tuple[str, str]] = set()
@@ -68,8 +68,8 @@ class Engine:
         self._up = False
         self._perform: Performer | None = None  # a client has none
         self._executor = Executor(config.threads, config.processes)
-        self.pulse = Pulses(store.ident, self.lines, config.lease_ttl, clock)
-        self._heartbeat: Beat = beat(
+        self.pulse = ProcessInfo(store.ident, self.lines, config.lease_ttl, clock)
+        self._heartbeat: HeartbeatSender = beat(
             store, clock, config.heartbeat_interval, config.stuck_after,
             self.pulse,
             self._on_orders, self._on_lapse, self._on_lag,
@@ -108,7 +108,7 @@ class Engine:
         if any(group.patterns() for group in config.groups):
             yield Discoverer(self.store.census, lines.discover)
 
-    def line(self, queue: str, limit: int, store: Store, perform: Performer) -> Line:
+    def line(self, queue: str, limit: int, store: Store, perform: Performer) -> QueuePipeline:
         """One queue's stages, not yet running; `store` may be another process's half."""
         return self.lines.line(queue, limit, perform, store)
 
@@ -136,7 +136,7 @@ class Engine:
     def _on_lag(self, lag_s: float) -> None:
         self.bus.emit(event.LoopLag(lag_s))
 
-    def _on_orders(self, orders: Orders) -> None:
+    def _on_orders(self, orders: HeartbeatReply) -> None:
         task = asyncio.create_task(self.lines.reconcile(orders), name="kiqpy:reconcile")
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)

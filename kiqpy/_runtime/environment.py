@@ -7,7 +7,7 @@ from typing import Protocol, cast, final
 
 from kiqpy._runtime.address import new_ident, resolve
 from kiqpy._runtime.engine import Engine
-from kiqpy._runtime.heartbeat import Beat, Heartbeat
+from kiqpy._runtime.heartbeat import HeartbeatSender, HeartbeatThread
 from kiqpy._sandbox.ledger import Ledger
 from kiqpy._sandbox.scope import Mode
 from kiqpy.clock import Clock
@@ -18,7 +18,7 @@ from kiqpy.store.census import Place
 from kiqpy.store.embedded.server import EmbeddedServer
 from kiqpy.store.redis.backend import RedisBackend
 
-Make = Callable[[Config, Store, type[Beat]], Engine]
+Make = Callable[[Config, Store, type[HeartbeatSender]], Engine]
 
 
 class Ground(Protocol):
@@ -63,7 +63,7 @@ class ServerGround:
 
     async def build(self, config: Config, make: Make) -> Engine:
         self._ledger.live = "redis"
-        return make(config, self._store(await self._address(config), config), Heartbeat)
+        return make(config, self._store(await self._address(config), config), HeartbeatThread)
 
     async def _address(self, config: Config) -> str:
         if not self._private:

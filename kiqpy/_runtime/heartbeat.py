@@ -16,24 +16,24 @@ from typing import Final, Protocol, final
 
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreError
-from kiqpy.store import Orders, Pulse, Upkeep
+from kiqpy.store import Heartbeat, HeartbeatReply, Maintenance
 
 _RETRY_S: Final = 1.0  # after a failed beat; the lease outlives several of them
 _TURN_S: Final = 0.1  # how long a beat waits for the loop to say what is new
 _LAG_S: Final = 0.25  # a loop that takes longer to answer is blocked by something
 
 
-class Beat(Protocol):
+class HeartbeatSender(Protocol):
     """Keeps a lease alive from `start` to `stop`; virtual time needs another one than real time."""
 
     def __init__(
         self,
-        store: Upkeep,
+        store: Maintenance,
         clock: Clock,
         interval_s: float,
         stuck_after_s: float | None,
-        pulse: Callable[[], Pulse],
-        on_orders: Callable[[Orders], None],
+        pulse: Callable[[], Heartbeat],
+        on_orders: Callable[[HeartbeatReply], None],
         on_lapse: Callable[[], None],
         on_lag: Callable[[float], None] = lambda _lag_s: None,
     ) -> None: ...
@@ -44,17 +44,17 @@ class Beat(Protocol):
 
 
 @final
-class Heartbeat:
+class HeartbeatThread:
     """Beats every `interval_s` until it is stopped; hands what it hears to the event loop."""
 
     def __init__(
         self,
-        store: Upkeep,
+        store: Maintenance,
         clock: Clock,
         interval_s: float,
         stuck_after_s: float | None,
-        pulse: Callable[[], Pulse],
-        on_orders: Callable[[Orders], None],
+        pulse: Callable[[], Heartbeat],
+        on_orders: Callable[[HeartbeatReply], None],
         on_lapse: Callable[[], None],
         on_lag: Callable[[float], None] = lambda _lag_s: None,
     ) -> None:

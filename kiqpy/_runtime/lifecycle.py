@@ -18,7 +18,7 @@ from kiqpy._registry import Registry
 from kiqpy._reporting.bus import Bus, Handler
 from kiqpy._runtime.engine import Engine
 from kiqpy._runtime.environment import Ground, ground, redis_store
-from kiqpy._runtime.heartbeat import Beat
+from kiqpy._runtime.heartbeat import HeartbeatSender
 from kiqpy._runtime.periodics import Periodics, check_known
 from kiqpy._sandbox.ledger import Ledger
 from kiqpy._sandbox.scope import here
@@ -141,7 +141,7 @@ class Lifecycle:
         )
         log.attach(self._bus)
 
-        def make(config: Config, store: Store, beat: type[Beat]) -> Engine:
+        def make(config: Config, store: Store, beat: type[HeartbeatSender]) -> Engine:
             return Engine(
                 config, self.registry, [log, *reporters], store, self._bus,
                 self._clock, self._on_failure, self._on_signal, beat,

@@ -18,11 +18,11 @@ from kiqpy.clock import Clock
 from kiqpy.config import Config
 from kiqpy.event import QueueRestarted
 from kiqpy.job import Job
-from kiqpy.store import Parcel, Store
+from kiqpy.store import OutgoingJob, Store
 
 
 @final
-class Upkeep:
+class LoopSet:
     """Everything that happens by time in one process."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Upkeep:
         cron = Cron(calendar, entries, self._prepare, leader.leads, self._clock, tell, look_s)
         yield from (leader, cron)
 
-    async def _prepare(self, job: Job) -> Parcel | None:
+    async def _prepare(self, job: Job) -> OutgoingJob | None:
         """A periodic's job as it will travel; None if a client middleware stops it."""
         chain = self._client.middleware
         if chain is None:

@@ -13,7 +13,7 @@ from kiqpy.errors import ConfigError
 from kiqpy.job import Job
 from kiqpy.receipt import Receipt
 from kiqpy.store import Store
-from kiqpy.store.calendar import Look
+from kiqpy.store.calendar import PeriodicState
 
 if TYPE_CHECKING:
     from kiqpy.periodic import Periodic
@@ -105,7 +105,7 @@ def check_known(entries: Sequence[Periodic], queues: Sequence[str], registry: Re
             )
 
 
-def _row(entry: Periodic, look: Look) -> PeriodicRow:
+def _row(entry: Periodic, look: PeriodicState) -> PeriodicRow:
     mark = look.marks.get(entry.name)
     enabled = look.switched.get(entry.name, entry.enabled)
     return PeriodicRow(

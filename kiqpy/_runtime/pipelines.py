@@ -9,27 +9,27 @@ from typing import Final, final
 
 from kiqpy import event
 from kiqpy._flow.tasks import ended
-from kiqpy._reporting.dispatcher import Audience
+from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._stages.consumer import CANCEL_S, Perform, Run
-from kiqpy._stages.pipeline import Line
-from kiqpy._stages.source import Supply
+from kiqpy._stages.pipeline import QueuePipeline
+from kiqpy._stages.source import ClaimSource
 from kiqpy.clock import Clock
 from kiqpy.errors import ConfigError, LifecycleError, StoreError
 from kiqpy.event import Event
 from kiqpy.queues import QueueGroup
-from kiqpy.store import Orders, Store
+from kiqpy.store import HeartbeatReply, Store
 
 _SETTLE_S: Final = 5.0  # what the last settling gets at a stop
 
 
 @final
-class Lines:
+class Pipelines:
     """Each line in a task of its own, found by the name of a queue in it."""
 
     def __init__(
         self,
         store: Store,
-        audience: Audience,
+        audience: ReporterDispatcher,
         clock: Clock,
         on_trouble: Callable[[str, StoreError], None],
         on_failure: Callable[[BaseException], None],
@@ -37,21 +37,25 @@ class Lines:
         self.resting = self._halted = False
         self._store, self._audience, self._clock = store, audience, clock
         self._on_trouble, self._on_failure = on_trouble, on_failure
-        self._tasks: dict[Line, asyncio.Task[None]] = {}
-        self._groups: list[tuple[QueueGroup, Line]] = []
+        self._tasks: dict[QueuePipeline, asyncio.Task[None]] = {}
+        self._groups: list[tuple[QueueGroup, QueuePipeline]] = []
         self._pauses: dict[str, type[Event]] = {}
         self._context = copy_context()
 
     # -- lines come and go
 
-    def line(self, queue: str, limit: int, perform: Perform, store: Store | None = None) -> Line:
+    def line(
+        self, queue: str, limit: int, perform: Perform, store: Store | None = None
+    ) -> QueuePipeline:
         """One queue's stages, not yet running; `store` may be another process's half."""
         store = store or self._store
-        return self._make(Supply([queue], store, on_pause=self._note), limit, perform, store)
+        return self._make(ClaimSource([queue], store, on_pause=self._note), limit, perform, store)
 
-    def _make(self, supply: Supply, limit: int, perform: Perform, store: Store) -> Line:
+    def _make(
+        self, supply: ClaimSource, limit: int, perform: Perform, store: Store
+    ) -> QueuePipeline:
         audience, clock = self._audience, self._clock
-        return Line(supply, limit, store, perform, audience, clock, self._on_trouble)
+        return QueuePipeline(supply, limit, store, perform, audience, clock, self._on_trouble)
 
     async def add(self, queue: str, limit: int, perform: Perform) -> None:
         """Work on a queue; if it was removed and its last jobs still run, when they have ended."""
@@ -69,12 +73,12 @@ class Lines:
     def add_group(self, group: QueueGroup, perform: Perform) -> None:
         """Work on queues that share a limit."""
         order = group.order(self._clock.random)
-        supply = Supply(group.named(), self._store, order, self._note)
+        supply = ClaimSource(group.named(), self._store, order, self._note)
         line = self._make(supply, group.concurrency, perform, self._store)
         self._groups.append((group, line))
         self.start(line)
 
-    def start(self, line: Line) -> None:
+    def start(self, line: QueuePipeline) -> None:
         """Run a line until its end."""
         line.rest(self.resting)
         # A job may add a queue; the line then must not be taken for a task of that job's.
@@ -84,7 +88,7 @@ class Lines:
         self._tasks[line] = task
         task.add_done_callback(lambda _task: self._over(line))
 
-    def _over(self, line: Line) -> None:
+    def _over(self, line: QueuePipeline) -> None:
         task = self._tasks.pop(line)
         self._groups = [pair for pair in self._groups if pair[1] is not line]
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -110,11 +114,11 @@ class Lines:
         """Run so many jobs of a queue, or of its group, at a time."""
         self._named(queue).scale(limit)
 
-    def find(self, queue: str) -> Line | None:
+    def find(self, queue: str) -> QueuePipeline | None:
         """The line that works on a queue."""
         return next((line for line in self._tasks if queue in line.supply.queues), None)
 
-    def _named(self, queue: str) -> Line:
+    def _named(self, queue: str) -> QueuePipeline:
         line = self.find(queue)
         if line is None or line.ending:
             known = ", ".join(self.queues()) or "none"
@@ -159,7 +163,7 @@ class Lines:
         for line in self._tasks:
             line.cancel(cancelled)
 
-    async def reconcile(self, orders: Orders) -> None:
+    async def reconcile(self, orders: HeartbeatReply) -> None:
         """Compare what the store has on record with what is known here."""
         for line in list(self._tasks):
             try:

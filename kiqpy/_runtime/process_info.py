@@ -9,24 +9,24 @@ from typing import Any, Final, final
 
 from kiqpy._payload.json import encode
 from kiqpy._runtime.heartbeat import rss_kb
-from kiqpy._runtime.pipelines import Lines
+from kiqpy._runtime.pipelines import Pipelines
 from kiqpy._stages.consumer import Run
 from kiqpy.clock import Clock
-from kiqpy.store import Pulse
+from kiqpy.store import Heartbeat
 
 _WORK_SHOWN: Final = 250  # running jobs shown to Sidekiq's Busy page
 
 
 @final
-class Pulses:
+class ProcessInfo:
     """Makes a pulse of what the lines do now."""
 
-    def __init__(self, ident: str, lines: Lines, lease_s: float, clock: Clock) -> None:
+    def __init__(self, ident: str, lines: Pipelines, lease_s: float, clock: Clock) -> None:
         self._ident, self._lines, self._lease_s, self._clock = ident, lines, lease_s, clock
         self._started_at = clock.now()
         self._tag = _folder()
 
-    def __call__(self) -> Pulse:
+    def __call__(self) -> Heartbeat:
         queues, concurrency = self._lines.queues(), self._lines.concurrency()
         runs = self._lines.runs()
         info: dict[str, Any] = {
@@ -35,7 +35,7 @@ class Pulses:
             "identity": self._ident, "embedded": True, "weights": [dict.fromkeys(queues, 0)],
             "version": "kiqpy",
         }  # fmt: skip
-        return Pulse(
+        return Heartbeat(
             encode(info).decode(), concurrency, self._lines.resting, len(runs), self._work(runs),
             rss_kb(), tuple(queues), self._lease_s,
         )  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final, cast, final
 
 from kiqpy._flow.loop import Loop
-from kiqpy._runtime.loops import Upkeep
+from kiqpy._runtime.loops import LoopSet
 from kiqpy.config import Config
 
 _HOUR_S: Final = 3600.0
@@ -35,15 +35,15 @@ class CalmLoop:
 
 
 @final
-class CalmUpkeep:
-    """An `Upkeep` whose further loops are calm."""
+class HourlyLoops:
+    """An `LoopSet` whose further loops are calm."""
 
-    def __init__(self, upkeep: Upkeep) -> None:
+    def __init__(self, upkeep: LoopSet) -> None:
         self._upkeep = upkeep
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._upkeep, name)
 
     def start(self, more: Iterable[Loop] = ()) -> None:
-        """See `Upkeep.start`."""
+        """See `LoopSet.start`."""
         self._upkeep.start([cast("Loop", CalmLoop(loop)) for loop in more])

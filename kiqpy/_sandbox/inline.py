@@ -10,10 +10,10 @@ from typing import Final, cast, final
 from kiqpy._flow.tasks import whole
 from kiqpy._runtime.engine import Engine
 from kiqpy._stages.consumer import CANCEL_S
-from kiqpy._stages.pipeline import Line
+from kiqpy._stages.pipeline import QueuePipeline
 from kiqpy.event import JobFailure, JobStopped
 from kiqpy.receipt import Receipt
-from kiqpy.store import Parcel, Pulse, Store
+from kiqpy.store import Heartbeat, OutgoingJob, Store
 from kiqpy.store._session import Backend, Session
 from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
 
@@ -51,7 +51,7 @@ class Inline:
             self._endings[event.job.jid].set()
 
     async def __call__(
-        self, parcel: Parcel, push: Callable[[Parcel], Awaitable[Receipt]]
+        self, parcel: OutgoingJob, push: Callable[[OutgoingJob], Awaitable[Receipt]]
     ) -> Receipt:
         """Push the job, run it, raise what it raises. Cancel: the job is interrupted."""
         if _depth.get() >= _DEEPEST:
@@ -70,7 +70,7 @@ class Inline:
             self._endings.pop(parcel.jid, None)
             _depth.reset(token)
 
-    async def _run(self, parcel: Parcel, ending: asyncio.Event) -> None:
+    async def _run(self, parcel: OutgoingJob, ending: asyncio.Event) -> None:
         store = self._process(parcel)
         line = self._engine.line(parcel.queue, 1, store, self._perform)
         running = asyncio.ensure_future(line.run())
@@ -82,15 +82,17 @@ class Inline:
             stopped.cancel()
             await whole(_conclude(line, running, store, over))
 
-    def _process(self, parcel: Parcel) -> Store:
+    def _process(self, parcel: OutgoingJob) -> Store:
         ident = f"inline:{parcel.jid}:{self._engine.clock.token(4)}"
         backend = cast("Backend", MemoryBackend(self._server, ident))  # see `stand.session`
         store = Session(backend, self._engine.clock)
-        store.beat(Pulse("{}", 1, False, 0, {}, 0, (parcel.queue,), lease_s=1e9))
+        store.beat(Heartbeat("{}", 1, False, 0, {}, 0, (parcel.queue,), lease_s=1e9))
         return store
 
 
-async def _conclude(line: Line, running: asyncio.Future[None], store: Store, over: bool) -> None:
+async def _conclude(
+    line: QueuePipeline, running: asyncio.Future[None], store: Store, over: bool
+) -> None:
     await line.quiet()
     if not over:
         await line.release(CANCEL_S)

@@ -14,10 +14,10 @@ from kiqpy.clock import Clock
 from kiqpy.errors import KiqError
 from kiqpy.job import decode
 from kiqpy.receipt import Receipt
-from kiqpy.store import Parcel
+from kiqpy.store import OutgoingJob
 
-Push = Callable[[Parcel], Awaitable[Receipt]]
-Run = Callable[[Parcel, Push], Awaitable[Receipt]]
+Push = Callable[[OutgoingJob], Awaitable[Receipt]]
+Run = Callable[[OutgoingJob, Push], Awaitable[Receipt]]
 
 
 @final
@@ -35,7 +35,7 @@ class SandboxClient:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
-    async def push(self, parcels: Sequence[Parcel], *, atomic: bool = False) -> list[Receipt]:
+    async def push(self, parcels: Sequence[OutgoingJob], *, atomic: bool = False) -> list[Receipt]:
         """As `Client.push`; inline, it returns when the jobs have run and raises what they do."""
         for parcel in parcels:
             self._note(parcel)
@@ -43,7 +43,7 @@ class SandboxClient:
             return [await self._at_once(parcel) for parcel in parcels]
         return await self._store(parcels, atomic)
 
-    def push_nowait(self, parcel: Parcel) -> Receipt:
+    def push_nowait(self, parcel: OutgoingJob) -> Receipt:
         """Noted at once; who wants to be sure that it ran, or was no duplicate, calls `flush`."""
         self._note(parcel)
         task = asyncio.create_task(self.push((parcel,)), name="kiqpy:nowait")
@@ -51,12 +51,12 @@ class SandboxClient:
         task.add_done_callback(self._ended)
         return Receipt(parcel.jid, "buffered")
 
-    def _note(self, parcel: Parcel) -> None:
+    def _note(self, parcel: OutgoingJob) -> None:
         job = decode(parcel.payload)
         job.in_s, job.at_s = parcel.in_s, parcel.at_s
         self._ledger.note(job, self._clock.now())
 
-    async def _store(self, parcels: Sequence[Parcel], atomic: bool = False) -> list[Receipt]:
+    async def _store(self, parcels: Sequence[OutgoingJob], atomic: bool = False) -> list[Receipt]:
         try:
             receipts = await self._client.push(parcels, atomic=atomic)
         except KiqError:
@@ -68,13 +68,13 @@ class SandboxClient:
                 self._ledger.strike(parcel.jid)
         return receipts
 
-    async def _at_once(self, parcel: Parcel) -> Receipt:
+    async def _at_once(self, parcel: OutgoingJob) -> Receipt:
         receipt = await self._run(parcel._replace(in_s=None, at_s=None), self._store_one)
         if receipt.state == "queued" and (parcel.in_s is not None or parcel.at_s is not None):
             return receipt._replace(state="scheduled")
         return receipt
 
-    async def _store_one(self, parcel: Parcel) -> Receipt:
+    async def _store_one(self, parcel: OutgoingJob) -> Receipt:
         return (await self._store((parcel,)))[0]
 
     def _ended(self, task: asyncio.Task[list[Receipt]]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast, final
 
 from kiqpy._intake.client import Client
-from kiqpy._loops.beat import TimerBeat
+from kiqpy._loops.beat import TimerHeartbeat
 from kiqpy._runtime.address import new_ident
 from kiqpy._runtime.engine import Engine
 from kiqpy._sandbox.inline import Inline
@@ -57,7 +57,7 @@ class Sandbox:
         """The engine of an app that only takes jobs in."""
         server = MemoryServer(self._clock)
         store = session(server, config, new_ident(config, self._clock), self._clock)
-        engine = make(replace(config, server=False), store, TimerBeat)
+        engine = make(replace(config, server=False), store, TimerHeartbeat)
         self._inline = noting(engine, self._ledger, server, self._mode)
         self._ledger.live = self._mode
         return engine

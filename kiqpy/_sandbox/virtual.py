@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from kiqpy._declare.options import duration, instant
 from kiqpy._fakeclock import FakeClock, rest
-from kiqpy._loops.beat import TimerBeat
+from kiqpy._loops.beat import TimerHeartbeat
 from kiqpy._reporting.bus import Bus
 from kiqpy._runtime.address import new_ident
 from kiqpy._runtime.engine import Engine
-from kiqpy._runtime.loops import Upkeep
-from kiqpy._sandbox.calm import CalmUpkeep, calm
+from kiqpy._runtime.loops import LoopSet
+from kiqpy._sandbox.calm import HourlyLoops, calm
 from kiqpy._sandbox.gate import Gate
 from kiqpy._sandbox.inline import Inline
 from kiqpy._sandbox.ledger import Ledger
@@ -54,8 +54,8 @@ class Trial:
         config = calm(config)
         ident = new_ident(config, self.clock)
         self._gate = Gate(session(self._server, config, ident, self.clock))
-        self._engine = make(config, cast("Store", self._gate), TimerBeat)
-        self._engine.upkeep = cast("Upkeep", CalmUpkeep(self._engine.upkeep))
+        self._engine = make(config, cast("Store", self._gate), TimerHeartbeat)
+        self._engine.upkeep = cast("LoopSet", HourlyLoops(self._engine.upkeep))
         self._ledger.clear()
         self._ledger.live = "sandbox"
         self._bus.attach("job.*", self._tally.hear)

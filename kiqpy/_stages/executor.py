@@ -18,7 +18,7 @@ from kiqpy.current import enter_job
 from kiqpy.job import Job
 from kiqpy.worker import Spec
 
-Perform = Callable[[Job], Awaitable[Any]]
+CallWorker = Callable[[Job], Awaitable[Any]]
 
 
 @final
@@ -36,7 +36,7 @@ class Executor:
         for run in self._awaited:
             run.cancel()
 
-    def runs(self, spec: Spec) -> Perform:
+    def runs(self, spec: Spec) -> CallWorker:
         """What runs a job of this worker; asked for once, so that a job pays for no choice."""
         if spec.executor == "async":
             return spec.run

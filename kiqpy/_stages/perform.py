@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, final
 
 from kiqpy._flow.pause import Backoff
 from kiqpy._registry import Registry
-from kiqpy._reporting.dispatcher import Audience
+from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._rules.backoff import timeout_of
 from kiqpy._rules.decide import Rules
 from kiqpy._rules.unique import lock_until_start
@@ -64,7 +64,7 @@ class Performer:
         registry: Registry,
         executor: Executor,
         store: Source,
-        audience: Audience,
+        audience: ReporterDispatcher,
         clock: Clock,
         defaults: Defaults,
     ) -> None:

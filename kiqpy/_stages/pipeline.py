@@ -11,19 +11,19 @@ from kiqpy._flow.chain import Chain, Link
 from kiqpy._flow.edge import Edge
 from kiqpy._flow.pause import Backoff
 from kiqpy._flow.tasks import together
-from kiqpy._reporting.dispatcher import Audience
-from kiqpy._reporting.event_queue import Telling
+from kiqpy._reporting.dispatcher import ReporterDispatcher
+from kiqpy._reporting.event_queue import EventQueue
 from kiqpy._stages.consumer import Consumer, Perform, Run
 from kiqpy._stages.producer import Producer
 from kiqpy._stages.settlement import Settlement
 from kiqpy._stages.settler import Settler
-from kiqpy._stages.source import Supply
+from kiqpy._stages.source import ClaimSource
 from kiqpy.clock import Clock
 from kiqpy.errors import LeaseLost, QueuePaused, StoreError, StoreUnavailable
 from kiqpy.event import Event, JobSwallowedCancel, QueueRestarted
 from kiqpy.job import Claim, Job
 from kiqpy.outcome import Release
-from kiqpy.store import Orders, Store
+from kiqpy.store import HeartbeatReply, Store
 
 T = TypeVar("T")
 _LEAVE_S: Final = 2.0  # a store that is away must not keep a process from ending
@@ -38,7 +38,7 @@ class LineStatistics(NamedTuple):
 
 
 @final
-class Line:
+class QueuePipeline:
     """Producer -> Consumer -> Settler for one queue, restarted together if one of them breaks.
 
     Or for several queues that share a limit. The settlements' edge gives its credit to the
@@ -48,18 +48,18 @@ class Line:
 
     def __init__(
         self,
-        supply: Supply,
+        supply: ClaimSource,
         limit: int,
         store: Store,
         perform: Perform,
-        audience: Audience,
+        audience: ReporterDispatcher,
         clock: Clock,
         on_trouble: Callable[[str, StoreError], None],
     ) -> None:
         self.supply, self.limit = supply, limit
         self._store, self._perform, self._audience, self._clock = store, perform, audience, clock
         self._on_trouble = on_trouble
-        self._telling = Telling(audience)
+        self._telling = EventQueue(audience)
         self._chain = Chain(self._build, self._mend, self._restarted, clock)
         self._strays: set[Claim] = set()
         self._boxed: set[str] = set()
@@ -139,7 +139,7 @@ class Line:
         claimed = sum(map(len, self.supply.mine.values()))
         return LineStatistics(self.limit, claimed, len(self._consumer.running))
 
-    async def reconcile(self, orders: Orders) -> None:
+    async def reconcile(self, orders: HeartbeatReply) -> None:
         """Compare what the store has on record for us with what we know, at each heartbeat.
 
         Twice the same surprise is no race: a fetch that was applied long after we gave it up, a
@@ -159,7 +159,7 @@ class Line:
             self._producer.glance()
         self._boxed = boxed
 
-    async def _unknown(self, queue: str, orders: Orders) -> set[Claim]:
+    async def _unknown(self, queue: str, orders: HeartbeatReply) -> set[Claim]:
         mine = self.supply.mine[queue]
         if orders.held.get(queue, 0) <= len(mine):
             return set()

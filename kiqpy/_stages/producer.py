@@ -9,7 +9,7 @@ from typing import Any, Final, final
 from kiqpy._flow.edge import Edge
 from kiqpy._flow.pause import Backoff
 from kiqpy._flow.tasks import whole
-from kiqpy._stages.source import Supply
+from kiqpy._stages.source import ClaimSource
 from kiqpy.clock import Clock
 from kiqpy.errors import QueuePaused, StoreError
 from kiqpy.job import Claim
@@ -24,7 +24,7 @@ class Producer:
     """Fetch while there is demand and work; wait while there is demand and no work."""
 
     def __init__(
-        self, supply: Supply, clock: Clock, on_trouble: Callable[[StoreError], None]
+        self, supply: ClaimSource, clock: Clock, on_trouble: Callable[[StoreError], None]
     ) -> None:
         self._supply, self._clock, self._on_trouble = supply, clock, on_trouble
         self._ending = self._resting = self._asked = False

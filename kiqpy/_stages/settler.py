@@ -7,8 +7,8 @@ from typing import Any, Final, final
 
 from kiqpy._flow.edge import Edge
 from kiqpy._flow.pause import Backoff
-from kiqpy._reporting.dispatcher import Audience
-from kiqpy._reporting.event_queue import Telling
+from kiqpy._reporting.dispatcher import ReporterDispatcher
+from kiqpy._reporting.event_queue import EventQueue
 from kiqpy._rules.decide import decide
 from kiqpy._stages.settlement import Settlement
 from kiqpy.clock import Clock
@@ -56,10 +56,10 @@ class Settler:
     def __init__(
         self,
         store: Source,
-        audience: Audience,
+        audience: ReporterDispatcher,
         clock: Clock,
         mine: Mapping[str, set[int]],
-        telling: Telling,
+        telling: EventQueue,
     ) -> None:
         self._mine, self._telling = mine, telling
         self._store, self._audience, self._clock = store, audience, clock

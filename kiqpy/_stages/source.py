@@ -21,7 +21,7 @@ def strict(queues: Sequence[str]) -> Sequence[str]:
 
 
 @final
-class Supply:
+class ClaimSource:
     """Queues that are fetched from in turn until the limit is filled, and waited for together.
 
     `mine`: deliveries of each queue that are known to this process, until they are settled.

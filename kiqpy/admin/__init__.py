@@ -8,14 +8,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, final
 
 from kiqpy._declare.options import queue_name
-from kiqpy.admin._moves import Act, Acts, Progress
-from kiqpy.admin._rows import Acted, Day, Found, JobRow, Page, Stats, Tally, row, where
+from kiqpy.admin._moves import Action, Mover, Progress
+from kiqpy.admin._rows import BulkResult, Day, Found, JobRow, Page, Stats, Tally, row, where
 from kiqpy.clock import Clock
 from kiqpy.errors import ArgumentError, ConfigError, StoreRefused
-from kiqpy.store.census import PLACES, Busy, Census, Process, Queue
+from kiqpy.store.census import PLACES, Census, Process, Queue, RunningJob
 
 __all__ = [
-    "Acted", "Admin", "Busy", "Day", "Found", "JobRow", "Page", "Process", "Queue", "Stats",
+    "Admin",
+    "BulkResult",
+    "Day",
+    "Found",
+    "JobRow",
+    "Page",
+    "Process",
+    "Queue",
+    "RunningJob",
+    "Stats",
     "Tally",
 ]  # fmt: skip
 
@@ -40,7 +49,7 @@ class Admin:
         self._census = census
         self._clock = clock
         self._queues = tuple(queues)
-        self._acts = Acts(census, clock)
+        self._acts = Mover(census, clock)
 
     # -- to look
 
@@ -125,12 +134,12 @@ class Admin:
         """The processes that live, Sidekiq's too."""
         return await self._census.processes()
 
-    async def busy(self, queue: str | None = None, *, most: int = 10_000) -> list[Busy]:
+    async def busy(self, queue: str | None = None, *, most: int = 10_000) -> list[RunningJob]:
         """The jobs that run, as the processes said at their last heartbeat; longest first.
 
         Of one queue, if it is named. A process tells of 250 at most.
         """
-        found: list[Busy] = []
+        found: list[RunningJob] = []
         for process in await self.processes():
             if process.busy and len(found) < most:
                 told = await self._census.busy([process.ident])
@@ -139,26 +148,28 @@ class Admin:
 
     # -- to act upon jobs
 
-    async def retry(self, jobs: Which, place: str | None = None) -> Acted:
+    async def retry(self, jobs: Which, place: str | None = None) -> BulkResult:
         """Run retries or dead jobs now; it does not count as one of the job's retries."""
         return await self._do("retry", jobs, place)
 
-    async def requeue(self, jobs: Which, place: str | None = None) -> Acted:
+    async def requeue(self, jobs: Which, place: str | None = None) -> BulkResult:
         """Put scheduled, retried or dead jobs into their queues now, otherwise unchanged."""
         return await self._do("requeue", jobs, place)
 
-    async def kill(self, jobs: Which, place: str | None = None) -> Acted:
+    async def kill(self, jobs: Which, place: str | None = None) -> BulkResult:
         """Move jobs to the dead set; their unique locks are freed.
 
         In a long queue this takes the longer the newer the job is.
         """
         return await self._do("kill", jobs, place)
 
-    async def delete(self, jobs: Which, place: str | None = None, *, unlock: bool = False) -> Acted:
+    async def delete(
+        self, jobs: Which, place: str | None = None, *, unlock: bool = False
+    ) -> BulkResult:
         """Forget jobs. Their unique locks stay until they run out, unless `unlock`."""
         return await self._do("delete and unlock" if unlock else "delete", jobs, place)
 
-    async def _do(self, act: Act, jobs: Which, place: str | None) -> Acted:
+    async def _do(self, act: Action, jobs: Which, place: str | None) -> BulkResult:
         given = [jobs] if isinstance(jobs, JobRow | str) else list(jobs)
         rows = [one for one in given if isinstance(one, JobRow)]
         jids = list(dict.fromkeys(one for one in given if isinstance(one, str)))
@@ -171,9 +182,9 @@ class Admin:
         known = {one.jid for one in found.rows}
         missing = tuple(jid for jid in jids if jid not in known)
         result += await self._acts.carry_out(act, found.rows)
-        return result + Acted(missing=missing, complete=found.complete or not missing)
+        return result + BulkResult(missing=missing, complete=found.complete or not missing)
 
-    async def _places_for(self, act: Act, place: str | None) -> list[str]:
+    async def _places_for(self, act: Action, place: str | None) -> list[str]:
         if place is not None:
             return [where(place)]
         places = await self._acts.places()
@@ -181,23 +192,23 @@ class Admin:
             return [at for at in places if at in PLACES]
         return [at for at in places if act != "kill" or at != "dead"]
 
-    async def retry_all(self, place: str, *, progress: Progress | None = None) -> Acted:
+    async def retry_all(self, place: str, *, progress: Progress | None = None) -> BulkResult:
         """`retry` all that are in a set now; `progress(done, total)` is called after each 100."""
         return await self._acts.carry_out_all("retry", place, progress)
 
-    async def requeue_all(self, place: str, *, progress: Progress | None = None) -> Acted:
+    async def requeue_all(self, place: str, *, progress: Progress | None = None) -> BulkResult:
         """`requeue` all that are in a set now."""
         return await self._acts.carry_out_all("requeue", place, progress)
 
-    async def kill_all(self, place: str, *, progress: Progress | None = None) -> Acted:
+    async def kill_all(self, place: str, *, progress: Progress | None = None) -> BulkResult:
         """`kill` all that are in a place now."""
         return await self._acts.carry_out_all("kill", place, progress)
 
     async def delete_all(
         self, place: str, *, unlock: bool = False, progress: Progress | None = None
-    ) -> Acted:
+    ) -> BulkResult:
         """`delete` all that are in a place now. Without `unlock`, `clear` does it at once."""
-        act: Act = "delete and unlock" if unlock else "delete"
+        act: Action = "delete and unlock" if unlock else "delete"
         return await self._acts.carry_out_all(act, place, progress)
 
     async def clear(self, place: str) -> int:
@@ -228,7 +239,7 @@ class Admin:
         await self._census.cancel(jid, keep)  # first, so that it can't slip through
         places = [place for place in await self._acts.places() if place != "dead"]
         found = (await self._acts.find([jid], places, most)).row
-        act: Act = "cancel" if keep else "delete and unlock"
+        act: Action = "cancel" if keep else "delete and unlock"
         if found and (await self._acts.carry_out(act, [found])).done:
             return "queued" if found.place.startswith("queue:") else found.place
         running = any(one.job and one.job.jid == jid for one in await self.busy())

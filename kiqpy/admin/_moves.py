@@ -8,19 +8,19 @@ from typing import Any, Final, Literal, final
 
 from kiqpy._payload.json import amend
 from kiqpy._rules.unique import any_lock, lock_of, lock_until_start
-from kiqpy.admin._rows import Acted, Found, JobRow, row, where
+from kiqpy.admin._rows import BulkResult, Found, JobRow, row, where
 from kiqpy.clock import Clock
 from kiqpy.errors import ArgumentError
 from kiqpy.job import Job
 from kiqpy.store.census import PLACES, Census, Entry, Transfer
 
-Act = Literal["retry", "requeue", "kill", "delete", "delete and unlock", "cancel"]
+Action = Literal["retry", "requeue", "kill", "delete", "delete and unlock", "cancel"]
 Progress = Callable[[int, int], object]  # how many were looked at so far, and of how many
 _STEP: Final = 1000  # looked at in one call to the store
 _PAGE: Final = 100
 
 
-def transfer(found: JobRow, act: Act, now: float) -> Transfer | None:
+def transfer(found: JobRow, act: Action, now: float) -> Transfer | None:
     """What the store must do; None if it can't be done to bytes that are no job. Pure."""
     job, raw = found.job, found.raw
     if job is None:
@@ -45,7 +45,7 @@ def _one_back(job: Job) -> dict[str, Any]:
     return {"retry_count": count - 1} if type(count) is int else {}
 
 
-def _why(found: JobRow, act: Act, now: float) -> dict[str, Any]:
+def _why(found: JobRow, act: Action, now: float) -> dict[str, Any]:
     """The dead set says of each job why it is there; whoever has failed keeps its error."""
     if act == "kill" and found.error_class:
         return {}
@@ -61,7 +61,7 @@ def _why(found: JobRow, act: Act, now: float) -> dict[str, Any]:
     return fields
 
 
-def check(act: Act, place: str) -> None:
+def check(act: Action, place: str) -> None:
     """ArgumentError for what makes no sense where a job is."""
     if place == "running":
         raise ArgumentError(f"a job that runs can't be {_DONE[act]}: cancel(jid) stops it")
@@ -78,7 +78,7 @@ _DONE: Final = {
 
 
 @final
-class Acts:
+class Mover:
     """To find jobs and to move them."""
 
     def __init__(self, census: Census, clock: Clock) -> None:
@@ -107,21 +107,21 @@ class Acts:
         names = [queue.name for queue in await self._census.queues()]
         return ["retry", "schedule", "dead", *(f"queue:{name}" for name in names)]
 
-    async def carry_out(self, act: Act, rows: Iterable[JobRow]) -> Acted:
+    async def carry_out(self, act: Action, rows: Iterable[JobRow]) -> BulkResult:
         """Act upon rows, place by place."""
-        result = Acted()
+        result = BulkResult()
         for place, group in groupby(sorted(rows, key=_place), key=_place):
             check(act, place)
             result += await self._act(act, where(place), list(group))
         return result
 
-    async def _act(self, act: Act, place: str, rows: Sequence[JobRow]) -> Acted:
+    async def _act(self, act: Action, place: str, rows: Sequence[JobRow]) -> BulkResult:
         now = self._clock.now()
         wanted = [one for found in rows if (one := transfer(found, act, now)) is not None]
         done = sum(await self._census.transfer(place, wanted))
-        return Acted(done, len(wanted) - done, len(rows) - len(wanted))
+        return BulkResult(done, len(wanted) - done, len(rows) - len(wanted))
 
-    async def carry_out_all(self, act: Act, place: str, progress: Progress | None) -> Acted:
+    async def carry_out_all(self, act: Action, place: str, progress: Progress | None) -> BulkResult:
         """Act upon all that are in a place at the start, a page at a time.
 
         What stays (unreadable) is stepped over; what comes meanwhile is left alone, or else a
@@ -130,7 +130,7 @@ class Acts:
         check(act, place)
         at = where(place)
         total = left = await self._size(at)
-        result = Acted()
+        result = BulkResult()
         while left > 0 and (entries := await self._page(at, result.unreadable, min(_PAGE, left))):
             result += await self._act(act, at, [row(at, entry) for entry in entries])
             left -= len(entries)

@@ -118,7 +118,7 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Acted:
+class BulkResult:
     """What became of the jobs that were named: how many, and which could not be found.
 
     `gone`: somebody else moved it meanwhile, or it was run. `unreadable`: can only be deleted or
@@ -131,8 +131,8 @@ class Acted:
     missing: tuple[str, ...] = ()
     complete: bool = True
 
-    def __add__(self, other: Acted) -> Acted:
-        return Acted(
+    def __add__(self, other: BulkResult) -> BulkResult:
+        return BulkResult(
             self.done + other.done, self.gone + other.gone, self.unreadable + other.unreadable,
             self.missing + other.missing, self.complete and other.complete,
         )  # fmt: skip

@@ -18,7 +18,7 @@ from kiqpy._payload.json import encode
 from kiqpy.clock import SystemClock
 from kiqpy.current import current_job
 from kiqpy.errors import ArgumentError
-from kiqpy.observe._sinks import LEVELS, Line, Sink, fields_of
+from kiqpy.observe._sinks import LEVELS, LogLine, LogWriter, fields_of
 
 _now: Final = SystemClock.now
 _encoder: Final = json.JSONEncoder(ensure_ascii=False, default=repr)
@@ -143,7 +143,7 @@ class Factory:
             cache_logger_on_first_use=True,
         )
 
-    def short_cut(self, through: Sink) -> ShortCut | None:
+    def short_cut(self, through: LogWriter) -> ShortCut | None:
         """None where it would pass by somebody else's processor, level or bound values."""
         now = structlog.get_config()
         ours = (*now["processors"],) == self._processors and now["wrapper_class"] is self._wrapper
@@ -161,11 +161,11 @@ class ShortCut:
 
     batches = True
 
-    def __init__(self, through: Sink, least: int, output: Output, stamp: Stamp) -> None:
+    def __init__(self, through: LogWriter, least: int, output: Output, stamp: Stamp) -> None:
         self._through, self._least, self._output, self._stamp = through, least, output, stamp
         self.enabled, self.write = through.enabled, through.write
 
-    def lines(self, lines: Iterable[Line]) -> None:
+    def lines(self, lines: Iterable[LogLine]) -> None:
         now, texts = self._stamp.now(), list[str]()
         for level, event, job, took_s, more in lines:
             if LEVELS[level] < self._least:

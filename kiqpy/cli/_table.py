@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from kiqpy.admin import Acted, Busy, JobRow, Process, Queue, Stats
+from kiqpy.admin import BulkResult, JobRow, Process, Queue, RunningJob, Stats
 
 _WIDEST: Final = 60
 _UNITS: Final = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
@@ -80,7 +80,7 @@ def instant(at: float | None) -> str | None:
         return f"{at:g}"
 
 
-def arguments(row: JobRow | Busy) -> str:
+def arguments(row: JobRow | RunningJob) -> str:
     """A job's arguments in one line, or what stands in its stead."""
     if row.job is None:
         return "(no job: " + row.raw[:_WIDEST].decode(errors="replace") + ")"
@@ -120,7 +120,7 @@ def process_document(process: Process) -> dict[str, Any]:
     return process._asdict()
 
 
-def busy_document(row: Busy) -> dict[str, Any]:
+def busy_document(row: RunningJob) -> dict[str, Any]:
     job = row.job
     return {
         "jid": job.jid if job else "", "class": job.class_ if job else "",
@@ -129,7 +129,7 @@ def busy_document(row: Busy) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def acted_document(acted: Acted) -> dict[str, Any]:
+def acted_document(acted: BulkResult) -> dict[str, Any]:
     return {
         "done": acted.done, "gone": acted.gone, "unreadable": acted.unreadable,
         "missing": list(acted.missing), "complete": acted.complete,

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import click
 
-from kiqpy.admin import Acted, Admin
+from kiqpy.admin import Admin, BulkResult
 from kiqpy.app import App
 from kiqpy.cli import _table as to
 from kiqpy.cli._jobs import job, json_array, moment
@@ -99,11 +99,11 @@ def delete(reach: Reach, jids: Sequence[str], place: str | None, yes: bool, unlo
 def _move(
     reach: Reach, act: Move, jids: Sequence[str], place: str | None, yes: bool, **given: Any
 ) -> int:
-    async def do(app: App) -> Acted:
+    async def do(app: App) -> BulkResult:
         if jids:
-            acted: Acted = await getattr(app.admin, act)(list(jids), place, **given)
+            acted: BulkResult = await getattr(app.admin, act)(list(jids), place, **given)
             return acted
-        result: Acted = await getattr(app.admin, f"{act}_all")(
+        result: BulkResult = await getattr(app.admin, f"{act}_all")(
             place, **given, progress=_progress(act)
         )
         return result
@@ -131,7 +131,7 @@ def _progress(act: Move) -> Callable[[int, int], None]:
     return tell
 
 
-def _tell(reach: Reach, act: Move, acted: Acted) -> int:
+def _tell(reach: Reach, act: Move, acted: BulkResult) -> int:
     if reach.as_json:
         to.show_json(to.acted_document(acted))
     else:

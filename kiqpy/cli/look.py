@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from kiqpy.admin import Busy, JobRow, Page, Process
+from kiqpy.admin import JobRow, Page, Process, RunningJob
 from kiqpy.app import App
 from kiqpy.cli import _table as to
 from kiqpy.cli._reach import Reach, reaches
@@ -175,7 +175,7 @@ def _processes(found: list[Process]) -> str:
     return to.table(heads, rows)
 
 
-def _running(busy: list[Busy]) -> str:
+def _running(busy: list[RunningJob]) -> str:
     now = SystemClock().now()
     heads = ("jid", "class", "args", "queue", "for", "process")
     rows = [

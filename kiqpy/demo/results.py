@@ -151,7 +151,7 @@ class Results:
         return str(os.path.commonpath([os.path.dirname(first), os.path.dirname(last)]))
 
     def totals(self) -> Sequence[int]:
-        """Lines, functions and imports of all files."""
+        """Pipelines, functions and imports of all files."""
         ask = "SELECT total(lines), total(functions), total(imports) FROM file"
         return [int(value) for value in self._rows(ask)[0]]
 

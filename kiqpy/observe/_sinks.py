@@ -20,10 +20,10 @@ LEVELS: Final = {
 
 # Level, event, the job, how long it took, what not every job's line has. A plain tuple: there are
 # two of them for each job.
-Line = tuple[str, str, Job, float | None, dict[str, Any] | None]
+LogLine = tuple[str, str, Job, float | None, dict[str, Any] | None]
 
 
-class Sink(Protocol):
+class LogWriter(Protocol):
     """Takes lines; drops those below the level that is wanted."""
 
     batches: bool  # many lines are cheaper than one, and none of them can fail
@@ -36,18 +36,18 @@ class Sink(Protocol):
         """Take a line of any kind."""
         ...
 
-    def lines(self, lines: Iterable[Line]) -> None:
+    def lines(self, lines: Iterable[LogLine]) -> None:
         """Take lines about jobs, in this order."""
         ...
 
 
-def sink() -> Sink:
+def sink() -> LogWriter:
     """Where lines go as things are configured now."""
     configured = structlog()
     if configured is None:
-        return Plain()
+        return StdlibWriter()
     short_cut = getattr(configured.get_config()["logger_factory"], "short_cut", None)
-    through = Structured(configured.get_logger("kiqpy"))
+    through = StructlogWriter(configured.get_logger("kiqpy"))
     return (short_cut and short_cut(through)) or through
 
 
@@ -70,7 +70,7 @@ def fields_of(
 
 
 @final
-class Structured:
+class StructlogWriter:
     """structlog's logger, with the processors that the application has chosen."""
 
     batches = False  # a processor may raise
@@ -87,13 +87,13 @@ class Structured:
     def write(self, level: str, event: str, fields: dict[str, Any]) -> None:
         getattr(self._log, level)(event, **fields)
 
-    def lines(self, lines: Iterable[Line]) -> None:
+    def lines(self, lines: Iterable[LogLine]) -> None:
         for level, event, job, took_s, more in lines:
             self.write(level, event, fields_of(job, took_s, more))
 
 
 @final
-class Plain:
+class StdlibWriter:
     """The standard library's logger `kiqpy`; its handlers, filters and levels decide.
 
     Records are made here: whoever looked for the caller would find nobody but us.
@@ -112,7 +112,7 @@ class Plain:
             pairs = [f"event={event!r}", *(f"{name}={value!r}" for name, value in fields.items())]
             self._put(level, " ".join(pairs))
 
-    def lines(self, lines: Iterable[Line]) -> None:
+    def lines(self, lines: Iterable[LogLine]) -> None:
         for level, event, job, took_s, more in lines:
             if more is not None:
                 self.write(level, event, fields_of(job, took_s, more))

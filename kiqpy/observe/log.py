@@ -14,7 +14,7 @@ from kiqpy import event
 from kiqpy._reporting.bus import Bus
 from kiqpy.event import Event
 from kiqpy.job import Job
-from kiqpy.observe._sinks import Line, fields_of, sink, structlog
+from kiqpy.observe._sinks import LogLine, fields_of, sink, structlog
 from kiqpy.reporter import Reporter
 
 _WARNINGS: Final[tuple[type[Event], ...]] = (
@@ -95,7 +95,7 @@ class Log(Reporter):
 
     def handle_many(self, events: Sequence[Event]) -> None:
         start, done, slow_after = self._start_level, self._done_level, self._slow_after
-        lines: list[Line] = []
+        lines: list[LogLine] = []
         for happened in events:
             if isinstance(happened, event.JobStarted):
                 lines.append((start, "job.started", happened.job, None, None))
@@ -110,7 +110,7 @@ class Log(Reporter):
                 lines.append(("warning", "job.slow", happened.job, happened.took_s, None))
         self._sink.lines(lines)
 
-    def _other(self, happened: event.JobAborted | event.JobFailure) -> Line:
+    def _other(self, happened: event.JobAborted | event.JobFailure) -> LogLine:
         more: dict[str, Any]
         if isinstance(happened, event.JobAborted):
             level, more = self._done_level, {"reason": happened.reason}

@@ -18,7 +18,7 @@ from kiqpy.store.census import Census
 T = TypeVar("T")
 
 
-class Parcel(NamedTuple):
+class OutgoingJob(NamedTuple):
     """One job on its way into the store; its bytes are frozen."""
 
     queue: str
@@ -54,7 +54,7 @@ class Promotion(NamedTuple):
     next_in_s: float | None
 
 
-class Pulse(NamedTuple):
+class Heartbeat(NamedTuple):
     """What a process says of itself at each heartbeat; `info` is Sidekiq's JSON."""
 
     info: str
@@ -67,7 +67,7 @@ class Pulse(NamedTuple):
     lease_s: float
 
 
-class Orders(NamedTuple):
+class HeartbeatReply(NamedTuple):
     """What a heartbeat brings back: a signal's name, and what the store holds for each queue."""
 
     signal: str | None = None
@@ -84,7 +84,7 @@ class Rescued(NamedTuple):
     poison: bool
 
 
-class Sweep(NamedTuple):
+class RescueResult(NamedTuple):
     """What one rescue pass did; `suspects`: processes that must be looked at again soon."""
 
     rescued: Sequence[Rescued]
@@ -94,7 +94,7 @@ class Sweep(NamedTuple):
 class Intake(Protocol):
     """Where jobs come in."""
 
-    async def push(self, frame: Frame[Parcel]) -> list[Pushed]:
+    async def push(self, frame: Frame[OutgoingJob]) -> list[Pushed]:
         """Make a frame durable, exactly once however often it is sent; one result each.
 
         Raises: StoreUnavailable: send the same frame again.  StoreRefused: nothing was stored.
@@ -159,14 +159,14 @@ class Source(Protocol):
         ...
 
 
-class Upkeep(Protocol):
+class Maintenance(Protocol):
     """What must happen by time."""
 
     async def promote(self, limit: int) -> Promotion:
         """Move up to `limit` due jobs of schedule and retry set each into their queues."""
         ...
 
-    def beat(self, pulse: Pulse) -> Orders:
+    def beat(self, pulse: Heartbeat) -> HeartbeatReply:
         """Renew lease and membership. Blocks: called from the heartbeat's own thread."""
         ...
 
@@ -174,7 +174,7 @@ class Upkeep(Protocol):
         """Whether the lease is surely still this process's, by its own clock."""
         ...
 
-    async def rescue(self) -> Sweep:
+    async def rescue(self) -> RescueResult:
         """Return the jobs of processes that are surely dead to the heads of their queues."""
         ...
 
@@ -183,7 +183,7 @@ class Upkeep(Protocol):
         ...
 
 
-class Store(Intake, Source, Upkeep, Protocol):
+class Store(Intake, Source, Maintenance, Protocol):
     """All of it, plus its own beginning and end."""
 
     ident: str

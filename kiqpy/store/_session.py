@@ -27,13 +27,13 @@ from kiqpy.job import Claim, amend_job
 from kiqpy.outcome import Lock, Verdict
 from kiqpy.store import (
     Frame,
-    Orders,
-    Parcel,
+    Heartbeat,
+    HeartbeatReply,
+    OutgoingJob,
     Promotion,
-    Pulse,
     Pushed,
     Rescued,
-    Sweep,
+    RescueResult,
 )
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import CANCELS_KEPT_S, Census, Place, readable
@@ -101,7 +101,7 @@ class Backend(Protocol):
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
-    async def push(self, frame: Frame[Parcel], age_s: float) -> list[Pushed]: ...
+    async def push(self, frame: Frame[OutgoingJob], age_s: float) -> list[Pushed]: ...
     async def wait(self, queue: str, timeout_s: float) -> bool: ...
     async def unwait(self, queue: str) -> None: ...
     async def fetch(self, queue: str, limit: int, first: int) -> Fetched: ...
@@ -114,7 +114,7 @@ class Backend(Protocol):
     async def promote(self, place: Place, moves: Sequence[Move]) -> int: ...
     async def suspects(self) -> list[Suspect]: ...
     async def rescue(self, suspect: Suspect, orphans: Sequence[Orphan]) -> set[int]: ...
-    def beat(self, pulse: Pulse) -> Orders: ...
+    def beat(self, pulse: Heartbeat) -> HeartbeatReply: ...
     async def leave(self) -> None: ...
 
 
@@ -142,7 +142,7 @@ class Session:
     async def close(self) -> None:
         await self._backend.close()
 
-    async def push(self, frame: Frame[Parcel]) -> list[Pushed]:
+    async def push(self, frame: Frame[OutgoingJob]) -> list[Pushed]:
         return await self._backend.push(frame, self._clock.monotonic() - frame.made_at)
 
     async def wait(self, queue: str, timeout_s: float) -> bool:
@@ -230,7 +230,7 @@ class Session:
                 upcoming.append(max(0.0, due.next_at - due.now))
         return Promotion(moved, buried, min(upcoming, default=None))
 
-    def beat(self, pulse: Pulse) -> Orders:
+    def beat(self, pulse: Heartbeat) -> HeartbeatReply:
         sent = self._clock.monotonic()
         orders = self._backend.beat(pulse)
         self._trusted_until = sent + pulse.lease_s - min(_MARGIN_S, pulse.lease_s / 2)
@@ -239,7 +239,7 @@ class Session:
     def trusted(self) -> bool:
         return self._clock.monotonic() < self._trusted_until
 
-    async def rescue(self) -> Sweep:
+    async def rescue(self) -> RescueResult:
         suspects = await self._backend.suspects()
         rescued: list[Rescued] = []
         try:
@@ -249,8 +249,8 @@ class Session:
         except StoreUnavailable:
             if not rescued:
                 raise
-            return Sweep(rescued, suspects=1)  # what was moved must be told; the rest comes soon
-        return Sweep(rescued, sum(not suspect.confirmed for suspect in suspects))
+            return RescueResult(rescued, suspects=1)  # report the moved; the rest comes soon
+        return RescueResult(rescued, sum(not suspect.confirmed for suspect in suspects))
 
     async def _rescue(self, suspect: Suspect, rescued: list[Rescued]) -> None:
         held = await self._backend.holding(suspect.ident, suspect.queue)

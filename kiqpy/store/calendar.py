@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from kiqpy.store import Parcel
+    from kiqpy.store import OutgoingJob
 
 
 AHEAD_S: Final = 3600.0  # a mark so far ahead is one of a wrong clock
@@ -19,7 +19,7 @@ class Mark(NamedTuple):
     ticked: bool
 
 
-class Look(NamedTuple):
+class PeriodicState(NamedTuple):
     """What the store knows of periodics, all of one instant: `now`, by the store's clock.
 
     `marks` lacks who was never noted; `switched` holds those whom an operator has enabled (True)
@@ -35,10 +35,10 @@ class Tick(NamedTuple):
     """One instant of a periodic, and the job for it; without one it is only passed over."""
 
     at: float
-    parcel: Parcel | None
+    parcel: OutgoingJob | None
 
 
-class Ticked(NamedTuple):
+class TickResult(NamedTuple):
     """What became of a tick; `holder`: the jid that has a unique job's lock.
 
     "queued" and "scheduled": the job is enqueued, by this call. "duplicate": a unique job like it
@@ -55,7 +55,7 @@ class Calendar(Protocol):
     Each verb is one atomic step, and may be called again after StoreUnavailable.
     """
 
-    async def look(self, names: Sequence[str]) -> Look:
+    async def look(self, names: Sequence[str]) -> PeriodicState:
         """What there is about these periodics; changes nothing."""
         ...
 
@@ -66,7 +66,7 @@ class Calendar(Protocol):
         """
         ...
 
-    async def tick(self, name: str, ticks: Sequence[Tick], enabled: bool) -> list[Ticked]:
+    async def tick(self, name: str, ticks: Sequence[Tick], enabled: bool) -> list[TickResult]:
         """Enqueue ticks (oldest first, 100 at most) that are later than all that were done.
 
         In one step with the mark that they are done: whoever else tries, before or after, and

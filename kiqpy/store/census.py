@@ -79,7 +79,7 @@ class Process(NamedTuple):
     rtt_us: int
 
 
-class Busy(NamedTuple):
+class RunningJob(NamedTuple):
     """A job that a process says it runs; `run_at`: since then, epoch seconds."""
 
     ident: str
@@ -128,12 +128,12 @@ def process_row(ident: str, fields: Mapping[str, bytes | None]) -> Process | Non
     )  # fmt: skip
 
 
-def busy_row(ident: str, told: bytes) -> Busy:
+def busy_row(ident: str, told: bytes) -> RunningJob:
     """A running job from what its process wrote of it."""
     work = _object(told)
     raw = _payload(work.get("payload"))
     run_at = _number(work.get("run_at")) or None
-    return Busy(ident, str(work.get("queue") or ""), readable(raw), raw, run_at)
+    return RunningJob(ident, str(work.get("queue") or ""), readable(raw), raw, run_at)
 
 
 def _payload(payload: object) -> bytes:
@@ -240,7 +240,7 @@ class Census(Protocol):
         """Take those off the list of processes that have not been heard of for a minute."""
         ...
 
-    async def busy(self, idents: Sequence[str]) -> list[Busy]:
+    async def busy(self, idents: Sequence[str]) -> list[RunningJob]:
         """What these processes said at their last heartbeat that they run."""
         ...
 

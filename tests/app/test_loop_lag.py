@@ -7,16 +7,16 @@ import time
 
 import pytest
 
-from kiqpy._runtime.heartbeat import Heartbeat
+from kiqpy._runtime.heartbeat import HeartbeatThread
 from kiqpy.clock import SystemClock
-from kiqpy.store import Orders, Pulse
+from kiqpy.store import Heartbeat, HeartbeatReply
 from kiqpy.store._session import Session
 from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.anyio
 
-PULSE = Pulse("", 0, False, 0, {}, 0, ("q",), 30.0)
+PULSE = Heartbeat("", 0, False, 0, {}, 0, ("q",), 30.0)
 
 
 class Patient:
@@ -28,11 +28,11 @@ class Patient:
         self.lags: list[float] = []
         self.threads: set[int] = set()
         self.beats = 0
-        self.heart = Heartbeat(
+        self.heart = HeartbeatThread(
             store, clock, 0.05, None, lambda: PULSE, self._beat, lambda: None, self._lag
         )
 
-    def _beat(self, _orders: Orders) -> None:
+    def _beat(self, _orders: HeartbeatReply) -> None:
         self.beats += 1
 
     def _lag(self, lag_s: float) -> None:

@@ -298,9 +298,9 @@ async def pushed(*chain: Any) -> Job | None:
     compiled = compile_client(chain)
     assert compiled is not None
     awaited = await compiled(JOB)
-    at_once = compiled.at_once(JOB)
-    assert (awaited and awaited.payload) == (at_once and at_once.payload)
-    return at_once
+    run_sync = compiled.run_sync(JOB)
+    assert (awaited and awaited.payload) == (run_sync and run_sync.payload)
+    return run_sync
 
 
 async def test_the_job_that_goes_on_is_pushed() -> None:
@@ -342,7 +342,7 @@ async def test_code_that_cannot_wait_is_told_who_would() -> None:
         compiled = compile_client(chain)
         assert compiled is not None
         with pytest.raises(LifecycleError, match=rf"client middleware .*{chain[1].__name__} waits"):
-            compiled.at_once(JOB)
+            compiled.run_sync(JOB)
 
 
 # -- in a running app

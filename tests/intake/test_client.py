@@ -21,7 +21,7 @@ from kiqpy._intake.buffer import Buffer, Pending, size_of
 from kiqpy._intake.client import Client, ClientSettings
 from kiqpy.event import Event, FlushFailed, FlushRestored, JobRefused
 from kiqpy.receipt import Receipt
-from kiqpy.store import Frame, Parcel, Pushed
+from kiqpy.store import Frame, OutgoingJob, Pushed
 from kiqpy.store._session import Session
 from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
 from kiqpy.testing import FakeClock, rest
@@ -38,19 +38,19 @@ class Office:
         self.server = MemoryServer(self.clock)
         self.faults = Faults()
         self.events: list[Event] = []
-        self.frames: list[Frame[Parcel]] = []
+        self.frames: list[Frame[OutgoingJob]] = []
         self.gate = asyncio.Event()
         self.gate.set()
         backend = MemoryBackend(self.server, "me:1:a")
         self.session = Session(Faulty(backend, self.faults), self.clock)
         self.client = Client(self, self.clock, ClientSettings(**changes), self.events.append)
 
-    async def push(self, frame: Frame[Parcel]) -> list[Pushed]:
+    async def push(self, frame: Frame[OutgoingJob]) -> list[Pushed]:
         self.frames.append(frame)
         await self.gate.wait()
         return await self.session.push(frame)
 
-    def accept(self, n: int = 0, **fields: Any) -> Parcel:
+    def accept(self, n: int = 0, **fields: Any) -> OutgoingJob:
         return self.client.accept(Job("noop", [n], **fields))
 
     def nowait(self, n: int = 0, **fields: Any) -> Receipt:
@@ -492,8 +492,8 @@ async def test_the_calls_time_goes_before_the_jobs_own() -> None:
 # -- the buffer by itself
 
 
-def parcel(n: int) -> Parcel:
-    return Parcel("q", str(n), b"x" * 50)
+def parcel(n: int) -> OutgoingJob:
+    return OutgoingJob("q", str(n), b"x" * 50)
 
 
 PIECES = st.lists(

@@ -16,9 +16,9 @@ from kiqpy._loops.cron import Cron
 from kiqpy.errors import ArgumentError, StoreRefused, StoreUnavailable
 from kiqpy.event import Event
 from kiqpy.job import decode
-from kiqpy.store import Parcel
+from kiqpy.store import OutgoingJob
 from kiqpy.store._session import Session
-from kiqpy.store.calendar import Calendar, Look, Tick, Ticked
+from kiqpy.store.calendar import Calendar, PeriodicState, Tick, TickResult
 from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
 from kiqpy.testing import FakeClock, rest
 
@@ -43,11 +43,11 @@ class Counted:
         self.fail: Callable[[str], Exception | None] = lambda _name: None
         self.fail_after = False
 
-    async def look(self, names: Any) -> Look:
+    async def look(self, names: Any) -> PeriodicState:
         self.looks += 1
         return await self._calendar.look(names)
 
-    async def tick(self, name: str, ticks: list[Tick], enabled: bool) -> list[Ticked]:
+    async def tick(self, name: str, ticks: list[Tick], enabled: bool) -> list[TickResult]:
         error = self.fail(name)
         if error is not None and not self.fail_after:
             raise error
@@ -79,7 +79,7 @@ class Office:
         client = Client(session, self.clock, ClientSettings(retry=25))
         calendar = Counted(session.calendar)
 
-        async def accept(job: Job) -> Parcel | None:
+        async def accept(job: Job) -> OutgoingJob | None:
             return client.accept(job)
 
         cron = Cron(
@@ -302,7 +302,7 @@ async def test_a_middleware_may_stop_a_tick_and_change_its_queue(office: Office)
     client = Client(Session(MemoryBackend(office.server, "c"), office.clock), office.clock,
                     ClientSettings())  # fmt: skip
 
-    async def prepare(job: Job) -> Parcel | None:
+    async def prepare(job: Job) -> OutgoingJob | None:
         if job.payload["tick_at"] == NOON + 120:
             return None
         if job.payload["tick_at"] >= NOON + 180:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 from kiqpy import ConfigError, Job, Reporter
-from kiqpy._reporting.dispatcher import Audience
+from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy.event import (
     Event,
     JobAborted,
@@ -59,7 +59,7 @@ class Dropping(Short):
 
 
 @asynccontextmanager
-async def telling(world: World) -> AsyncIterator[Audience]:
+async def telling(world: World) -> AsyncIterator[ReporterDispatcher]:
     audience = world.audience
     await audience.start()
     try:

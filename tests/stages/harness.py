@@ -9,20 +9,20 @@ from typing import Any
 
 from kiqpy._registry import Registry
 from kiqpy._reporting.bus import Bus
-from kiqpy._reporting.dispatcher import Audience
+from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._rules.decide import Rules
 from kiqpy._stages.consumer import Run
 from kiqpy._stages.executor import Executor
 from kiqpy._stages.perform import Defaults, Performer
-from kiqpy._stages.pipeline import Line
+from kiqpy._stages.pipeline import QueuePipeline
 from kiqpy._stages.settlement import Settlement
-from kiqpy._stages.source import Supply
+from kiqpy._stages.source import ClaimSource
 from kiqpy.errors import StoreError
 from kiqpy.event import Event
 from kiqpy.job import Claim
 from kiqpy.outcome import Failure, Outcome
 from kiqpy.reporter import Reporter
-from kiqpy.store import Pulse
+from kiqpy.store import Heartbeat
 from kiqpy.store._session import Session
 from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
 from kiqpy.testing import FakeClock
@@ -54,12 +54,12 @@ class World:
         self.bus = Bus()
         self.events: list[Event] = []
         self.bus.attach("*", self.events.append)
-        self.audience = Audience(reporters, self.bus, self.clock)
+        self.audience = ReporterDispatcher(reporters, self.bus, self.clock)
         self.troubles: list[StoreError] = []
         self.take_lease()
 
     def take_lease(self, lease_s: float = 1e9) -> None:
-        self.store.beat(Pulse("", 0, False, 0, {}, 0, (QUEUE,), lease_s))
+        self.store.beat(Heartbeat("", 0, False, 0, {}, 0, (QUEUE,), lease_s))
 
     def put(self, *raws: bytes) -> None:
         """Into the queue, first one first."""
@@ -70,11 +70,16 @@ class World:
         """This process's private hash."""
         return self.server.privates[ME, QUEUE]
 
-    def line(self, performer: Performer, limit: int = 3) -> Line:
-        return Line(
-            Supply([QUEUE], self.store), limit, self.store, performer, self.audience, self.clock,
+    def line(self, performer: Performer, limit: int = 3) -> QueuePipeline:
+        return QueuePipeline(
+            ClaimSource([QUEUE], self.store),
+            limit,
+            self.store,
+            performer,
+            self.audience,
+            self.clock,
             lambda _queue, error: self.troubles.append(error),
-        )  # fmt: skip
+        )
 
     def told(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if type(event) is kind]

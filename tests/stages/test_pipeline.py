@@ -8,10 +8,10 @@ from typing import ClassVar
 import pytest
 
 from kiqpy import Job, Reporter, worker
-from kiqpy._stages.pipeline import Line
+from kiqpy._stages.pipeline import QueuePipeline
 from kiqpy.errors import StoreRefused
 from kiqpy.event import JobSuccess, QueueRestarted
-from kiqpy.store import Orders
+from kiqpy.store import HeartbeatReply
 from kiqpy.testing import rest
 from tests.stages.harness import ME, QUEUE, World, payload, performer
 
@@ -29,7 +29,7 @@ async def waits() -> None:
     await gate.wait()
 
 
-def started(world: World, limit: int = 3) -> tuple[Line, asyncio.Task[None]]:
+def started(world: World, limit: int = 3) -> tuple[QueuePipeline, asyncio.Task[None]]:
     global gate
     gate = asyncio.Event()
     line = world.line(performer(world, noop, waits), limit)
@@ -102,7 +102,7 @@ async def test_a_claim_we_do_not_know_of_is_adopted_when_it_is_seen_twice() -> N
     line, running = started(world)
     await rest()
     world.held()[500] = payload("noop", jid="stray")
-    orders = Orders(None, {QUEUE: 1}, {QUEUE: 0})
+    orders = HeartbeatReply(None, {QUEUE: 1}, {QUEUE: 0})
     await line.reconcile(orders)
     await rest()
     assert world.told(JobSuccess) == []
@@ -121,7 +121,7 @@ async def test_a_job_in_the_inbox_of_a_full_line_goes_back_to_the_queue() -> Non
     line, running = started(world, limit=1)
     await rest()
     world.server.inboxes[ME, QUEUE].append(payload("noop", jid="boxed"))
-    await line.reconcile(Orders(None, {QUEUE: 1}, {QUEUE: 1}))
+    await line.reconcile(HeartbeatReply(None, {QUEUE: 1}, {QUEUE: 1}))
     assert len(world.server.queues[QUEUE]) == 1
     gate.set()
     await rest()

@@ -10,7 +10,7 @@ import pytest
 
 from kiqpy._flow.edge import Edge
 from kiqpy._stages.producer import PAGE, Producer
-from kiqpy._stages.source import Supply
+from kiqpy._stages.source import ClaimSource
 from kiqpy.errors import LeaseLost, StoreUnavailable
 from kiqpy.job import Claim
 from kiqpy.testing import rest
@@ -24,7 +24,7 @@ class Mill:
 
     def __init__(self, world: World, limit: int) -> None:
         self.edge: Edge[Claim] = Edge(limit)
-        self.supply = Supply([QUEUE], world.store)
+        self.supply = ClaimSource([QUEUE], world.store)
         self.producer = Producer(self.supply, world.clock, world.troubles.append)
         self.task = asyncio.create_task(self.producer.run(None, self.edge))
 
@@ -141,7 +141,7 @@ async def test_quiet_ends_it_while_its_edge_is_full() -> None:
 async def test_quiet_before_the_start_claims_nothing() -> None:
     world = World()
     world.put(*JOBS)
-    producer = Producer(Supply([QUEUE], world.store), world.clock, world.troubles.append)
+    producer = Producer(ClaimSource([QUEUE], world.store), world.clock, world.troubles.append)
     await producer.quiet()
     edge: Edge[Claim] = Edge(3)
     await producer.run(None, edge)

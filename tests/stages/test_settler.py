@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 from kiqpy._flow.edge import Edge
-from kiqpy._reporting.event_queue import Telling
+from kiqpy._reporting.event_queue import EventQueue
 from kiqpy._rules.decide import Rules
 from kiqpy._stages.settlement import Settlement
 from kiqpy._stages.settler import Settler
@@ -52,7 +52,7 @@ class Desk:
         self.store = Slow(world)
         self.mine: set[int] = set()
         self.edge: Edge[Settlement] = Edge(limit)
-        self.telling = Telling(world.audience)
+        self.telling = EventQueue(world.audience)
         mine = {QUEUE: self.mine}
         settler = Settler(self.store, world.audience, world.clock, mine, self.telling)
         self.task = asyncio.create_task(settler.run(self.edge, None))

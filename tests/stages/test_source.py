@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from kiqpy import current_job, worker
-from kiqpy._stages.pipeline import Line
-from kiqpy._stages.source import Supply, strict
+from kiqpy._stages.pipeline import QueuePipeline
+from kiqpy._stages.source import ClaimSource, strict
 from kiqpy.errors import StoreRefused
 from kiqpy.event import JobSuccess, QueueRestarted
 from kiqpy.job import Claim
-from kiqpy.store import Orders
+from kiqpy.store import HeartbeatReply
 from kiqpy.testing import rest
 from tests.stages.harness import ME, World, payload, performer
 
@@ -77,8 +77,10 @@ class Group:
     ) -> None:
         self.world = world
         self.pauses: list[tuple[str, bool]] = []
-        self.supply = Supply(queues, world.store, order, lambda *told: self.pauses.append(told))
-        self.line = Line(
+        self.supply = ClaimSource(
+            queues, world.store, order, lambda *told: self.pauses.append(told)
+        )
+        self.line = QueuePipeline(
             self.supply, limit, world.store, performer(world, waits), world.audience, world.clock,
             lambda _queue, error: world.troubles.append(error),
         )  # fmt: skip
@@ -374,7 +376,7 @@ async def test_a_claim_of_any_of_its_queues_is_adopted_when_it_is_seen_twice() -
     group = Group(world, 3)
     await rest()
     world.server.privates[ME, "c"][77] = payload("waits", jid="stray")
-    orders = Orders(None, {"a": 0, "b": 0, "c": 1}, {})
+    orders = HeartbeatReply(None, {"a": 0, "b": 0, "c": 1}, {})
     await group.line.reconcile(orders)
     await rest()
     assert running == []
@@ -404,7 +406,7 @@ async def test_claims_of_a_fetch_that_still_asks_for_cancels_are_not_adopted() -
     await rest()
     assert held(world) == {"a": 1}
     for _ in range(3):
-        await group.line.reconcile(Orders(None, {"a": 1}, {"a": 0}))
+        await group.line.reconcile(HeartbeatReply(None, {"a": 1}, {"a": 0}))
         await rest()
     gate.set()
     await rest()
@@ -421,7 +423,7 @@ async def test_a_full_line_hears_of_a_pause_at_a_heartbeat() -> None:
     await world.clock.advance(60)
     assert ("a", True) not in group.pauses
     fetches = world.faults.calls["fetch"]
-    await group.line.reconcile(Orders(None, {"a": 1}, {"a": 0}))
+    await group.line.reconcile(HeartbeatReply(None, {"a": 1}, {"a": 0}))
     await rest()
     assert ("a", True) in group.pauses
     await world.clock.advance(60)

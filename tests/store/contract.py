@@ -18,7 +18,7 @@ from kiqpy.clock import Clock, SystemClock
 from kiqpy.errors import StoreUnavailable
 from kiqpy.job import Job, decode
 from kiqpy.outcome import Lock
-from kiqpy.store import Frame, Orders, Parcel, Pulse, Pushed
+from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
 from kiqpy.store._session import Backend, Session
 from kiqpy.store.census import Place
 from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
@@ -46,8 +46,8 @@ def parcel(
     at_s: float | None = None,
     lock: Lock | None = None,
     **fields: Any,
-) -> Parcel:
-    return Parcel(queue, jid, payload(jid, queue, **fields), in_s, at_s, lock)
+) -> OutgoingJob:
+    return OutgoingJob(queue, jid, payload(jid, queue, **fields), in_s, at_s, lock)
 
 
 def jids(found: Iterable[Any]) -> list[str]:
@@ -100,7 +100,7 @@ class World(ABC):
     def backend_of(self, session: Session) -> Backend:
         return self._backends[session.ident]
 
-    def beat(self, session: Session, *queues: str, lease_s: float = 30.0) -> Orders:
+    def beat(self, session: Session, *queues: str, lease_s: float = 30.0) -> HeartbeatReply:
         return session.beat(pulse(*(queues or ("q",)), lease_s=lease_s))
 
     async def close(self) -> None:
@@ -110,13 +110,13 @@ class World(ABC):
     # ---- clients
 
     def frame(
-        self, *parcels: Parcel, source: str = "client", atomic: bool = False
-    ) -> Frame[Parcel]:
+        self, *parcels: OutgoingJob, source: str = "client", atomic: bool = False
+    ) -> Frame[OutgoingJob]:
         self._sequences[source] += 1
         made_at = self.clock.monotonic()
         return Frame(source, self._sequences[source], parcels, made_at, atomic)
 
-    async def push(self, *parcels: Parcel, source: str = "client") -> list[Pushed]:
+    async def push(self, *parcels: OutgoingJob, source: str = "client") -> list[Pushed]:
         if self._client is None:
             self._client = await self.process(beat=False)
         return await self._client.push(self.frame(*parcels, source=source))
@@ -262,8 +262,8 @@ class World(ABC):
         assert not found, f"nobody pushed {found}"
 
 
-def pulse(*queues: str, lease_s: float = 30.0, busy: int = 0, work: Any = None) -> Pulse:
-    return Pulse(
+def pulse(*queues: str, lease_s: float = 30.0, busy: int = 0, work: Any = None) -> Heartbeat:
+    return Heartbeat(
         info="{}", concurrency=5, quiet=False, busy=busy, work=work or {}, rss_kb=1,
         queues=queues, lease_s=lease_s,
     )  # fmt: skip
@@ -484,7 +484,7 @@ class DisturbedWorld(RedisWorld):
             setattr(session.census, verb, _again(getattr(session.census, verb)))
         return session
 
-    def beat(self, session: Session, *queues: str, lease_s: float = 30.0) -> Orders:
+    def beat(self, session: Session, *queues: str, lease_s: float = 30.0) -> HeartbeatReply:
         try:
             return super().beat(session, *queues, lease_s=lease_s)
         except StoreUnavailable as error:

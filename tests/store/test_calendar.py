@@ -9,12 +9,12 @@ import pytest
 
 from kiqpy.errors import StoreRefused
 from kiqpy.outcome import Lock
-from kiqpy.store.calendar import Calendar, Tick, Ticked
+from kiqpy.store.calendar import Calendar, Tick, TickResult
 from tests.server import TestServer
 from tests.store.contract import MemoryWorld, RedisWorld, World, jids, parcel
 
 pytestmark = pytest.mark.anyio
-QUEUED, PAST, OFF = Ticked("queued"), Ticked("past"), Ticked("off")
+QUEUED, PAST, OFF = TickResult("queued"), TickResult("past"), TickResult("off")
 
 
 @pytest.fixture(params=["memory", "redis", "redis with a namespace"])
@@ -83,7 +83,7 @@ async def test_the_seconds_of_our_century_are_kept_exactly(world: World) -> None
 async def test_a_delayed_tick_waits_in_the_schedule(world: World) -> None:
     one = await calendar(world)
     before = world.now()
-    assert await one.tick("p", ticks(10, in_s=50.0), True) == [Ticked("scheduled")]
+    assert await one.tick("p", ticks(10, in_s=50.0), True) == [TickResult("scheduled")]
     assert world.queue("q") == []
     due = world.due_at("schedule")["t10"]
     assert before + 50 - 0.01 <= due <= world.now() + 50 + 0.01
@@ -101,7 +101,7 @@ async def test_a_unique_job_that_is_there_already_uses_up_the_tick(world: World)
     one = await calendar(world)
     lock = Lock("token", 60.0)
     first, second = await one.tick("p", ticks(10, 20, lock=lock), True)
-    assert (first, second) == (QUEUED, Ticked("duplicate", "t10"))
+    assert (first, second) == (QUEUED, TickResult("duplicate", "t10"))
     assert jids(world.queue("q")) == ["t10"]
     holder, left_s = world.lock("token") or ("", 0)
     assert holder == "t10"
@@ -115,7 +115,7 @@ async def test_a_job_that_is_there_already_is_not_enqueued_again(world: World) -
     lock = Lock("token", 60.0)
     await one.tick("p", ticks(10, lock=lock), True)
     (again,) = await one.tick("other", [Tick(1, parcel("t10", lock=lock))], True)
-    assert again == Ticked("duplicate", "t10")
+    assert again == TickResult("duplicate", "t10")
 
 
 async def test_a_new_periodic_counts_from_when_it_was_noted(world: World) -> None:

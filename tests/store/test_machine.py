@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from kiqpy.errors import LeaseLost, StoreUnavailable
 from kiqpy.job import Claim
 from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
-from kiqpy.store import Frame, Parcel, Pushed, _session
+from kiqpy.store import Frame, OutgoingJob, Pushed, _session
 from kiqpy.store._session import Session
 from tests.faults import Faults
 from tests.server import TestServer
@@ -106,19 +106,19 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(jobs=st.lists(st.tuples(queues, dues, locks), min_size=1, max_size=6), how=hows)
     def push(self, jobs: list[tuple[str, float | None, str | None]], how: Any) -> None:
         parcels = [self.parcel(*job) for job in jobs]
-        frame: Frame[Parcel] = self.world.frame(*parcels)
+        frame: Frame[OutgoingJob] = self.world.frame(*parcels)
         if how:
             self.client_faults.fail("push", how)
         results = self.again(lambda: self.client.push(frame))
         assert results == [self.store(one) for one in parcels]
 
-    def parcel(self, queue: str, due: float | None, lock: str | None) -> Parcel:
+    def parcel(self, queue: str, due: float | None, lock: str | None) -> OutgoingJob:
         self.steps += 1
         jid = f"j{self.steps:04}"
         self.home[jid], self.crashes[jid] = queue, 0
         return parcel(jid, queue, at_s=due, lock=Lock(lock, TTL_S) if lock else None)
 
-    def store(self, one: Parcel) -> Pushed:
+    def store(self, one: OutgoingJob) -> Pushed:
         if one.lock:
             holder = self.holder.setdefault(one.lock.token, one.jid)
             if holder != one.jid:

@@ -12,7 +12,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar, final
 
 from kiqpy.errors import LeaseLost, QueuePaused, StoreRefused
 from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
-from kiqpy.store import Frame, Orders, Parcel, Pulse, Pushed
+from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
 from kiqpy.store._session import Due, Fetched, Move, Orphan, Suspect
 from kiqpy.store.census import Place
 from kiqpy.store.memory.calendar import MemoryCalendar
@@ -75,7 +75,7 @@ class MemoryBackend:
     # ---- jobs come in
 
     @_step
-    def push(self, frame: Frame[Parcel], age_s: float) -> list[Pushed]:
+    def push(self, frame: Frame[OutgoingJob], age_s: float) -> list[Pushed]:
         noted = self.server.pushes.replay(frame.source, frame.sequence)
         if noted is not None:
             return noted
@@ -84,7 +84,7 @@ class MemoryBackend:
         self.server.wake({parcel.queue for parcel in frame.items})
         return results
 
-    def _store(self, parcel: Parcel, age_s: float) -> Pushed:
+    def _store(self, parcel: OutgoingJob, age_s: float) -> Pushed:
         due_at = parcel.at_s
         if due_at is None and parcel.in_s is not None:
             due_at = self.server.clock.now() + parcel.in_s - age_s
@@ -316,14 +316,14 @@ class MemoryBackend:
         self._append(suspect.queue, at_once)
         return {orphan.delivery for orphan in found}
 
-    def beat(self, pulse: Pulse) -> Orders:
+    def beat(self, pulse: Heartbeat) -> HeartbeatReply:
         server, ident = self.server, self.ident
         with server.gate:
             server.leases[ident] = server.clock.now() + pulse.lease_s
             server.processes[ident] = pulse
             server.privs.update((ident, queue) for queue in pulse.queues)
             signals = server.signals[ident]
-            return Orders(
+            return HeartbeatReply(
                 signals.popleft() if signals else None,
                 {queue: len(server.privates[ident, queue]) for queue in pulse.queues},
                 {queue: len(server.inboxes[ident, queue]) for queue in pulse.queues},

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
-from kiqpy.store import Parcel
-from kiqpy.store.calendar import AHEAD_S, Look, Mark, Tick, Ticked
+from kiqpy.store import OutgoingJob
+from kiqpy.store.calendar import AHEAD_S, Mark, PeriodicState, Tick, TickResult
 from kiqpy.store.memory.server import MemoryServer
 
 
@@ -18,9 +18,9 @@ class MemoryCalendar:
         self._server = server
         self._ident = ident
 
-    async def look(self, names: Sequence[str]) -> Look:
+    async def look(self, names: Sequence[str]) -> PeriodicState:
         marks, switched = self._server.marks, self._server.switched
-        return Look(
+        return PeriodicState(
             self._server.clock.now(),
             {name: marks[name] for name in names if name in marks},
             {name: switched[name] for name in names if name in switched},
@@ -32,32 +32,32 @@ class MemoryCalendar:
             if name not in marks or marks[name].at > now + AHEAD_S:
                 marks[name] = Mark(now, ticked=False)
 
-    async def tick(self, name: str, ticks: Sequence[Tick], enabled: bool) -> list[Ticked]:
+    async def tick(self, name: str, ticks: Sequence[Tick], enabled: bool) -> list[TickResult]:
         if not self._server.switched.get(name, enabled):
-            return [Ticked("off")] * len(ticks)
+            return [TickResult("off")] * len(ticks)
         with self._server.gate:
             return [self._tick(name, *tick) for tick in ticks]
 
-    def _tick(self, name: str, at: float, parcel: Parcel | None) -> Ticked:
+    def _tick(self, name: str, at: float, parcel: OutgoingJob | None) -> TickResult:
         mark = self._server.marks.get(name)
         if mark is not None and at <= mark.at:
-            return Ticked("past")
+            return TickResult("past")
         self._server.marks[name] = Mark(at, ticked=parcel is not None)
-        return Ticked("past") if parcel is None else self._enqueue(parcel)
+        return TickResult("past") if parcel is None else self._enqueue(parcel)
 
-    def _enqueue(self, parcel: Parcel) -> Ticked:
+    def _enqueue(self, parcel: OutgoingJob) -> TickResult:
         server = self._server
         now, lock = server.clock.now(), parcel.lock
         if lock is not None:
             holder = server.take(lock, parcel.jid, now + (parcel.in_s or 0.0))
             if holder is not None:
-                return Ticked("duplicate", holder)
+                return TickResult("duplicate", holder)
         if parcel.in_s is not None:
             server.places["schedule"].add(parcel.payload, now + parcel.in_s)
-            return Ticked("scheduled")
+            return TickResult("scheduled")
         server.queues[parcel.queue].appendleft(parcel.payload)
         server.wake([parcel.queue])
-        return Ticked("queued")
+        return TickResult("queued")
 
     async def switch(self, name: str, enabled: bool, declared: bool) -> bool:
         switched, marks = self._server.switched, self._server.marks

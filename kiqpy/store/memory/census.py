@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, Final, cast, final
 
-from kiqpy.store import Pulse
+from kiqpy.store import Heartbeat
 from kiqpy.store.census import (
     CANCELS_KEPT_S,
     PLACES,
-    Busy,
     Counters,
     Entry,
     Place,
     Process,
     Queue,
+    RunningJob,
     Scan,
     Transfer,
     busy_row,
@@ -106,7 +106,7 @@ class MemoryCensus:
             row for ident, pulse in found if (row := process_row(ident, self._fields(ident, pulse)))
         ]
 
-    def _fields(self, ident: str, pulse: Pulse) -> dict[str, bytes | None]:
+    def _fields(self, ident: str, pulse: Heartbeat) -> dict[str, bytes | None]:
         """As a process's hash has them; none if it has not been heard of for a minute."""
         beat = self._server.leases.get(ident, float("-inf")) - pulse.lease_s
         if self._server.clock.now() - beat > _HEARD_S:
@@ -117,7 +117,7 @@ class MemoryCensus:
         }  # fmt: skip
         return {name: str(value).encode() for name, value in told.items()}
 
-    async def busy(self, idents: Sequence[str]) -> list[Busy]:
+    async def busy(self, idents: Sequence[str]) -> list[RunningJob]:
         pulses = [(ident, self._server.processes.get(ident)) for ident in idents]
         return [
             busy_row(ident, text.encode())

@@ -16,7 +16,7 @@ from typing import Generic, NamedTuple, TypeVar, final
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreRefused
 from kiqpy.outcome import Lock
-from kiqpy.store import Pulse, Pushed, calendar
+from kiqpy.store import Heartbeat, Pushed, calendar
 from kiqpy.store.census import Place
 
 R = TypeVar("R")
@@ -108,7 +108,7 @@ class MemoryServer:
         self.inboxes: defaultdict[Owner, deque[bytes]] = defaultdict(deque)
         self.floors: defaultdict[Owner, int] = defaultdict(int)
         self.leases: dict[str, float] = {}
-        self.processes: dict[str, Pulse] = {}
+        self.processes: dict[str, Heartbeat] = {}
         self.signals: defaultdict[str, deque[str]] = defaultdict(deque)
         self.privs: set[Owner] = set()
         self.suspects: dict[Owner, Mark] = {}

@@ -12,7 +12,7 @@ from typing import Any, Final, cast, final
 from kiqpy.clock import Clock, SystemClock
 from kiqpy.errors import StoreError
 from kiqpy.outcome import Bury, Lock, Verdict
-from kiqpy.store import Frame, Orders, Parcel, Pulse, Pushed
+from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
 from kiqpy.store._session import Due, Fetched, Move, Orphan, Suspect
 from kiqpy.store.census import Place
 from kiqpy.store.redis.calendar import RedisCalendar
@@ -85,7 +85,7 @@ class RedisBackend:
 
     # -- intake
 
-    async def push(self, frame: Frame[Parcel], age_s: float) -> list[Pushed]:
+    async def push(self, frame: Frame[OutgoingJob], age_s: float) -> list[Pushed]:
         keys = self._keys
         queues = list(dict.fromkeys([queue for p in frame.items if (queue := queue_of(p))]))
         index = {queue: n for n, queue in enumerate(queues, 1)}
@@ -267,7 +267,7 @@ class RedisBackend:
         with contextlib.suppress(StoreError):
             await self._link.call("trim", (self._keys.dead, self._keys.trimmed), self._dead)
 
-    def beat(self, pulse: Pulse) -> Orders:
+    def beat(self, pulse: Heartbeat) -> HeartbeatReply:
         keys, ident, queues = self._keys, self.ident, pulse.queues
         self._life.hold()
         names = [keys.lease(ident), keys.process(ident), keys.processes, keys.privs]
@@ -286,7 +286,7 @@ class RedisBackend:
         self._rtt_us = int((self._clock.monotonic() - sent) * 1e6)
         held = dict(zip(queues, counts[::2], strict=True))
         inbox = dict(zip(queues, counts[1::2], strict=True))
-        return Orders(signal.decode() if signal else None, held, inbox)
+        return HeartbeatReply(signal.decode() if signal else None, held, inbox)
 
     async def leave(self) -> None:
         keys, ident = self._keys, self.ident

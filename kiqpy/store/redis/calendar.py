@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal, cast, final
 
-from kiqpy.store import Parcel
-from kiqpy.store.calendar import AHEAD_S, Look, Mark, Tick, Ticked
+from kiqpy.store import OutgoingJob
+from kiqpy.store.calendar import AHEAD_S, Mark, PeriodicState, Tick, TickResult
 from kiqpy.store.redis.connections import Arg, Link
 from kiqpy.store.redis.keys import Keys
 
@@ -25,10 +25,10 @@ class RedisCalendar:
         self._keys = keys
         self._ident = ident
 
-    async def look(self, names: Sequence[str]) -> Look:
+    async def look(self, names: Sequence[str]) -> PeriodicState:
         keys = (self._keys.cron, self._keys.cron_off)
         now, marks, switched = await self._link.call("look", keys, names)
-        return Look(
+        return PeriodicState(
             float(now),
             {
                 name: Mark(abs(float(at)), not at.startswith(b"-"))
@@ -45,7 +45,7 @@ class RedisCalendar:
     async def note(self, names: Sequence[str]) -> None:
         await self._link.call("note", (self._keys.cron,), (AHEAD_S, *names))
 
-    async def tick(self, name: str, ticks: Sequence[Tick], enabled: bool) -> list[Ticked]:
+    async def tick(self, name: str, ticks: Sequence[Tick], enabled: bool) -> list[TickResult]:
         keys = self._keys
         parcels = [tick.parcel for tick in ticks if tick.parcel]
         queue = parcels[0].queue if parcels else "default"
@@ -73,7 +73,7 @@ class RedisCalendar:
         return f"{self._keys.leader}:{group}" if group else self._keys.leader
 
 
-def _words(parcel: Parcel | None, locks: Sequence[str]) -> tuple[Arg, ...]:
+def _words(parcel: OutgoingJob | None, locks: Sequence[str]) -> tuple[Arg, ...]:
     if parcel is None:
         return b"", "", "", 0, 0
     delay = "" if parcel.in_s is None else repr(float(parcel.in_s))
@@ -82,5 +82,5 @@ def _words(parcel: Parcel | None, locks: Sequence[str]) -> tuple[Arg, ...]:
     return parcel.payload, delay, parcel.jid, number, max(1, ttl_ms)
 
 
-def _ticked(word: str) -> Ticked:
-    return Ticked(_STATES[word[0]], word[1:])
+def _ticked(word: str) -> TickResult:
+    return TickResult(_STATES[word[0]], word[1:])

@@ -12,12 +12,12 @@ from kiqpy.store.census import (
     CANCELS_KEPT_S,
     PLACES,
     PROCESS_FIELDS,
-    Busy,
     Counters,
     Entry,
     Place,
     Process,
     Queue,
+    RunningJob,
     Scan,
     Transfer,
     busy_row,
@@ -114,8 +114,8 @@ class RedisCensus:
                 rows += [row] if row else []
         return rows
 
-    async def busy(self, idents: Sequence[str]) -> list[Busy]:
-        rows: list[Busy] = []
+    async def busy(self, idents: Sequence[str]) -> list[RunningJob]:
+        rows: list[RunningJob] = []
         for ident in idents:
             for key in self._keys.work(ident):  # as Sidekiq from 6.5 on writes it, else as 6.4
                 if told := await self._link.command("HVALS", key):

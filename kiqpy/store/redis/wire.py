@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Final
 
 from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
-from kiqpy.store import Frame, Parcel, Pushed
+from kiqpy.store import Frame, OutgoingJob, Pushed
 from kiqpy.store.redis.connections import Arg
 
 _QUEUED, _SCHEDULED = Pushed("queued"), Pushed("scheduled")
@@ -16,7 +16,7 @@ _KINDS: Final[Mapping[type, str]] = {
 }  # fmt: skip
 
 
-def due_of(parcel: Parcel, age_s: float = 0.0) -> tuple[float, str]:
+def due_of(parcel: OutgoingJob, age_s: float = 0.0) -> tuple[float, str]:
     """When, and counted from what; a delay has been running since the frame was made."""
     if parcel.at_s is not None:
         return parcel.at_s, "at"
@@ -25,13 +25,16 @@ def due_of(parcel: Parcel, age_s: float = 0.0) -> tuple[float, str]:
     return 0.0, ""
 
 
-def queue_of(parcel: Parcel) -> str:
+def queue_of(parcel: OutgoingJob) -> str:
     """The queue that a job is put into at once; "" if it is scheduled."""
     return parcel.queue if parcel.at_s is None and parcel.in_s is None else ""
 
 
 def storing(
-    parcels: Iterable[Parcel], age_s: float, queues: Mapping[str, int], locks: Mapping[str, int]
+    parcels: Iterable[OutgoingJob],
+    age_s: float,
+    queues: Mapping[str, int],
+    locks: Mapping[str, int],
 ) -> list[Arg]:
     """How jobs are stored, in order: most in runs, each simply put into one queue."""
     words: list[Arg] = []
@@ -46,12 +49,12 @@ def storing(
     return words
 
 
-def _plain_queue(parcel: Parcel) -> str:
+def _plain_queue(parcel: OutgoingJob) -> str:
     return queue_of(parcel) if parcel.lock is None else ""
 
 
 def _singly(
-    parcel: Parcel, age_s: float, queues: Mapping[str, int], locks: Mapping[str, int]
+    parcel: OutgoingJob, age_s: float, queues: Mapping[str, int], locks: Mapping[str, int]
 ) -> str:
     due, how = due_of(parcel, age_s)
     number = 0 if how else queues[parcel.queue]
@@ -68,7 +71,7 @@ def lock_words(lock: Lock | None, locks: Mapping[str, int]) -> tuple[int, int]:
     return (locks[lock.token], int(lock.ttl_s * 1000)) if lock else (0, 0)
 
 
-def results_of(frame: Frame[Parcel], reply: Sequence[bytes]) -> list[Pushed]:
+def results_of(frame: Frame[OutgoingJob], reply: Sequence[bytes]) -> list[Pushed]:
     """The reply tells only of parcels that were not simply stored."""
     results = [_QUEUED if queue_of(parcel) else _SCHEDULED for parcel in frame.items]
     for position, what in zip(reply[1::2], reply[2::2], strict=True):
