@@ -273,6 +273,14 @@ class PeriodicEnqueued(Event):
     tick_at: float  # epoch seconds
 
 
+class LoopFailed(Event):
+    """A round of one of kiqpy's own loops raised; it is tried again, the other loops go on."""
+
+    name: ClassVar[str] = "loop.failed"
+    loop: str  # "promote", "rescue", "lead", "cron", "cancel", "leaks", "discover"
+    error: str
+
+
 class LoopLag(Event):
     """The event loop was busy for `lag_s` before it could answer: something blocks it."""
 

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Protocol, final
+from typing import ClassVar, final
 
-from kiqpy._flow.pause import Backoff
+from kiqpy._flow.pause import Backoff, wait
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreError
 
 
-class Loop(Protocol):
-    """`tick` does one round and says in how many seconds the next is due; 0: there is more."""
+class Loop(ABC):
+    """One round is a `tick`, which returns the seconds until the next; 0: there is more to do.
+
+    Only a loop that holds something overrides `close`.
+    """
 
     name: ClassVar[str]
 
+    @abstractmethod
     async def tick(self) -> float: ...
+
+    async def close(self) -> None:  # noqa: B027  # most loops hold nothing
+        """Called once, after the last tick; what it raises is a defect, except a StoreError."""
+
+
+OnDefect = Callable[[str, Exception], None]
 
 
 @final
 class LoopRunner:
-    """Runs a loop until it is stopped: jitter, back-off after a silent store, no lifecycle in it.
+    """Runs a loop until it is stopped: jitter, and longer waits while the store does not answer.
 
-    A tick that is under way when the runner is stopped comes to its end first, within reason:
-    ticks are short. A tick that raises anything but a StoreError is told to `on_defect` and tried
-    again like the others; one broken loop must not take the jobs down.
+    A tick that is under way when the runner is stopped comes to its end first: ticks are short.
+    Any error but a StoreError is passed to `on_defect(loop's name, error)`, and the tick is tried
+    again: a broken loop must not take the jobs down.
     """
 
-    def __init__(self, loop: Loop, clock: Clock, on_defect: Callable[[str, Exception], None]):
+    def __init__(self, loop: Loop, clock: Clock, on_defect: OnDefect) -> None:
         self.loop = loop
         self._clock = clock
         self._on_defect = on_defect
@@ -48,23 +59,31 @@ class LoopRunner:
         backoff = Backoff(self._clock, first_s=0.5)
         while not self._stopping:
             self._wake.clear()
-            try:
-                delay_s = await self.loop.tick()
-                backoff.reset()
-            except StoreError:
-                delay_s = backoff.next_s()
-            except Exception as error:
-                self._on_defect(self.loop.name, error)
-                delay_s = backoff.next_s()
-            await self._rest(delay_s)
+            await self._rest(await self._tick(backoff))
+        await self._close()
+
+    async def _tick(self, backoff: Backoff) -> float:
+        try:
+            delay_s = await self.loop.tick()
+        except StoreError:
+            return backoff.next_s()
+        except Exception as error:
+            self._on_defect(self.loop.name, error)
+            return backoff.next_s()
+        backoff.reset()
+        return delay_s
+
+    async def _close(self) -> None:
+        try:
+            await self.loop.close()
+        except StoreError:
+            return
+        except Exception as error:
+            self._on_defect(self.loop.name, error)
 
     async def _rest(self, delay_s: float) -> None:
         if self._stopping:
             return
         if delay_s <= 0:
             return await asyncio.sleep(0)
-        timer = self._clock.call_later(delay_s * (0.9 + self._clock.random() / 10), self._wake.set)
-        try:
-            await self._wake.wait()
-        finally:
-            timer.cancel()
+        await wait(self._wake, self._clock, delay_s * (0.9 + self._clock.random() / 10))

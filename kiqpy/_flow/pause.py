@@ -1,13 +1,29 @@
-"""How long to wait before asking again somebody who did not answer."""
+"""Waits: for an event or a time, and ever longer ones for somebody who does not answer."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final, final
 
 from kiqpy.clock import Clock
 
 _FIRST_S: Final = 0.05
-_LONGEST_S: Final = 5.0
+_MAX_WAIT_S: Final = 5.0
+
+
+async def wait(event: asyncio.Event, clock: Clock, seconds: float | None) -> None:
+    """Return when `event` is set; after `seconds`, it is set here. None: wait as long as it takes.
+
+    Cancel: safe, the timer is cancelled.
+    """
+    if event.is_set():
+        return
+    timer = None if seconds is None else clock.call_later(seconds, event.set)
+    try:
+        await event.wait()
+    finally:
+        if timer is not None:
+            timer.cancel()
 
 
 @final
@@ -16,7 +32,8 @@ class Backoff:
 
     def __init__(self, clock: Clock, first_s: float = _FIRST_S, factor: float = 2.0) -> None:
         self._clock = clock
-        self._first_s, self._factor = first_s, factor
+        self._first_s = first_s
+        self._factor = factor
         self.reset()
 
     def reset(self) -> None:
@@ -26,7 +43,7 @@ class Backoff:
     def next_s(self) -> float:
         """Seconds to wait now: half to all of a ceiling that grows with each call."""
         ceiling_s = self._ceiling_s
-        self._ceiling_s = min(_LONGEST_S, ceiling_s * self._factor)
+        self._ceiling_s = min(_MAX_WAIT_S, ceiling_s * self._factor)
         return ceiling_s * (0.5 + self._clock.random() / 2)
 
     async def pause(self) -> None:

@@ -1,10 +1,10 @@
-"""Starting in order, stopping in reverse, and what happens to those who do not stop."""
+"""Tasks: run together, held until they end, awaited to their end, awaited for a while."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from typing import Any, TypeVar, cast, final
 
 from kiqpy.clock import Clock
 
@@ -28,11 +28,33 @@ def _first(group: BaseExceptionGroup[Any]) -> BaseException:
     return _first(cast("BaseExceptionGroup[Any]", error)) if nested else error
 
 
+@final
+class TaskSet:
+    """Tasks that run beside their starter; held here, for the event loop itself would drop them."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, run: Coroutine[Any, Any, None], name: str | None = None) -> asyncio.Task[None]:
+        """Run it in a task, which is dropped from the set when it has ended."""
+        task = asyncio.get_running_loop().create_task(run, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def __iter__(self) -> Iterator[asyncio.Task[None]]:
+        """Those that have not ended, as of now."""
+        return iter(list(self._tasks))
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+
 async def whole(step: Awaitable[T], on_cancel: Callable[[], object] | None = None) -> T:
     """Await a short step that owns something to its end, and only then let a cancellation in.
 
-    Twice cancelled it still ends first. The step must not wait for a peer, or `on_cancel` must
-    make it end soon.
+    A second cancellation does not interrupt the step either. The step must not wait for a peer, or
+    `on_cancel` must make it end soon.
     """
     task = asyncio.ensure_future(step)
     cancelled = False
@@ -49,7 +71,7 @@ async def whole(step: Awaitable[T], on_cancel: Callable[[], object] | None = Non
             break
     if cancelled:
         if not task.cancelled():
-            task.exception()  # nobody is left to hear it
+            task.exception()  # retrieved, or asyncio logs it as never retrieved
         raise asyncio.CancelledError
     return task.result()
 
@@ -60,9 +82,9 @@ async def ended(
     clock: Clock,
     late: asyncio.Event | None = None,
 ) -> bool:
-    """Whether all tasks end within that time; waits for them, cancels nothing, never raises.
+    """Wait for all tasks, for `within_s` at most or until `late` is set; whether all have ended.
 
-    Setting `late` ends the wait sooner.
+    Cancels none of them, and raises nothing of theirs.
     """
     late = late or asyncio.Event()
     timer = clock.call_later(within_s, late.set)

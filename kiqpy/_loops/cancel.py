@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import ClassVar, Final, final
 
+from kiqpy._flow.loop import Loop
 from kiqpy.store import Source
 
 _LOOK_S: Final = 0.8  # a cancel is heard within a second
 
 
 @final
-class Canceller:
+class Canceller(Loop):
     """Interrupts running jobs that were cancelled anywhere; asks nothing while nothing runs.
 
     Jobs that are claimed later are known to be cancelled by the fetch that claims them.

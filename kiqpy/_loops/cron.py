@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, ClassVar, Final, final
 
+from kiqpy._flow.loop import Loop
+from kiqpy._flow.once import Once
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreUnavailable
 from kiqpy.event import Event, PeriodicEnqueued
@@ -17,14 +19,14 @@ from kiqpy.store.calendar import AHEAD_S, Calendar, PeriodicState, Tick
 if TYPE_CHECKING:
     from kiqpy.periodic import Periodic
 
-_PAGE: Final = 100  # ticks that one atomic step enqueues
+_MAX_TICKS: Final = 100  # ticks that one atomic step enqueues
 _NOT_LEADING_S: Final = 60.0  # being elected wakes the loop
 _SHORTEST_S: Final = 0.001
 _log = logging.getLogger("kiqpy")
 
 
 @final
-class Cron:
+class Cron(Loop):
     """Enqueues what is due, in the process that leads; sleeps until the next tick.
 
     All ticks since the last one that was done count, never just the present minute, and the store
@@ -49,7 +51,7 @@ class Cron:
         self._leads, self._clock, self._tell = leads, clock, tell
         self._names = [entry.name for entry in entries]
         self._again_at = float("-inf")  # by the monotonic clock
-        self._troubles: set[tuple[str, str]] = set()
+        self._complaints = Once()
 
     async def tick(self) -> float:
         if not self._leads():
@@ -99,8 +101,8 @@ class Cron:
             )  # fmt: skip
             if not due.ticks:
                 await self._calendar.tick(entry.name, [Tick(now, None)], entry.enabled)
-        for start in range(0, len(due.ticks), _PAGE):
-            await self._enqueue(entry, due.ticks[start : start + _PAGE])
+        for start in range(0, len(due.ticks), _MAX_TICKS):
+            await self._enqueue(entry, due.ticks[start : start + _MAX_TICKS])
 
     async def _enqueue(self, entry: Periodic, instants: Sequence[float]) -> None:
         ticks = [Tick(at, await self._prepare(self._job(entry, at))) for at in instants]
@@ -118,8 +120,6 @@ class Cron:
         return job
 
     def _complain(self, entry: Periodic, error: Exception) -> None:
-        """Once for each cause; it is tried again and again."""
-        cause = (entry.name, str(error))
-        if cause not in self._troubles and len(self._troubles) < _PAGE:
-            self._troubles.add(cause)
+        """Log each cause once; the entry is tried again at every round."""
+        if self._complaints.first((entry.name, str(error))):
             _log.error("periodic %s can't be enqueued: %s", entry.name, error)

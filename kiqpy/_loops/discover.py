@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import ClassVar, Final, final
 
+from kiqpy._flow.loop import Loop
 from kiqpy.store.census import Census
 
 _DISCOVER_S: Final = 5.0
 
 
 @final
-class Discoverer:
+class Discoverer(Loop):
     """Finds queues whose names a pattern means."""
 
     name: ClassVar[str] = "discover"

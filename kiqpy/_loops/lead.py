@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import ClassVar, Final, final
 
+from kiqpy._flow.loop import Loop
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreError
 from kiqpy.event import Event, LeaderElected, LeaderResigned
@@ -15,7 +16,7 @@ _MARGIN_S: Final = 2.0  # trust ends this long before the lease does
 
 
 @final
-class Leader:
+class Leader(Loop):
     """Wants to lead a group, and renews it four times as often as it must.
 
     It is trusted from the moment the request was *sent*, by the monotonic clock, and no longer
@@ -60,8 +61,8 @@ class Leader:
                 self._on_elected()
         return leads
 
-    async def resign(self) -> None:
-        """Lead no more; a store that does not answer will forget it by itself."""
+    async def close(self) -> None:
+        """Lead no more; a store that does not answer forgets the leader when its time is up."""
         self._until = float("-inf")
         self.leads()
         with suppress(StoreError):

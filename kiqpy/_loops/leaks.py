@@ -8,6 +8,7 @@ import gc
 from collections.abc import Callable
 from typing import ClassVar, Final, Literal, final
 
+from kiqpy._flow.loop import Loop
 from kiqpy.current import job_of
 from kiqpy.event import Event, JobLeakedTask
 from kiqpy.job import Job
@@ -16,7 +17,7 @@ _LEAKS_S: Final = 5.0
 
 
 @final
-class LeakWatch:
+class LeakWatch(Loop):
     """Finds tasks that outlived the job that started them; tells, and cancels them if so wanted.
 
     A task knows its job by the context it was started in. One that is meant to live on, such as a

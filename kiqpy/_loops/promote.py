@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar, Final, final
 
+from kiqpy._flow.loop import Loop
 from kiqpy.store import Maintenance
 
-PAGE: Final = 100
+_MAX_JOBS: Final = 100
 
 
 @final
-class Promoter:
+class Promoter(Loop):
     """Moves due jobs into their queues; sleeps until the next one, a second at the most."""
 
     name: ClassVar[str] = "promote"
@@ -19,6 +20,6 @@ class Promoter:
         self._store, self._poll_s = store, poll_s
 
     async def tick(self) -> float:
-        promotion = await self._store.promote(PAGE)
+        promotion = await self._store.promote(_MAX_JOBS)
         next_in_s = promotion.next_in_s
         return self._poll_s if next_in_s is None else min(self._poll_s, next_in_s)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, final
 
+from kiqpy._flow.loop import Loop
 from kiqpy.event import Event, JobRecovered
 from kiqpy.store import Maintenance
 
 
 @final
-class Rescuer:
+class Rescuer(Loop):
     """Looks for dead processes; more often while there is one that may be dead.
 
     A suspicion needs three sightings over `suspicion_s` and no gap longer than that, so that an

@@ -16,7 +16,7 @@ from kiqpy._loops.rescue import Rescuer
 from kiqpy._reporting.bus import Bus
 from kiqpy.clock import Clock
 from kiqpy.config import Config
-from kiqpy.event import QueueRestarted
+from kiqpy.event import LoopFailed
 from kiqpy.job import Job
 from kiqpy.store import OutgoingJob, Store
 
@@ -69,7 +69,7 @@ class LoopSet:
         for loop in (*self._loops(), *more):
             runner = LoopRunner(loop, self._clock, self._on_defect)
             self._runners.append(runner)
-            self.tasks.add(asyncio.create_task(_run(runner), name=f"kiqpy:loop:{loop.name}"))
+            self.tasks.add(asyncio.create_task(runner.run(), name=f"kiqpy:loop:{loop.name}"))
 
     def halt(self) -> None:
         """Begin no further round; `tasks` end when theirs has."""
@@ -87,10 +87,4 @@ class LoopSet:
                 runner.wake()
 
     def _on_defect(self, loop: str, error: Exception) -> None:
-        self._bus.emit(QueueRestarted(f"loop {loop}", repr(error), 0))
-
-
-async def _run(runner: LoopRunner) -> None:
-    await runner.run()
-    if isinstance(runner.loop, Leader):
-        await runner.loop.resign()
+        self._bus.emit(LoopFailed(loop, repr(error)))

@@ -70,7 +70,7 @@ class Log(Reporter):
             bus.attach(kind.name, self._warn)
         for kind in _NOTES:
             bus.attach(kind.name, self._note)
-        for kind in (event.QueueRestarted, event.JobRefused):
+        for kind in (event.QueueRestarted, event.LoopFailed, event.JobRefused):
             bus.attach(kind.name, self._alarm)
 
     def detach(self, bus: Bus) -> None:

@@ -365,6 +365,22 @@ async def a_stage_breaks(play: Play) -> None:
     assert (told.queue, told.error, told.restarts) == ("default", "RuntimeError('a defect')", 1)
 
 
+@scenario(event.LoopFailed)
+async def a_loop_breaks(play: Play) -> None:
+    async def breaks(_self: object, _limit: int) -> None:
+        play.monkeypatch.undo()
+        raise RuntimeError("a defect")
+
+    play.monkeypatch.setattr("kiqpy.store._session.Session.promote", breaks)
+    async with play.app() as jobs:
+        assert await play.told(event.LoopFailed) == event.LoopFailed(
+            "promote", "RuntimeError('a defect')"
+        )
+        await jobs.enqueue(note.new(1), in_=0.2)
+        await play.told(event.JobSuccess)  # it is tried again
+        assert not play.of(event.QueueRestarted)
+
+
 @scenario(event.ReporterDetached)
 async def a_reporter_raises(play: Play) -> None:
     class Raises(Reporter):

@@ -8,14 +8,14 @@ from typing import ClassVar
 
 import pytest
 
-from kiqpy._flow.loop import LoopRunner
+from kiqpy._flow.loop import Loop, LoopRunner
 from kiqpy.errors import StoreRefused, StoreUnavailable
 from kiqpy.testing import FakeClock, rest
 
 pytestmark = pytest.mark.anyio
 
 
-class Ticker:
+class Ticker(Loop):
     """A loop whose ticks do what a list says: return a delay or raise."""
 
     name: ClassVar[str] = "ticker"
@@ -25,6 +25,8 @@ class Ticker:
         self.answers = list(answers)
         self.ticks: list[float] = []
         self.gate: asyncio.Event | None = None
+        self.closed = 0
+        self.close_raises: Exception | None = None
 
     async def tick(self) -> float:
         self.ticks.append(self.clock.monotonic())
@@ -34,6 +36,11 @@ class Ticker:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def close(self) -> None:
+        self.closed += 1
+        if self.close_raises is not None:
+            raise self.close_raises
 
 
 def unheard(name: str, error: Exception) -> None:
@@ -156,3 +163,40 @@ async def test_a_stopped_loop_leaves_no_timer_that_does_anything() -> None:
     await stopped(runner, task)
     await clock.advance(100)
     assert len(loop.ticks) == 1
+
+
+async def test_a_loop_is_closed_once_after_its_last_tick() -> None:
+    clock = FakeClock()
+    loop = Ticker(clock, 0, 0)
+    loop.gate = asyncio.Event()
+    runner, task = started(loop, clock)
+    await rest()
+    runner.stop()
+    await rest()
+    assert loop.closed == 0, "a tick is under way"
+    loop.gate.set()
+    await rest()
+    assert task.done()
+    assert loop.closed == 1
+
+
+async def test_a_store_that_is_away_does_not_keep_a_loop_from_closing() -> None:
+    clock = FakeClock()
+    loop = Ticker(clock)
+    loop.close_raises = StoreUnavailable("away")
+    runner, task = started(loop, clock)
+    await rest()
+    await stopped(runner, task)
+    assert task.exception() is None
+
+
+async def test_a_defect_in_closing_is_told() -> None:
+    clock = FakeClock()
+    told: list[tuple[str, str]] = []
+    loop = Ticker(clock)
+    loop.close_raises = ZeroDivisionError("x")
+    runner, task = started(loop, clock, lambda name, error: told.append((name, repr(error))))
+    await rest()
+    await stopped(runner, task)
+    assert task.exception() is None
+    assert told == [("ticker", "ZeroDivisionError('x')")]

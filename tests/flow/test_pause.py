@@ -1,4 +1,4 @@
-"""Waits between two tries: doubling, bounded, jittered, short again after an answer."""
+"""Waits for an event or a time; waits between two tries: doubling, bounded, jittered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from kiqpy._flow.pause import Backoff
+from kiqpy._flow.pause import Backoff, wait
 from kiqpy.testing import FakeClock, rest
 
 pytestmark = pytest.mark.anyio
@@ -40,3 +40,36 @@ async def test_pause_waits_on_the_clock() -> None:
     await clock.advance(2.1)
     await rest()
     assert pausing.done()
+
+
+@pytest.mark.parametrize("seconds", [5.0, None])
+async def test_a_wait_ends_with_its_event(seconds: float | None) -> None:
+    clock, event = FakeClock(), asyncio.Event()
+    waiting = asyncio.create_task(wait(event, clock, seconds))
+    await rest()
+    assert not waiting.done()
+    event.set()
+    await rest()
+    assert waiting.done()
+    event.clear()
+    await clock.advance(100)
+    assert not event.is_set(), "its timer was cancelled"
+
+
+async def test_a_wait_ends_with_its_time() -> None:
+    clock, event = FakeClock(), asyncio.Event()
+    waiting = asyncio.create_task(wait(event, clock, 5.0))
+    await clock.advance(4.9)
+    assert not waiting.done()
+    await clock.advance(0.1)
+    assert waiting.done()
+
+
+async def test_a_cancelled_wait_leaves_no_timer() -> None:
+    clock, event = FakeClock(), asyncio.Event()
+    waiting = asyncio.create_task(wait(event, clock, 5.0))
+    await rest()
+    waiting.cancel()
+    await clock.advance(100)
+    assert waiting.cancelled()
+    assert not event.is_set()

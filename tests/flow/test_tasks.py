@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from kiqpy._flow.tasks import ended, together, whole
+from kiqpy._flow.tasks import TaskSet, ended, together, whole
 from kiqpy.testing import FakeClock, rest
 
 pytestmark = pytest.mark.anyio
@@ -120,3 +120,19 @@ async def test_together_cancels_the_others_when_one_raises() -> None:
     with pytest.raises(ZeroDivisionError):
         await together([other, breaks])
     assert not step.ended
+
+
+async def test_a_task_is_held_until_it_has_ended() -> None:
+    tasks, gate = TaskSet(), asyncio.Event()
+
+    async def waits() -> None:
+        await gate.wait()
+
+    task = tasks.start(waits(), name="waits")
+    assert task.get_name() == "waits"
+    await rest()
+    assert list(tasks) == [task]
+    gate.set()
+    await rest()
+    assert task.done()
+    assert len(tasks) == 0

@@ -140,11 +140,11 @@ async def test_who_resigns_is_followed_at_once() -> None:
     them = Candidates()
     (one, _), (two, _) = them.one("one"), them.one("two")
     await one.tick()
-    await one.resign()
-    await one.resign()
+    await one.close()
+    await one.close()
     assert not one.leads()
     await two.tick()
-    await one.resign()
+    await one.close()
     assert two.leads()
     await two.tick()
     assert two.leads(), "nobody resigned for it"
@@ -156,7 +156,7 @@ async def test_to_resign_needs_no_answer() -> None:
     one, line = them.one("one")
     await one.tick()
     line.cut = True
-    await one.resign()
+    await one.close()
     assert them.told[-1] == ("leader.resigned", "one")
 
 
