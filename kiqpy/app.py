@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kiqpy._declare.options import When, duration, instant
-from kiqpy._intake.client import Client
+from kiqpy._intake.protocol import JobClient
 from kiqpy._reporting.stream import EventStream
 from kiqpy._runtime.web import Embedding
 from kiqpy.errors import ArgumentError, LifecycleError
@@ -22,6 +22,9 @@ from kiqpy.store import OutgoingJob
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
+
+    from kiqpy._runtime.environment import Environment
+    from kiqpy.testing import AppTester
 
 T = TypeVar("T")
 _ATOMIC_JOBS, _ATOMIC_BYTES = 1000, 8 * 2**20
@@ -131,7 +134,7 @@ class App(Embedding):
         return asyncio.run_coroutine_threadsafe(run, self._loop).result(timeout)
 
     async def _admit(
-        self, client: Client, job: Job, in_: When = None, at: datetime | float | None = None
+        self, client: JobClient, job: Job, in_: When = None, at: datetime | float | None = None
     ) -> OutgoingJob | Receipt:
         """What is to be pushed; or the receipt, if a middleware did not let the job go on."""
         chain = client.middleware
@@ -140,19 +143,40 @@ class App(Embedding):
         draft = client.draft(job, *_due(job, in_, at))
         return _admitted(client, draft, await chain(draft))
 
-    async def _admit_all(self, client: Client, jobs: Iterable[Job]) -> list[OutgoingJob | Receipt]:
+    async def _admit_all(
+        self, client: JobClient, jobs: Iterable[Job]
+    ) -> list[OutgoingJob | Receipt]:
         if client.middleware is None:  # without a coroutine for each
             return [client.accept(job, *_due(job)) for job in jobs]
         return [await self._admit(client, job) for job in jobs]
 
     def _admit_nowait(
-        self, client: Client, job: Job, in_: When, at: datetime | float | None
+        self, client: JobClient, job: Job, in_: When, at: datetime | float | None
     ) -> OutgoingJob | Receipt:
         chain = client.middleware
         if chain is None:
             return client.accept(job, *_due(job, in_, at))
         draft = client.draft(job, *_due(job, in_, at))
         return _admitted(client, draft, chain.run_sync(draft))
+
+    @asynccontextmanager
+    async def testing(self, *, now: datetime | float | None = None) -> AsyncGenerator[AppTester]:
+        """The app on a store in memory, in virtual time that begins at `now`: needs no Redis.
+
+        Enqueued jobs stay where they are until `await t.drain()`, and no time passes until
+        `await t.tick(seconds)`; all that happens then is what production does. Reporters and
+        middleware are the app's own. See docs/testing.md.
+        """
+        from kiqpy.testing._sandbox.tester import AppTester  # only tests pay for it
+
+        tester = AppTester(self, self._bus, now)
+        async with self._running_in(tester, tester.clock, lambda: tester.conclude(self.stop(0.0))):
+            yield tester
+
+    def _choose_environment(self, mode: str | None) -> Environment:
+        if mode is not None:
+            pass  # registers what stands in for a server
+        return super()._choose_environment(mode)
 
     def events(self, *patterns: str, queue: str | None = None, limit: int = 1000) -> EventStream:
         """Events as they come: `async with jobs.events("job.*") as stream: async for event in ...`.
@@ -183,14 +207,14 @@ def _due(
     return in_s, at_s
 
 
-def _admitted(client: Client, draft: Job, job: Job | None) -> OutgoingJob | Receipt:
+def _admitted(client: JobClient, draft: Job, job: Job | None) -> OutgoingJob | Receipt:
     if job is None:
         return Receipt(draft.jid, "halted")
     return client.accept(job)
 
 
 async def _push(
-    client: Client, admitted: Sequence[OutgoingJob | Receipt], *, atomic: bool
+    client: JobClient, admitted: Sequence[OutgoingJob | Receipt], *, atomic: bool
 ) -> list[Receipt]:
     """Push what is to be pushed as one batch; one receipt each, in order."""
     parcels = [each for each in admitted if isinstance(each, OutgoingJob)]

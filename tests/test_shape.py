@@ -26,7 +26,7 @@ PACKAGE: Tree = {
 # points down: never up, and never to another name of its own row. The longest name wins.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "clock", "outcome", "receipt", "_record"),
-    ("_payload", "_cron", "_flow", "_fakeclock"),
+    ("_payload", "_cron", "_flow"),
     ("job",),
     ("codec", "current", "event", "middleware", "_declare"),
     ("queues", "reporter", "_rules"),
@@ -35,9 +35,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("_intake", "_reporting", "_loops", "admin"),
     ("_stages", "observe"),
     ("_runtime",),
+    ("testing",),
     ("app",),
     ("__init__",),
-    ("testing", "demo"),
+    ("testing.plugin", "demo"),
     ("cli",),
     ("__main__",),
 )
@@ -65,25 +66,15 @@ MODULE_LINES, FUNCTION_LINES = 350, 45
 
 
 class Import(NamedTuple):
+    """An import anywhere in a module, under `if TYPE_CHECKING:` too."""
+
     path: str
     line: int
     target: str
-    typing_only: bool
 
 
 def module_name(path: str) -> str:
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-
-
-def typing_only(tree: ast.Module) -> set[ast.AST]:
-    """Everything under an `if TYPE_CHECKING:`, but not under its `else:`."""
-    return {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
 
 
 def targets(node: ast.AST, path: str, known: set[str]) -> Iterator[str]:
@@ -103,10 +94,9 @@ def imports(tree: Tree) -> Iterator[Import]:
     known = {module_name(path) for path in tree}
     for path, source in tree.items():
         parsed = ast.parse(source)
-        quiet = typing_only(parsed)
         for node in ast.walk(parsed):
             for target in targets(node, path, known):
-                yield Import(path, getattr(node, "lineno", 0), target, node in quiet)
+                yield Import(path, getattr(node, "lineno", 0), target)
 
 
 def ours(target: str) -> bool:
@@ -115,7 +105,7 @@ def ours(target: str) -> bool:
 
 def room(module: str) -> str | None:
     """The name in FLOORS under which a module stands."""
-    parts = module.replace("_sandbox", "_runtime").split(".")[1:] or ["__init__"]
+    parts = module.split(".")[1:] or ["__init__"]
     names = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
     return next((name for name in names if name in FLOOR_OF), None)
 
@@ -137,9 +127,7 @@ def empty(tree: Tree) -> Iterator[str]:
 
 
 def not_down(tree: Tree) -> Iterator[str]:
-    for path, line, target, quiet in imports(tree):
-        if quiet:
-            continue
+    for path, line, target in imports(tree):
         here, there = room(module_name(path)), room(target) if ours(target) else None
         if here is None or there is None or here == there:
             continue
@@ -151,8 +139,8 @@ def not_down(tree: Tree) -> Iterator[str]:
 
 def cycles(tree: Tree) -> Iterator[str]:
     graph: dict[str, set[str]] = {module_name(path): set() for path in tree}
-    for path, _, target, quiet in imports(tree):
-        if not quiet and target in graph:
+    for path, _, target in imports(tree):
+        if target in graph:
             graph[module_name(path)].add(target)
     before = 0
     while len(graph) != before:  # drop what nothing imports and what imports nothing
@@ -165,7 +153,7 @@ def cycles(tree: Tree) -> Iterator[str]:
 
 
 def strangers(tree: Tree) -> Iterator[str]:
-    for path, line, target, _ in imports(tree):
+    for path, line, target in imports(tree):
         package = target.partition(".")[0]
         if homes := HOMES.get(package):
             if not path.startswith(homes):
@@ -254,7 +242,12 @@ PLANTS: list[tuple[Checker, str, Tree]] = [
         {"kiqpy/store/memory/backend.py": "from kiqpy.store.redis import keys"},
     ),
     (not_down, "upward: kiqpy.testing", {"kiqpy/_runtime/engine.py": "import kiqpy.testing"}),
-    (not_down, "sideways: kiqpy.demo", {"kiqpy/testing/__init__.py": "import kiqpy.demo"}),
+    (
+        not_down,
+        "upward: kiqpy.app",
+        {"kiqpy/job.py": "if TYPE_CHECKING:\n    import kiqpy.app"},
+    ),
+    (not_down, "sideways: kiqpy.demo", {"kiqpy/testing/plugin.py": "import kiqpy.demo"}),
     (
         cycles,
         "['kiqpy.job', 'kiqpy.outcome']",

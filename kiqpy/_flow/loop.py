@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, final
+from typing import final
 
 from kiqpy._flow.pause import Backoff, wait
 from kiqpy.clock import Clock
@@ -18,7 +18,7 @@ class Loop(ABC):
     Only a loop that holds something overrides `close`.
     """
 
-    name: ClassVar[str]
+    name: str
 
     @abstractmethod
     async def tick(self) -> float: ...

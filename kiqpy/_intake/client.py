@@ -19,6 +19,7 @@ from kiqpy._declare.options import queue_name
 from kiqpy._flow.pause import Backoff
 from kiqpy._flow.tasks import ended
 from kiqpy._intake.buffer import Buffer, Pending, Waiting, size_of
+from kiqpy._intake.protocol import ClientSnapshot
 from kiqpy._intake.results import PushResults, buffered
 from kiqpy._payload.arguments import check_args
 from kiqpy._payload.json import encode
@@ -50,16 +51,6 @@ class ClientSettings(NamedTuple):
     buffer_bytes: int = 64 * 2**20
     max_payload: int = 2**20
     middleware: tuple[Any, ...] = ()
-
-
-class ClientSnapshot(NamedTuple):
-    """How far the client is behind. `held_bytes` is what it takes after compression."""
-
-    buffered: int
-    raw_bytes: int
-    held_bytes: int
-    oldest_s: float
-    last_error: str | None
 
 
 @final

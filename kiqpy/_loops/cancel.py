@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import ClassVar, Final, final
+from typing import Final, final
 
 from kiqpy._flow.loop import Loop
 from kiqpy.store import Source
@@ -18,7 +18,7 @@ class Canceller(Loop):
     Jobs that are claimed later are known to be cancelled by the fetch that claims them.
     """
 
-    name: ClassVar[str] = "cancel"
+    name = "cancel"
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, ClassVar, Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from kiqpy._flow.loop import Loop
 from kiqpy._flow.once import Once
@@ -34,7 +34,7 @@ class Cron(Loop):
     enqueue the same as one that is in time.
     """
 
-    name: ClassVar[str] = "cron"
+    name = "cron"
 
     def __init__(
         self,

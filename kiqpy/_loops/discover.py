@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import ClassVar, Final, final
+from typing import Final, final
 
 from kiqpy._flow.loop import Loop
 from kiqpy.store.census import Census
@@ -15,7 +15,7 @@ _DISCOVER_S: Final = 5.0
 class Discoverer(Loop):
     """Finds queues whose names a pattern means."""
 
-    name: ClassVar[str] = "discover"
+    name = "discover"
 
     def __init__(self, census: Census, take: Callable[[Iterable[str]], Awaitable[None]]) -> None:
         self._census, self._take = census, take

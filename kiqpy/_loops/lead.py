@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import ClassVar, Final, final
+from typing import Final, final
 
 from kiqpy._flow.loop import Loop
 from kiqpy.clock import Clock
@@ -23,7 +23,7 @@ class Leader(Loop):
     than that: a process that was stopped, or can't reach the store, knows that it leads no more.
     """
 
-    name: ClassVar[str] = "lead"
+    name = "lead"
 
     def __init__(
         self,

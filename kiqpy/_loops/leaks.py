@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import gc
 from collections.abc import Callable
-from typing import ClassVar, Final, Literal, final
+from typing import Final, Literal, final
 
 from kiqpy._flow.loop import Loop
 from kiqpy.current import job_of
@@ -24,7 +24,7 @@ class LeakWatch(Loop):
     connection pool's, must be started in a context of its own.
     """
 
-    name: ClassVar[str] = "leaks"
+    name = "leaks"
 
     def __init__(self, how: Literal["cancel", "report"], tell: Callable[[Event], None]) -> None:
         self._how, self._tell = how, tell

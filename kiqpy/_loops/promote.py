@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, final
+from typing import Final, final
 
 from kiqpy._flow.loop import Loop
 from kiqpy.store import Maintenance
@@ -14,7 +14,7 @@ _MAX_JOBS: Final = 100
 class Promoter(Loop):
     """Moves due jobs into their queues; sleeps until the next one, a second at the most."""
 
-    name: ClassVar[str] = "promote"
+    name = "promote"
 
     def __init__(self, store: Maintenance, poll_s: float) -> None:
         self._store, self._poll_s = store, poll_s

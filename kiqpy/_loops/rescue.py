@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, final
+from typing import final
 
 from kiqpy._flow.loop import Loop
 from kiqpy.event import Event, JobRecovered
@@ -18,7 +18,7 @@ class Rescuer(Loop):
     outage of the store, during which nobody could renew a lease, steals nothing.
     """
 
-    name: ClassVar[str] = "rescue"
+    name = "rescue"
 
     def __init__(
         self, store: Maintenance, suspicion_s: float, tell: Callable[[Event], None]

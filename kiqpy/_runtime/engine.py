@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 from kiqpy import event
 from kiqpy._flow.loop import Loop
 from kiqpy._flow.tasks import ended
 from kiqpy._intake.client import Client, ClientSettings
+from kiqpy._intake.protocol import JobClient
 from kiqpy._loops.cancel import Canceller
 from kiqpy._loops.discover import Discoverer
 from kiqpy._loops.leaks import LeakWatch
@@ -37,25 +38,50 @@ _SETTLE_S: Final = 5.0  # what the reporters, the client and the last settling g
 _TROUBLES: Final = 100  # told of one process; a text that varies must not fill the log
 
 
+def _as_it_is(client: Client) -> JobClient:
+    return client
+
+
+def _unslowed(loop: Loop) -> Loop:
+    return loop
+
+
+class EngineParts(NamedTuple):
+    """What an environment gives an engine: its store, and what differs where time is virtual.
+
+    `wrap_client` may stand something before the client; `slow_down` may wrap a loop that looks for
+    what other processes do.
+    """
+
+    store: Store
+    heartbeat: type[HeartbeatSender] = HeartbeatThread
+    wrap_client: Callable[[Client], JobClient] = _as_it_is
+    slow_down: Callable[[Loop], Loop] = _unslowed
+
+
 @final
 class Engine:
-    """One started app: its store, client, lines, loops and heartbeat."""
+    """One started app: its store, client, pipelines, loops and heartbeat."""
 
     def __init__(
         self,
         config: Config,
         registry: Registry,
         reporters: list[Reporter],
-        store: Store,
+        parts: EngineParts,
         bus: Bus,
         clock: Clock,
         on_failure: Callable[[BaseException], None],
         on_signal: Callable[[str], None],
-        beat: type[HeartbeatSender] = HeartbeatThread,
     ) -> None:
-        self.config, self.store, self.bus, self.clock = config, store, bus, clock
-        self.client = Client(
-            store, clock, _client_settings(config), bus.emit, on_failure, bus.handlers
+        store = parts.store
+        self.config = config
+        self.store = store
+        self.bus = bus
+        self.clock = clock
+        self._slow_down = parts.slow_down
+        self.client = parts.wrap_client(
+            Client(store, clock, _client_settings(config), bus.emit, on_failure, bus.handlers)
         )
         farewell = DeathHooks(registry, config.death_handlers)
         self.audience = ReporterDispatcher([*reporters, farewell], bus, clock)
@@ -69,7 +95,7 @@ class Engine:
         self._perform: Performer | None = None  # a client has none
         self._executor = Executor(config.threads, config.processes)
         self.pulse = ProcessInfo(store.ident, self.lines, config.lease_ttl, clock)
-        self._heartbeat: HeartbeatSender = beat(
+        self._heartbeat: HeartbeatSender = parts.heartbeat(
             store, clock, config.heartbeat_interval, config.stuck_after,
             self.pulse,
             self._on_orders, self._on_lapse, self._on_lag,
@@ -85,7 +111,7 @@ class Engine:
             await self.audience.start()
             if self.config.server:
                 self._start_lines()
-                self.upkeep.start(self._watchers())
+                self.upkeep.start(map(self._slow_down, self._watchers()))
         except BaseException:
             await self.stop(0.0)
             raise

@@ -1,4 +1,8 @@
-"""What a started app stands on: a server out there, or what stands in for one in a test."""
+"""Chooses where an app runs: on a Redis server, or on what a test puts in a server's place.
+
+Production knows `Environment` only. `kiqpy.testing` registers its stand-ins here when it is
+imported; the app imports it when a test mode is asked for, and never otherwise.
+"""
 
 from __future__ import annotations
 
@@ -6,77 +10,98 @@ from collections.abc import Callable
 from typing import Protocol, cast, final
 
 from kiqpy._runtime.address import new_ident, resolve
-from kiqpy._runtime.engine import Engine
-from kiqpy._runtime.heartbeat import HeartbeatSender, HeartbeatThread
-from kiqpy._sandbox.ledger import Ledger
-from kiqpy._sandbox.scope import Mode
+from kiqpy._runtime.engine import Engine, EngineParts
 from kiqpy.clock import Clock
 from kiqpy.config import Config
+from kiqpy.errors import LifecycleError
 from kiqpy.store import Store
 from kiqpy.store._session import Session
 from kiqpy.store.census import Place
 from kiqpy.store.embedded.server import EmbeddedServer
 from kiqpy.store.redis.backend import RedisBackend
 
-Make = Callable[[Config, Store, type[HeartbeatSender]], Engine]
+MakeEngine = Callable[[Config, EngineParts], Engine]
+MakeStore = Callable[[str, Config], Store]
 
 
-class Ground(Protocol):
-    """Made for one start, and closed after the stop or when the start has failed."""
+class Environment(Protocol):
+    """Where one started app runs. Closed after the stop, or when the start has failed."""
 
-    async def build(self, config: Config, make: Make) -> Engine: ...
+    async def build(self, config: Config, make: MakeEngine) -> Engine:
+        """An engine that is not started yet, on this environment's store."""
+        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Free what `build` took; the engine has stopped. Idempotent."""
+        ...
 
 
-def ground(
-    mode: Mode | None, ledger: Ledger, clock: Clock, store: Callable[[str, Config], Store]
-) -> Ground:
-    """What an app in this test mode stands on; None: as in production, on `store(url, config)`."""
-    if mode in ("sandbox", "fake", "inline"):
-        from kiqpy._sandbox.stand import Sandbox  # only tests pay for it
+class TestModes(Protocol):
+    """What `kiqpy.testing` registers: environments that need no server."""
 
-        return Sandbox(ledger, clock, mode)
-    return ServerGround(ledger, store, private=mode == "redis")
+    def mode(self, app: object) -> str | None:
+        """The test mode that the running test has set for this app."""
+        ...
+
+    def environment(
+        self, app: object, mode: str, clock: Clock, make_store: MakeStore
+    ) -> Environment: ...
+
+
+_registered: list[TestModes] = []
+
+
+def register(modes: TestModes) -> None:
+    """Use these test modes from now on."""
+    _registered[:] = [modes]
+
+
+def test_mode(app: object) -> str | None:
+    """The test mode that the running test has set for this app, if any."""
+    return _registered[0].mode(app) if _registered else None
+
+
+def choose_environment(
+    app: object, mode: str | None, clock: Clock, make_store: MakeStore
+) -> Environment:
+    """A server without a test mode; else what was registered for that mode."""
+    if mode is None:
+        return ServerEnvironment(make_store)
+    if not _registered:
+        raise LifecycleError(f"test_mode={mode!r} needs kiqpy.testing, which is not imported")
+    return _registered[0].environment(app, mode, clock, make_store)
 
 
 def redis_store(url: str, config: Config, clock: Clock) -> Store:
     """A process's half of the store at `url`."""
     backend = RedisBackend(
-        url, new_ident(config, clock), namespace=config.namespace,
-        dead_limit=config.dead_limit, dead_timeout_s=config.dead_timeout,
-        pool_size=config.pool_size, suspicion_s=config.suspicion, poll_s=config.fetch_interval,
-        options=config.redis_options, clock=clock,
-    )  # fmt: skip
+        url,
+        new_ident(config, clock),
+        namespace=config.namespace,
+        dead_limit=config.dead_limit,
+        dead_timeout_s=config.dead_timeout,
+        pool_size=config.pool_size,
+        suspicion_s=config.suspicion,
+        poll_s=config.fetch_interval,
+        options=config.redis_options,
+        clock=clock,
+    )
     return Session(backend, clock, cast("tuple[Place, ...]", config.schedulers))
 
 
 @final
-class ServerGround:
-    """The server that the options name, or the embedded one; `private`: one of its own."""
+class ServerEnvironment:
+    """The server that the options name, or the embedded one."""
 
-    def __init__(
-        self, ledger: Ledger, store: Callable[[str, Config], Store], private: bool
-    ) -> None:
-        self._ledger, self._store, self._private = ledger, store, private
+    def __init__(self, make_store: MakeStore) -> None:
+        self._make_store = make_store
         self._embedded: EmbeddedServer | None = None
 
-    async def build(self, config: Config, make: Make) -> Engine:
-        self._ledger.live = "redis"
-        return make(config, self._store(await self._address(config), config), HeartbeatThread)
-
-    async def _address(self, config: Config) -> str:
-        if not self._private:
-            url, self._embedded = await resolve(config)
-            return url
-        from kiqpy._sandbox.server import PrivateServer  # only tests pay for it
-
-        self._embedded = PrivateServer()
-        await self._embedded.start()
-        return self._embedded.url
+    async def build(self, config: Config, make: MakeEngine) -> Engine:
+        url, self._embedded = await resolve(config)
+        return make(config, EngineParts(self._make_store(url, config)))
 
     async def close(self) -> None:
-        self._ledger.live = None
         server, self._embedded = self._embedded, None
         if server is not None:
             await server.stop()

@@ -6,22 +6,23 @@ import asyncio
 import inspect
 import logging
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 from kiqpy._declare.options import When, duration
 from kiqpy._flow.tasks import whole
-from kiqpy._intake.client import Client
+from kiqpy._intake.protocol import JobClient
 from kiqpy._registry import Registry
 from kiqpy._reporting.bus import Bus, Handler
-from kiqpy._runtime.engine import Engine
-from kiqpy._runtime.environment import Ground, ground, redis_store
-from kiqpy._runtime.heartbeat import HeartbeatSender
+from kiqpy._runtime.engine import Engine, EngineParts
+from kiqpy._runtime.environment import (
+    Environment,
+    choose_environment,
+    redis_store,
+    test_mode,
+)
 from kiqpy._runtime.periodics import Periodics, check_known
-from kiqpy._sandbox.ledger import Ledger
-from kiqpy._sandbox.scope import here
 from kiqpy.clock import Clock, SystemClock
 from kiqpy.config import NAMES, Config, configure, holds_env, refuse, resembles
 from kiqpy.errors import ConfigError, LifecycleError, StoreUnavailable
@@ -29,9 +30,6 @@ from kiqpy.middleware import check_middleware
 from kiqpy.observe.log import Log
 from kiqpy.reporter import Reporter
 from kiqpy.store import Store
-
-if TYPE_CHECKING:
-    from kiqpy._sandbox.virtual import Trial
 
 _log = logging.getLogger("kiqpy")
 
@@ -61,10 +59,9 @@ class Lifecycle:
         self._clock: Clock = clock or SystemClock()
         self._bus = Bus()
         self._log = Log()
-        self.sandbox = Ledger(self.registry)
         self._engine: Engine | None = None
         self._stopping: Engine | None = None
-        self._ground: Ground | None = None
+        self._environment: Environment | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._starting = False
@@ -121,7 +118,7 @@ class Lifecycle:
 
     async def _configured(self) -> Config:
         given = dict(self._given)
-        if self._ground or here().mode(self.sandbox) or given.get("test_mode"):
+        if self._environment or test_mode(self) or given.get("test_mode"):
             given.pop("redis_url", None)  # it may be env(...) of a variable that no test has
         self.config = configure(given).replace(**self._overrides)
         answer = self.init(self.config)
@@ -141,16 +138,24 @@ class Lifecycle:
         )
         log.attach(self._bus)
 
-        def make(config: Config, store: Store, beat: type[HeartbeatSender]) -> Engine:
+        def make(config: Config, parts: EngineParts) -> Engine:
             return Engine(
-                config, self.registry, [log, *reporters], store, self._bus,
-                self._clock, self._on_failure, self._on_signal, beat,
-            )  # fmt: skip
+                config=config,
+                registry=self.registry,
+                reporters=[log, *reporters],
+                parts=parts,
+                bus=self._bus,
+                clock=self._clock,
+                on_failure=self._on_failure,
+                on_signal=self._on_signal,
+            )
 
-        if self._ground is None:
-            mode = here().mode(self.sandbox) or config.test_mode
-            self._ground = ground(mode, self.sandbox, self._clock, self._store)
-        return await self._ground.build(config, make)
+        if self._environment is None:
+            self._environment = self._choose_environment(test_mode(self) or config.test_mode)
+        return await self._environment.build(config, make)
+
+    def _choose_environment(self, mode: str | None) -> Environment:
+        return choose_environment(self, mode, self._clock, self._store)
 
     def _store(self, url: str, config: Config) -> Store:
         return redis_store(url, config, self._clock)
@@ -208,7 +213,7 @@ class Lifecycle:
             self._clock.call_later(duration("grace", grace), self._stopping.hurry)
 
     async def _clear_away(self) -> None:
-        under, self._ground = self._ground, None
+        under, self._environment = self._environment, None
         if under is not None:
             await under.close()
 
@@ -239,26 +244,20 @@ class Lifecycle:
             await self.stop()
 
     @asynccontextmanager
-    async def testing(self, *, now: datetime | float | None = None) -> AsyncGenerator[Trial]:
-        """The app on a store in memory, in virtual time that begins at `now`: needs no Redis.
-
-        Enqueued jobs stay where they are until `await t.drain()`, and no time passes until
-        `await t.tick(seconds)`; all that happens then is what production does. Reporters and
-        middleware are the app's own. See docs/testing.md.
-        """
-        from kiqpy._sandbox.virtual import Trial  # only tests pay for it
-
+    async def _running_in(
+        self, environment: Environment, clock: Clock, stop: Callable[[], Awaitable[None]]
+    ) -> AsyncGenerator[None]:
+        """Run in a given environment, on its clock, until the block ends."""
         self._refuse_second_start()
-        trial = Trial(self.sandbox, self._bus, now)
-        clock, self._clock, self._ground = self._clock, trial.clock, trial
+        own_clock, self._clock, self._environment = self._clock, clock, environment
         try:
             await self._start(server=True)
             try:
-                yield trial
+                yield
             finally:
-                await trial.conclude(self.stop(0.0))
+                await stop()
         finally:
-            self._clock = clock
+            self._clock = own_clock
         if self._failure is not None:
             raise self._failure
 
@@ -275,7 +274,7 @@ class Lifecycle:
         return self._engine
 
     @property
-    def client(self) -> Client:
+    def client(self) -> JobClient:
         """The buffered client; `client.snapshot()` says how far behind it is."""
         return self._running().client
 

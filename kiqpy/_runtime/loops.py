@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import final
 
 from kiqpy._flow.loop import Loop, LoopRunner
-from kiqpy._intake.client import Client
+from kiqpy._intake.protocol import JobClient
 from kiqpy._loops.cron import Cron
 from kiqpy._loops.lead import Leader
 from kiqpy._loops.promote import Promoter
@@ -26,7 +26,7 @@ class LoopSet:
     """Everything that happens by time in one process."""
 
     def __init__(
-        self, config: Config, store: Store, bus: Bus, clock: Clock, client: Client
+        self, config: Config, store: Store, bus: Bus, clock: Clock, client: JobClient
     ) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
         self._client = client

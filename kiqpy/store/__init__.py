@@ -14,19 +14,9 @@ from kiqpy.job import Claim
 from kiqpy.outcome import Lock, Verdict
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import Census
+from kiqpy.store.outgoing import OutgoingJob as OutgoingJob
 
 T = TypeVar("T")
-
-
-class OutgoingJob(NamedTuple):
-    """One job on its way into the store; its bytes are frozen."""
-
-    queue: str
-    jid: str
-    payload: bytes
-    in_s: float | None = None  # due so long after the frame was made
-    at_s: float | None = None  # due at this epoch second
-    lock: Lock | None = None
 
 
 class Frame(NamedTuple, Generic[T]):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from kiqpy.store import OutgoingJob
-
+from kiqpy.store.outgoing import OutgoingJob
 
 AHEAD_S: Final = 3600.0  # a mark so far ahead is one of a wrong clock
 

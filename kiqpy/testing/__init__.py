@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kiqpy._fakeclock import FakeClock, rest
-    from kiqpy._sandbox.server import PrivateServer
-    from kiqpy._sandbox.tally import Drained
-    from kiqpy._sandbox.virtual import Trial
+    from kiqpy.testing._fakeclock import FakeClock, rest
     from kiqpy.testing._modes import assert_enqueued, enqueued, refute_enqueued, set_mode
+    from kiqpy.testing._sandbox.server import PrivateServer
+    from kiqpy.testing._sandbox.tally import Drained
+    from kiqpy.testing._sandbox.tester import AppTester
 
 __all__ = [
+    "AppTester",
     "Drained",
     "FakeClock",
     "PrivateServer",
-    "Trial",
     "assert_enqueued",
     "enqueued",
     "refute_enqueued",
@@ -28,11 +28,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "FakeClock": "kiqpy._fakeclock",
-    "rest": "kiqpy._fakeclock",
-    "PrivateServer": "kiqpy._sandbox.server",
-    "Drained": "kiqpy._sandbox.tally",
-    "Trial": "kiqpy._sandbox.virtual",
+    "FakeClock": "kiqpy.testing._fakeclock",
+    "rest": "kiqpy.testing._fakeclock",
+    "PrivateServer": "kiqpy.testing._sandbox.server",
+    "Drained": "kiqpy.testing._sandbox.tally",
+    "AppTester": "kiqpy.testing._sandbox.tester",
 }
 
 if not TYPE_CHECKING:  # checkers would take any name

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import Any, get_args
 
 from kiqpy._runtime.lifecycle import Lifecycle
-from kiqpy._sandbox.ledger import Ledger, Sight
-from kiqpy._sandbox.scope import Mode, opened
 from kiqpy.errors import ConfigError, LifecycleError
 from kiqpy.job import Job
+from kiqpy.testing._sandbox.environment import recorder_of
+from kiqpy.testing._sandbox.recorder import EnqueueRecorder, Visibility
+from kiqpy.testing._sandbox.scope import Mode, opened
 from kiqpy.worker import AnyWorker
 
 
@@ -25,19 +26,19 @@ def set_mode(app: Lifecycle, mode: Mode) -> Generator[None]:
     """
     if mode not in get_args(Mode):
         raise ConfigError(f"mode={mode!r}: give {' or '.join(map(repr, get_args(Mode)))}")
-    live = app.sandbox.live
-    if live == "redis" or (live is not None and mode == "redis"):
+    live = recorder_of(app).live
+    if (app.started and live in (None, "redis")) or (live is not None and mode == "redis"):
+        where = "on a server" if live in (None, "redis") else "in memory"
         raise LifecycleError(
-            f"{app.name} is started already, {'on a server' if live == 'redis' else 'in memory'}: "
-            f"set_mode(app, {mode!r}) must come first"
+            f"{app.name} is started already, {where}: set_mode(app, {mode!r}) must come first"
         )
-    with opened(app.sandbox, mode):
+    with opened(app, mode):
         yield
 
 
-def enqueued(app: Lifecycle, scope: Sight = "sandbox") -> list[Job]:
+def enqueued(app: Lifecycle, scope: Visibility = "sandbox") -> list[Job]:
     """The jobs that this test's tasks have enqueued, in order; `scope="shared"`: everybody's."""
-    return _ledger(app).jobs(scope=scope)
+    return _recorder(app).jobs(scope=scope)
 
 
 def assert_enqueued(
@@ -46,7 +47,7 @@ def assert_enqueued(
     args: object = None,
     count: int | None = None,
     *,
-    scope: Sight = "sandbox",
+    scope: Visibility = "sandbox",
     **subset: Any,
 ) -> Job:
     """Return the (first) job that fits; exactly `count` of them, if given.
@@ -55,7 +56,7 @@ def assert_enqueued(
     `in_`, `at`, and any payload field; of dicts, the keys that are named. AssertionError says what
     was enqueued instead. `scope`: by this test's tasks ("sandbox"), or by anybody ("shared").
     """
-    return _ledger(app).assert_enqueued(worker, args, count, scope, **subset)
+    return _recorder(app).assert_enqueued(worker, args, count, scope, **subset)
 
 
 def refute_enqueued(
@@ -63,17 +64,18 @@ def refute_enqueued(
     worker: AnyWorker | str | None = None,
     args: object = None,
     *,
-    scope: Sight = "sandbox",
+    scope: Visibility = "sandbox",
     **subset: Any,
 ) -> None:
     """AssertionError, with the jobs, if any fits."""
-    _ledger(app).refute_enqueued(worker, args, scope, **subset)
+    _recorder(app).refute_enqueued(worker, args, scope, **subset)
 
 
-def _ledger(app: Lifecycle) -> Ledger:
-    if app.sandbox.live == "redis":
+def _recorder(app: Lifecycle) -> EnqueueRecorder:
+    recorder = recorder_of(app)
+    if app.started and recorder.live in (None, "redis"):
         raise LifecycleError(
-            f"{app.name} runs on a server, where nothing is noted: "
+            f"{app.name} runs on a server, where nothing is recorded: "
             'start it with test_mode="sandbox"'
         )
-    return app.sandbox
+    return recorder

@@ -14,8 +14,8 @@ import pytest
 
 if TYPE_CHECKING:
     from kiqpy import App
-    from kiqpy._sandbox.server import PrivateServer
-    from kiqpy._sandbox.virtual import Trial
+    from kiqpy.testing._sandbox.server import PrivateServer
+    from kiqpy.testing._sandbox.tester import AppTester
 
 _NO_APP = """\
 kiqpy_app: which app? Say one of
@@ -35,9 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
     """Each test sees the jobs that were enqueued during it."""
-    if "kiqpy._sandbox.scope" not in sys.modules:
+    if "kiqpy.testing._sandbox.scope" not in sys.modules:
         return (yield)  # nothing can have been enqueued yet
-    from kiqpy._sandbox.scope import opened
+    from kiqpy.testing._sandbox.scope import opened
 
     with opened():
         return (yield)
@@ -53,7 +53,7 @@ def kiqpy_under_test(pytestconfig: pytest.Config) -> App:
 
 
 @pytest.fixture
-async def kiqpy_app(kiqpy_under_test: App) -> AsyncGenerator[Trial]:
+async def kiqpy_app(kiqpy_under_test: App) -> AsyncGenerator[AppTester]:
     """`t` of `async with jobs.testing() as t`: the app in memory, in virtual time."""
     async with kiqpy_under_test.testing() as t:
         yield t
@@ -61,8 +61,8 @@ async def kiqpy_app(kiqpy_under_test: App) -> AsyncGenerator[Trial]:
 
 @pytest.fixture(scope="session")
 def _kiqpy_private_server() -> Generator[PrivateServer]:
-    from kiqpy._sandbox.server import PrivateServer
     from kiqpy.store.embedded.server import binary
+    from kiqpy.testing._sandbox.server import PrivateServer
 
     if binary() is None:
         pytest.skip(_NO_SERVER)

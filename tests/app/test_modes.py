@@ -11,8 +11,8 @@ from urllib.parse import unquote
 import pytest
 
 from kiqpy import App, ConfigError, Discard, LifecycleError, Snooze, env, worker
-from kiqpy._sandbox.scope import Mode
 from kiqpy.testing import assert_enqueued, enqueued, refute_enqueued, set_mode
+from kiqpy.testing._sandbox.scope import Mode
 
 pytestmark = pytest.mark.anyio
 
@@ -307,7 +307,7 @@ async def test_a_running_app_is_not_moved_to_or_from_a_server(redis_url: str) ->
     async with App(redis_url=redis_url, queues={"default": 1}) as real:
         with pytest.raises(LifecycleError, match="on a server"), set_mode(real, "sandbox"):
             pass
-        with pytest.raises(LifecycleError, match="nothing is noted"):
+        with pytest.raises(LifecycleError, match="nothing is recorded"):
             assert_enqueued(real, welcome)
     async with app("fake") as kept:
         with pytest.raises(LifecycleError, match="in memory"), set_mode(kept, "redis"):
@@ -330,5 +330,5 @@ async def test_a_private_real_server() -> None:
 
 
 def _server_of(real: App) -> str:
-    ground: Any = real._ground
-    return str(ground._embedded._socket)
+    environment: Any = real._environment
+    return str(environment._server._socket)

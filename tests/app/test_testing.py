@@ -13,7 +13,8 @@ import pytest
 
 from kiqpy import App, ConfigError, Discard, Job, LifecycleError, Snooze, Worker, env, worker
 from kiqpy.queues import QueueGroup
-from kiqpy.testing import Drained, Trial
+from kiqpy.testing import AppTester, Drained
+from kiqpy.testing._sandbox.environment import recorder_of
 
 pytestmark = pytest.mark.anyio
 
@@ -280,7 +281,7 @@ async def test_a_limit_leaves_the_rest() -> None:
 
 
 async def test_what_never_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kiqpy._sandbox.virtual._MOST", 50)
+    monkeypatch.setattr("kiqpy.testing._sandbox.tester._MAX_JOBS", 50)
     async with jobs.testing() as t:
         await count_down.enqueue(100)
         with pytest.raises(RuntimeError, match="does a job enqueue itself"):
@@ -531,7 +532,7 @@ async def test_each_time_is_a_new_world() -> None:
             assert (t.enqueued, t.queued, t.dead) == ([], [], [])
             await welcome.enqueue(n)
             await jobs.enqueue(welcome.new(n), in_=60)
-    assert jobs.sandbox.jobs() != []  # what was enqueued can be asked for afterwards
+    assert recorder_of(jobs).jobs() != []  # what was enqueued can be asked for afterwards
 
 
 async def test_needs_no_address_and_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -561,7 +562,7 @@ async def test_a_started_app_is_not_disturbed() -> None:
                 pass
         await welcome.enqueue(1)
         assert (await t.drain()).done == 1
-    assert isinstance(t, Trial)
+    assert isinstance(t, AppTester)
 
 
 async def test_the_test_s_own_error_comes_out() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import ClassVar
 
 import pytest
 
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.anyio
 class Ticker(Loop):
     """A loop whose ticks do what a list says: return a delay or raise."""
 
-    name: ClassVar[str] = "ticker"
+    name = "ticker"
 
     def __init__(self, clock: FakeClock, *answers: float | Exception) -> None:
         self.clock = clock

@@ -5,61 +5,61 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import Any, Final, final
 
 from kiqpy._declare.options import duration, instant
-from kiqpy._fakeclock import FakeClock, rest
-from kiqpy._loops.beat import TimerHeartbeat
 from kiqpy._reporting.bus import Bus
 from kiqpy._runtime.address import new_ident
-from kiqpy._runtime.engine import Engine
-from kiqpy._runtime.loops import LoopSet
-from kiqpy._sandbox.calm import HourlyLoops, calm
-from kiqpy._sandbox.gate import Gate
-from kiqpy._sandbox.inline import Inline
-from kiqpy._sandbox.ledger import Ledger
-from kiqpy._sandbox.stand import noting, session
-from kiqpy._sandbox.tally import Drained, Tally
+from kiqpy._runtime.engine import Engine, EngineParts
+from kiqpy._runtime.environment import MakeEngine
+from kiqpy._runtime.lifecycle import Lifecycle
 from kiqpy.config import Config
 from kiqpy.job import Job, decode
-from kiqpy.store import Store
 from kiqpy.store.census import Place
 from kiqpy.store.memory.backend import MemoryServer
+from kiqpy.testing._fakeclock import FakeClock, rest
+from kiqpy.testing._sandbox.environment import Recording, memory_backend, places, recorder_of
+from kiqpy.testing._sandbox.gate import GatedSession
+from kiqpy.testing._sandbox.heartbeat import TimerHeartbeat
+from kiqpy.testing._sandbox.hourly import HourlyLoop, hourly
+from kiqpy.testing._sandbox.tally import Drained, Tally
 from kiqpy.worker import AnyWorker
 
-if TYPE_CHECKING:
-    from kiqpy._runtime.environment import Make
-
-_MOST: Final = 10_000
+_MAX_JOBS: Final = 10_000
 _ULP_S: Final = 1e-6  # more than the rounding error of an epoch second
 
 
 @final
-class Trial:
+class AppTester:
     """An app under test. Nothing runs until `drain`, and no time passes until `tick`."""
 
-    def __init__(self, ledger: Ledger, bus: Bus, now: datetime | float | None = None) -> None:
+    def __init__(self, app: Lifecycle, bus: Bus, now: datetime | float | None = None) -> None:
         self.clock = FakeClock() if now is None else FakeClock(instant("now", now))
-        self._ledger, self._bus = ledger, bus
+        self._bus = bus
+        self._recorder = recorder_of(app)
         self._server = MemoryServer(self.clock)
+        self._recording = Recording(app, self._server, self.clock)
         self._tally = Tally()
-        self._gate: Gate
+        self._session: GatedSession
         self._engine: Engine
-        self._inline: Inline | None = None
 
     # -- for the app's lifecycle
 
-    async def build(self, config: Config, make: Make) -> Engine:
-        """The engine that is tested: all of it, on a store whose jobs are held back."""
-        config = calm(config)
-        ident = new_ident(config, self.clock)
-        self._gate = Gate(session(self._server, config, ident, self.clock))
-        self._engine = make(config, cast("Store", self._gate), TimerHeartbeat)
-        self._engine.upkeep = cast("LoopSet", HourlyLoops(self._engine.upkeep))
-        self._ledger.clear()
-        self._ledger.live = "sandbox"
-        self._bus.attach("job.*", self._tally.hear)
-        self._inline = noting(self._engine, self._ledger, self._server, "sandbox")
+    async def build(self, config: Config, make: MakeEngine) -> Engine:
+        """The engine under test: all of it, on a store whose jobs are held back."""
+        config = hourly(config)
+        backend = memory_backend(self._server, config, new_ident(config, self.clock))
+        self._session = GatedSession(backend, self.clock, places(config))
+        parts = EngineParts(
+            store=self._session,
+            heartbeat=TimerHeartbeat,
+            wrap_client=self._recording.wrap_client,
+            slow_down=HourlyLoop,
+        )
+        self._engine = make(config, parts)
+        self._recorder.clear()
+        self._bus.attach("job.*", self._tally.count)
+        self._recording.open(self._engine)
         return self._engine
 
     async def conclude(self, stop: Coroutine[Any, Any, None]) -> None:
@@ -71,11 +71,9 @@ class Trial:
         await stopping
 
     async def close(self) -> None:
-        """The engine has stopped. What was noted stays."""
-        self._ledger.live = None
-        self._bus.detach(self._tally.hear)
-        if self._inline is not None:
-            self._inline.close()
+        """See `Environment.close`."""
+        self._bus.detach(self._tally.count)
+        self._recording.close()
 
     # -- what was enqueued
 
@@ -88,7 +86,7 @@ class Trial:
         self, worker: AnyWorker | str | None = None, args: object = None, **subset: Any
     ) -> list[Job]:
         """Those of them that fit; see `assert_enqueued`."""
-        return self._ledger.jobs(worker, args, "shared", **subset)
+        return self._recorder.jobs(worker, args, "shared", **subset)
 
     def assert_enqueued(
         self,
@@ -103,13 +101,13 @@ class Trial:
         `in_`, `at`, and any payload field, `queue="mail"`; of dicts, the keys that are named.
         AssertionError says what was enqueued, and which job comes nearest.
         """
-        return self._ledger.assert_enqueued(worker, args, count, "shared", **subset)
+        return self._recorder.assert_enqueued(worker, args, count, "shared", **subset)
 
     def refute_enqueued(
         self, worker: AnyWorker | str | None = None, args: object = None, **subset: Any
     ) -> None:
         """AssertionError, with the jobs, if any that was enqueued so far fits."""
-        self._ledger.refute_enqueued(worker, args, "shared", **subset)
+        self._recorder.refute_enqueued(worker, args, "shared", **subset)
 
     # -- what there is
 
@@ -174,13 +172,13 @@ class Trial:
                 raise TimeoutError(self._stuck(timeout)) from None
             raise
         finally:
-            await self._gate.shut()
+            await self._session.shut()
         if raise_errors and self._tally.error is not None:
             raise self._tally.error
         return self._tally.drained()
 
     async def _drain(self, limit: int | None, with_scheduled: bool) -> None:
-        left = _MOST if limit is None else limit
+        left = _MAX_JOBS if limit is None else limit
         while True:
             left = await self._run(left)
             if left <= 0:
@@ -191,7 +189,8 @@ class Trial:
             await self._pass(max(0.0, due - self.clock.now()))
         if limit is None and self._waiting():
             raise RuntimeError(
-                f"{_MOST:,} jobs were run and more wait: does a job enqueue itself? Give limit=..."
+                f"{_MAX_JOBS:,} jobs were run and more wait: does a job enqueue itself? "
+                "Give limit=..."
             )
 
     async def _run(self, left: int) -> int:
@@ -199,27 +198,27 @@ class Trial:
         await self._engine.client.flush()
         self._engine.upkeep.wake()  # there may be a queue that a pattern stands for
         await rest()
-        self._gate.admit(left)
+        self._session.admit(left)
         await self._engine.lines.wake()  # one that was paused may be so no longer
         while True:
-            self._gate.settled.clear()
+            self._session.settled.clear()
             await rest()
-            if not self._held() and (self._gate.left <= 0 or not self._waiting()):
+            if not self._held() and (self._session.left <= 0 or not self._waiting()):
                 break
-            await self._gate.settled.wait()  # real work is under way, a thread or a socket
-        left = self._gate.left
-        await self._gate.shut()
+            await self._session.settled.wait()  # real work is under way, a thread or a socket
+        left = self._session.left
+        await self._session.shut()
         await rest()
         return left
 
     def _waiting(self) -> bool:
         resting = self._engine.lines.resting
-        queues = set[str]() if resting else self._gate.asked - self._server.paused
+        queues = set[str]() if resting else self._session.asked - self._server.paused
         return any(self._server.queues[queue] for queue in queues)
 
     def _held(self) -> bool:
-        ident = self._gate.ident
-        return any(self._server.privates[ident, queue] for queue in self._gate.asked)
+        ident = self._session.ident
+        return any(self._server.privates[ident, queue] for queue in self._session.asked)
 
     def _next_due(self) -> float | None:
         firsts = [self._server.places[place].slice(0, 1) for place in ("schedule", "retry")]
@@ -245,9 +244,9 @@ class Trial:
             await self.clock.advance(_ULP_S)
         self._engine.upkeep.wake()
         await rest()
-        self._note_new()
+        self._record_new()
 
-    def _note_new(self) -> None:
+    def _record_new(self) -> None:
         """Jobs that came by no client: periodic ones."""
         for job in (*self.queued, *self.scheduled):
-            self._ledger.note(job, self.clock.now())
+            self._recorder.add(job, self.clock.now())

@@ -21,7 +21,7 @@ class Drained(NamedTuple):
 
 @final
 class Tally:
-    """Counts what it hears."""
+    """Counts the events of jobs."""
 
     def __init__(self) -> None:
         self.begin()
@@ -31,7 +31,7 @@ class Tally:
         self.error: BaseException | None = None
         self._counts: Counter[str] = Counter()
 
-    def hear(self, event: Event) -> None:
+    def count(self, event: Event) -> None:
         match event:
             case JobSuccess():
                 self._counts["done"] += 1

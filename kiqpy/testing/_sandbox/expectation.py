@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple, cast, final
 
 from kiqpy._declare.options import duration, instant
 from kiqpy._registry import Registry
-from kiqpy._sandbox.scope import Scope
 from kiqpy.errors import ConfigError, UnknownWorker
 from kiqpy.job import Job
+from kiqpy.testing._sandbox.scope import Scope
 from kiqpy.worker import AnyWorker, Spec
 
 _EXACT_S: Final = 0.001
@@ -30,15 +30,15 @@ class Enqueued(NamedTuple):
             return self.job.at_s
         return None if self.job.in_s is None else self.now + self.job.in_s
 
-    def told(self, registry: Registry) -> str:
+    def describe(self, registry: Registry) -> str:
         """In words: `welcome(7, lang='fr') in queue 'mail', due in 60 s`."""
         due = self.due()
         when = "" if due is None else f", due in {due - self.now:g} s"
-        return f"{called(self.job, registry)} in queue {self.job.queue!r}{when}"
+        return f"{as_call(self.job, registry)} in queue {self.job.queue!r}{when}"
 
 
 @final
-class Wanted:
+class Expectation:
     """A worker (or its class name, or None for any) and the fields that count; no others do."""
 
     def __init__(
@@ -69,7 +69,7 @@ class Wanted:
         known = (*self._spec.given.aliases, self.name) if self._spec else (self.name,)
         return self.name is None or job.class_ in known
 
-    def faults(self, entry: Enqueued, registry: Registry) -> list[str]:
+    def mismatches(self, entry: Enqueued, registry: Registry) -> list[str]:
         """How a job of this worker differs, field by field; nothing: it is one of those."""
         spec = self._spec or spec_of(entry.job, registry)
         found: list[str] = []
@@ -99,7 +99,7 @@ def spec_of(job: Job, registry: Registry) -> Spec | None:
         return None
 
 
-def called(job: Job, registry: Registry) -> str:
+def as_call(job: Job, registry: Registry) -> str:
     """The job as a call in Python."""
     spec = spec_of(job, registry)
     args, kwargs = spec.arguments(job.args) if spec else (job.args, {})
@@ -144,13 +144,13 @@ def _completed(args: list[Any], spec: Spec) -> list[Any]:
 def _named_fault(expected: Mapping[str, Any], job: Job, spec: Spec | None) -> list[str]:
     if spec is None:
         return [f"args: {job.class_} is not declared here, so its parameters have no names"]
-    held, faults = _bound(job, spec), list[str]()
+    held, mismatches = _bound(job, spec), list[str]()
     for name, value in expected.items():
         if name not in held:
-            faults.append(f"args: there is no {name!r}, only {', '.join(held) or 'nothing'}")
+            mismatches.append(f"args: there is no {name!r}, only {', '.join(held) or 'nothing'}")
         elif not same(value, held[name]):
-            faults.append(f"args: {name}: expected {value!r}, got {held[name]!r}")
-    return faults
+            mismatches.append(f"args: {name}: expected {value!r}, got {held[name]!r}")
+    return mismatches
 
 
 def _bound(job: Job, spec: Spec) -> dict[str, Any]:

@@ -22,7 +22,7 @@ _depth: ContextVar[int] = ContextVar("kiqpy_inline_depth", default=0)
 
 
 @final
-class Inline:
+class InlineRunner:
     """Each job gets stages and a process's half of the store of its own.
 
     So it sees the context variables of whoever enqueued it, and may itself enqueue: no job waits
@@ -84,7 +84,7 @@ class Inline:
 
     def _process(self, parcel: OutgoingJob) -> Store:
         ident = f"inline:{parcel.jid}:{self._engine.clock.token(4)}"
-        backend = cast("Backend", MemoryBackend(self._server, ident))  # see `stand.session`
+        backend = cast("Backend", MemoryBackend(self._server, ident))  # see `memory_backend`
         store = Session(backend, self._engine.clock)
         store.beat(Heartbeat("{}", 1, False, 0, {}, 0, (parcel.queue,), lease_s=1e9))
         return store

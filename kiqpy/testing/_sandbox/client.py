@@ -1,71 +1,94 @@
-"""The client of an app in a test mode: every job is noted; inline, it is run at once."""
+"""The client of an app in a test mode: records every job; in inline mode it runs it at once."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, final
+from typing import final
 
 from kiqpy._flow.tasks import ended
-from kiqpy._intake.client import Client
-from kiqpy._sandbox.ledger import Ledger
-from kiqpy._sandbox.scope import Mode
+from kiqpy._intake.protocol import ClientSnapshot, JobClient
 from kiqpy.clock import Clock
 from kiqpy.errors import KiqError
-from kiqpy.job import decode
+from kiqpy.job import Job, decode
+from kiqpy.middleware import ClientChain
 from kiqpy.receipt import Receipt
 from kiqpy.store import OutgoingJob
+from kiqpy.testing._sandbox.recorder import EnqueueRecorder
+from kiqpy.testing._sandbox.scope import Mode
 
 Push = Callable[[OutgoingJob], Awaitable[Receipt]]
 Run = Callable[[OutgoingJob, Push], Awaitable[Receipt]]
 
 
 @final
-class SandboxClient:
-    """Stands before a `Client`, and is one for whoever calls it."""
+class RecordingClient:
+    """A `JobClient` before the app's own client."""
 
     def __init__(
-        self, client: Client, ledger: Ledger, clock: Clock, mode: Callable[[], Mode], run: Run
+        self,
+        client: JobClient,
+        recorder: EnqueueRecorder,
+        clock: Clock,
+        mode: Callable[[], Mode],
+        run: Run,
     ) -> None:
-        self._client, self._ledger, self._clock = client, ledger, clock
-        self._mode, self._run = mode, run
+        self._client = client
+        self._recorder = recorder
+        self._clock = clock
+        self._mode = mode
+        self._run = run
         self._tasks: set[asyncio.Task[list[Receipt]]] = set()
         self._errors: list[BaseException] = []
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
+    @property
+    def middleware(self) -> ClientChain | None:
+        """See `JobClient`; so are the methods without a docstring."""
+        return self._client.middleware
+
+    def draft(self, job: Job, in_s: float | None = None, at_s: float | None = None) -> Job:
+        return self._client.draft(job, in_s, at_s)
+
+    def accept(self, job: Job, in_s: float | None = None, at_s: float | None = None) -> OutgoingJob:
+        return self._client.accept(job, in_s, at_s)
+
+    async def start(self) -> None:
+        await self._client.start()
+
+    def snapshot(self) -> ClientSnapshot:
+        return self._client.snapshot()
 
     async def push(self, parcels: Sequence[OutgoingJob], *, atomic: bool = False) -> list[Receipt]:
         """As `Client.push`; inline, it returns when the jobs have run and raises what they do."""
         for parcel in parcels:
-            self._note(parcel)
+            self._record(parcel)
         if self._mode() == "inline":
             return [await self._at_once(parcel) for parcel in parcels]
         return await self._store(parcels, atomic)
 
     def push_nowait(self, parcel: OutgoingJob) -> Receipt:
-        """Noted at once; who wants to be sure that it ran, or was no duplicate, calls `flush`."""
-        self._note(parcel)
+        """Recorded at once. Call `flush` to be sure that it ran, or was no duplicate."""
+        self._record(parcel)
         task = asyncio.create_task(self.push((parcel,)), name="kiqpy:nowait")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return Receipt(parcel.jid, "buffered")
 
-    def _note(self, parcel: OutgoingJob) -> None:
+    def _record(self, parcel: OutgoingJob) -> None:
         job = decode(parcel.payload)
         job.in_s, job.at_s = parcel.in_s, parcel.at_s
-        self._ledger.note(job, self._clock.now())
+        self._recorder.add(job, self._clock.now())
 
     async def _store(self, parcels: Sequence[OutgoingJob], atomic: bool = False) -> list[Receipt]:
         try:
             receipts = await self._client.push(parcels, atomic=atomic)
         except KiqError:
             for parcel in parcels:
-                self._ledger.strike(parcel.jid)
+                self._recorder.discard(parcel.jid)
             raise
         for parcel, receipt in zip(parcels, receipts, strict=True):
             if receipt.state == "duplicate":
-                self._ledger.strike(parcel.jid)
+                self._recorder.discard(parcel.jid)
         return receipts
 
     async def _at_once(self, parcel: OutgoingJob) -> Receipt:
