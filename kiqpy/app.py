@@ -175,7 +175,7 @@ class App(Embedding):
 
     def _choose_environment(self, mode: str | None) -> Environment:
         if mode is not None:
-            pass  # registers what stands in for a server
+            import kiqpy.testing._sandbox.environment  # noqa: F401  # registers the test modes
         return super()._choose_environment(mode)
 
     def events(self, *patterns: str, queue: str | None = None, limit: int = 1000) -> EventStream:

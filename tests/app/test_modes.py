@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -332,3 +334,25 @@ async def test_a_private_real_server() -> None:
 def _server_of(real: App) -> str:
     environment: Any = real._environment
     return str(environment._server._socket)
+
+
+STARTS_IN_A_MODE = """
+import asyncio
+from kiqpy import App, worker
+
+@worker
+async def plain(): ...
+
+async def main():
+    async with App(workers=[plain], test_mode="inline") as jobs:
+        print((await jobs.enqueue(plain.new())).state)
+
+asyncio.run(main())
+"""
+
+
+def test_a_program_that_imports_nothing_of_testing_may_start_in_a_mode() -> None:
+    """The import that registers the modes was missing: a test had always done it before."""
+    command = [sys.executable, "-W", "error", "-c", STARTS_IN_A_MODE]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (ran.stdout, ran.stderr) == ("queued\n", "")
