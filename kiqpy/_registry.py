@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterable
 from types import ModuleType
 from typing import cast, final
 
-from kiqpy.errors import ConfigError, UnknownWorker
+from kiqpy.errors import ConfigError, UnknownWorker, suggest
 from kiqpy.worker import AnyWorker, FunctionWorker, Spec, Worker
 
 
@@ -32,8 +31,7 @@ class Registry:
         spec = self._specs.get(name)
         if spec is not None:
             return spec
-        near = difflib.get_close_matches(name, self._specs, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = f"{suggest(name, self._specs)} ".lstrip()
         raise UnknownWorker(f"no worker is called {name!r}; {hint}Add it to App.workers")
 
     def specs(self) -> list[Spec]:

@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kiqpy._declare.options import When, duration, instant
+from kiqpy._declare.checks import Duration, Instant, duration, instant
 from kiqpy._intake.protocol import JobClient
 from kiqpy._reporting.stream import EventStream
 from kiqpy._runtime.web import Embedding
@@ -40,7 +40,7 @@ class App(Embedding):
     _portal: tuple[BlockingPortal, AbstractContextManager[BlockingPortal]] | None = None
 
     async def enqueue(
-        self, job: Job, *, in_: When = None, at: datetime | float | None = None
+        self, job: Job, *, in_: Duration | None = None, at: Instant | None = None
     ) -> Receipt:
         """Enqueue now, in `in_` seconds, or at an instant; return when Redis has confirmed it.
 
@@ -54,7 +54,7 @@ class App(Embedding):
         return parcel if isinstance(parcel, Receipt) else (await client.push((parcel,)))[0]
 
     def enqueue_nowait(
-        self, job: Job, *, in_: When = None, at: datetime | float | None = None
+        self, job: Job, *, in_: Duration | None = None, at: Instant | None = None
     ) -> Receipt:
         """Buffer the job and go on; it is durable after the next flush. From any thread."""
         client = self.client
@@ -92,8 +92,8 @@ class App(Embedding):
         self,
         job: Job,
         *,
-        in_: When = None,
-        at: datetime | float | None = None,
+        in_: Duration | None = None,
+        at: Instant | None = None,
         timeout: float | None = 30.0,
     ) -> Receipt:
         """`enqueue` from a thread or a script; a script's app starts as a client by itself.
@@ -134,7 +134,7 @@ class App(Embedding):
         return asyncio.run_coroutine_threadsafe(run, self._loop).result(timeout)
 
     async def _admit(
-        self, client: JobClient, job: Job, in_: When = None, at: datetime | float | None = None
+        self, client: JobClient, job: Job, in_: Duration | None = None, at: Instant | None = None
     ) -> OutgoingJob | Receipt:
         """What is to be pushed; or the receipt, if a middleware did not let the job go on."""
         chain = client.middleware
@@ -151,7 +151,7 @@ class App(Embedding):
         return [await self._admit(client, job) for job in jobs]
 
     def _admit_nowait(
-        self, client: JobClient, job: Job, in_: When, at: datetime | float | None
+        self, client: JobClient, job: Job, in_: Duration | None, at: Instant | None
     ) -> OutgoingJob | Receipt:
         chain = client.middleware
         if chain is None:
@@ -193,7 +193,7 @@ class App(Embedding):
 
 
 def _due(
-    job: Job, in_: When = None, at: datetime | float | None = None
+    job: Job, in_: Duration | None = None, at: Instant | None = None
 ) -> tuple[float | None, float | None]:
     """Seconds from now, or epoch seconds, as the call says; neither: as the job says."""
     if not isinstance(job, Job):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
-from kiqpy._declare.checks import count, flag, items, matching, one_of, optional_seconds, seconds
-from kiqpy._declare.options import Backoff, duration, queue_name, refuse_unknown, retry_limit
+from kiqpy._declare.checks import (
+    Check,
+    count,
+    duration,
+    flag,
+    functions,
+    items,
+    matching,
+    one_of,
+    optional_duration,
+    queue_name,
+    retry_limit,
+    seconds,
+)
+from kiqpy._declare.options import BackoffFunction, refuse_unknown
 from kiqpy._declare.renamed import RENAMED, hint, surely_meant
 from kiqpy._record import Record
 from kiqpy._rules.backoff import check_backoff
-from kiqpy.errors import ConfigError
+from kiqpy.errors import ConfigError, suggest
 from kiqpy.queues import QueueGroup
 
 if TYPE_CHECKING:
@@ -83,7 +95,7 @@ class Config(Record, kw_only=True):
     max_payload: int = 2**20
     max_running: int = _MOST_RUNNING
     retry: bool | int = True
-    backoff: str | Backoff = "sidekiq"
+    backoff: str | BackoffFunction = "sidekiq"
     timeout: float | None = None
     threads: int = 40
     processes: int = 2
@@ -128,7 +140,7 @@ def resembles(name: str, value: object) -> bool:
     if name in _LATER or surely_meant(name):
         return True
     plain = not (name.startswith("_") or callable(value) or hasattr(value, "__get__"))
-    return plain and bool(difflib.get_close_matches(name, NAMES, 1, 0.9))
+    return plain and name.islower() and bool(suggest(name, NAMES, 0.9))
 
 
 def holds_env(value: object) -> bool:
@@ -239,14 +251,6 @@ def _periodics(name: str, value: object) -> tuple[Periodic, ...]:
     return declared(name, value)
 
 
-def _callables(name: str, value: object) -> tuple[Any, ...]:
-    found = items(name, value)
-    for item in found:
-        if not callable(item):
-            raise ConfigError(f"{name}: {item!r} can't be called: give functions (job, error)")
-    return found
-
-
 def _unflushed(name: str, value: object) -> Any:
     if value == "spool":
         raise ConfigError(f'{name}="spool": spool files come in a later version; give "raise"')
@@ -271,7 +275,7 @@ def _url(name: str, value: Any) -> Any:
     return value
 
 
-_CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
+_CHECKS: Final[Mapping[str, Check]] = {
     "groups": _all_groups,
     "redis_url": _url,
     "embedded": flag,
@@ -292,26 +296,26 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "heartbeat_interval": seconds(0.1, 60),
     "lease_ttl": seconds(0.2, 1000),
     "suspicion": seconds(0.1, 1000),
-    "stuck_after": optional_seconds,
+    "stuck_after": optional_duration,
     "identity": matching(r"[A-Za-z0-9_.-]{1,64}", "use 1 to 64 of A-Z a-z 0-9 _ . -"),
     "namespace": matching(r"[A-Za-z0-9_.:{}-]{0,64}", "use up to 64 of A-Z a-z 0-9 _ . : { } -"),
     "max_payload": count,
     "max_running": count,
     "retry": retry_limit,
     "backoff": _backoff,
-    "timeout": optional_seconds,
+    "timeout": optional_duration,
     "threads": count,
     "processes": count,
     "periodics": _periodics,
     "elect_ttl": seconds(0.2, 1000),
     "middleware": items,
     "client_middleware": items,
-    "death_handlers": _callables,
+    "death_handlers": functions,
     "start_log_level": one_of(*LOG_LEVELS),
     "done_log_level": one_of(*LOG_LEVELS),
     "fail_log_level": one_of(*LOG_LEVELS),
     "leaked_tasks": one_of("cancel", "report", "ignore"),
-    "slow_after": optional_seconds,
+    "slow_after": optional_duration,
     "test_mode": one_of("sandbox", "inline", "fake", "redis", None),
     "reporters": items,
     "workers": items,

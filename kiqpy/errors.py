@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class KiqError(Exception):
     """The root of all kiqpy errors."""
@@ -57,3 +59,16 @@ class StoreRefused(StoreError):
 
 class BufferFull(KiqError):
     """The client holds as much as it may; the job was not accepted and is still yours."""
+
+
+def suggest(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """`did you mean 'x'?` with the known name that is nearest to `name`; "" if none is near.
+
+    For the end of a message: `suggest(name, known) or "known: ..."`. Upper and lower case are
+    alike; `cutoff` is how alike the rest must be, from 0 to 1.
+    """
+    from difflib import get_close_matches  # imported only once something is wrong
+
+    by_lower = {each.lower(): each for each in known}
+    near = get_close_matches(str(name).lower(), by_lower, 1, cutoff)
+    return f"did you mean {by_lower[near[0]]!r}?" if near else ""

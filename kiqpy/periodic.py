@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +13,8 @@ from typing import Any, Final, Literal, NamedTuple, cast, final
 
 from kiqpy._cron.crontab import Crontab, read
 from kiqpy._cron.timetable import FixedTimes, Interval, Timetable, WallClockTimes, Zone
-from kiqpy._declare.options import duration, queue_name, refuse_unknown, retry_limit
+from kiqpy._declare.checks import one_of, optional_duration, queue_name, retry_limit
+from kiqpy._declare.options import refuse_unknown
 from kiqpy.errors import ConfigError
 from kiqpy.job import Job
 
@@ -22,7 +22,7 @@ Misfire = Literal["one", "skip", "all"]
 
 MOST: Final = 1_000  # ticks that misfire="all" makes good
 COUNTED: Final = 10_000  # no longer list of ticks is made, and nothing is counted any further
-_POLICIES: Final = ("one", "skip", "all")
+_check_misfire: Final = one_of("one", "skip", "all")
 _OPTIONS: Final = (
     "args", "queue", "retry", "tz", "name", "every", "misfire", "misfire_grace", "jitter",
     "enabled",
@@ -81,7 +81,7 @@ class Periodic:
         jitter: float | timedelta | None = None,
         enabled: bool = True,
     ) -> None:
-        every_s = _seconds("every", every, least=1.0)
+        every_s = optional_duration("every", every, least=1.0)
         job = _job(worker, args, queue, retry)
         given: dict[str, Any] = {
             "cron": cron,
@@ -90,9 +90,9 @@ class Periodic:
             "args": tuple(args),
             "queue": job.queue,
             "tz": tz,
-            "misfire": _misfire(misfire),
-            "misfire_grace": _seconds("misfire_grace", misfire_grace, least=1.0),
-            "jitter": _seconds("jitter", jitter),
+            "misfire": _check_misfire("misfire", misfire),
+            "misfire_grace": optional_duration("misfire_grace", misfire_grace, least=1.0),
+            "jitter": optional_duration("jitter", jitter),
             "enabled": enabled,
             "_job": job,
             "_times": _timetable(cron, every_s, tz),
@@ -259,18 +259,6 @@ def _job(worker: Any, args: Any, queue: str | None, retry: bool | int | None) ->
         changes["retry"] = retry_limit("retry", retry)
     maker = worker.using(**changes) if changes else worker
     return cast("Job", maker.new(*args))
-
-
-def _seconds(name: str, value: object, least: float = 0.0) -> float | None:
-    return None if value is None else duration(name, value, least=least)
-
-
-def _misfire(value: str) -> str:
-    if value in _POLICIES:
-        return value
-    near = difflib.get_close_matches(str(value), _POLICIES, 1)
-    hint = f"did you mean {near[0]!r}?" if near else 'give "one", "skip" or "all"'
-    raise ConfigError(f"misfire={value!r}: {hint}")
 
 
 def _name(value: object) -> str:

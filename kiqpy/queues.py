@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final, Literal, cast
 
-from kiqpy._declare.options import QUEUE_NAME
+from kiqpy._declare.checks import QUEUE_NAME, one_of
 from kiqpy.errors import ConfigError
 
 _PATTERN: Final = r"[A-Za-z0-9_.:*?-]{1,128}"
-_MODES: Final = ("strict", "weighted")
+_check_mode: Final = one_of("strict", "weighted")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +39,7 @@ class QueueGroup:
             raise ConfigError(f"QueueGroup({list(names)}): give one or more queues, each once")
         if type(self.concurrency) is not int or self.concurrency < 1:
             raise ConfigError(f"QueueGroup: concurrency={self.concurrency!r}: give 1 or more")
-        if self.mode not in _MODES:
-            near = difflib.get_close_matches(str(self.mode), _MODES, 1)
-            hint = f"did you mean {near[0]!r}?" if near else 'give "strict" or "weighted"'
-            raise ConfigError(f"QueueGroup: mode={self.mode!r}: {hint}")
+        _check_mode("QueueGroup: mode", self.mode)
         self._check_weights()
 
     def _check_weights(self) -> None:

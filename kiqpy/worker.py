@@ -19,7 +19,8 @@ from typing import (
 )
 from weakref import WeakSet
 
-from kiqpy._declare.options import Options, duration, instant, options
+from kiqpy._declare.checks import duration, instant
+from kiqpy._declare.options import Options, options
 from kiqpy._payload.arguments import check_args
 from kiqpy._rules.backoff import check_backoff
 from kiqpy._rules.unique import token

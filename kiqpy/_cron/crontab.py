@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Final, NamedTuple
 
-from kiqpy.errors import ConfigError
+from kiqpy.errors import ConfigError, suggest
 
 _NICKNAMES: Final = {
     "@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * *",
@@ -79,8 +78,7 @@ def _words(text: str) -> list[str]:
     lowered = text.strip().lower()
     if lowered.startswith("@"):
         if lowered not in _NICKNAMES:
-            near = difflib.get_close_matches(lowered, _NICKNAMES, 1)
-            hint = f"did you mean {near[0]}?" if near else "there are " + ", ".join(_NICKNAMES)
+            hint = suggest(lowered, _NICKNAMES) or "there are " + ", ".join(_NICKNAMES)
             raise ConfigError(f"cron {text!r}: {hint}; for an interval use every=...")
         lowered = _NICKNAMES[lowered]
     words = lowered.split()
@@ -150,8 +148,7 @@ def _value(where: str, field: _Field, text: str) -> int:
     if text in field.names:
         return field.names.index(text) + field.least
     if not re.fullmatch(r"[0-9]{1,2}", text):
-        near = difflib.get_close_matches(text, field.names, 1)
-        hint = f"did you mean {near[0]}?" if near else f"it {field.takes()}"
+        hint = suggest(text, field.names) or f"it {field.takes()}"
         raise ConfigError(f"{where}: {text!r} is not understood; {hint}")
     if not field.least <= int(text) <= field.most:
         raise ConfigError(f"{where}: {text} is not within {field.least}-{field.most}")

@@ -11,14 +11,13 @@ clocks jump, a wall time may not exist (the gap in spring) or exist twice (the o
 
 from __future__ import annotations
 
-import difflib
 import zoneinfo
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from math import floor
 from typing import Final, Protocol, final
 
-from kiqpy.errors import ConfigError
+from kiqpy.errors import ConfigError, suggest
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH: Final = _EPOCH.replace(tzinfo=None)
@@ -139,9 +138,7 @@ def _zone(name: str) -> zoneinfo.ZoneInfo:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError, TypeError):
         known = zoneinfo.available_timezones()
-    by_lower = {zone.lower(): zone for zone in known}
-    near = difflib.get_close_matches(str(name).lower(), by_lower, 1)
-    hint = f"did you mean {by_lower[near[0]]!r}?" if near else 'give one such as "Europe/Paris"'
+    hint = suggest(name, known) or 'give one such as "Europe/Paris"'
     if not known:
         hint = "this machine has no time zones: pip install tzdata"
     raise ConfigError(f"tz={name!r}: no such time zone; {hint}") from None

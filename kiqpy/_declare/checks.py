@@ -1,22 +1,140 @@
-"""Whether a value is what an option takes: each check returns it, or says how it is right."""
+"""Checks of single values: each returns the value an option takes, or raises ConfigError.
+
+The message names the option, shows the value, and says what to give instead.
+"""
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final, cast
 
-from kiqpy._declare.options import duration
-from kiqpy.errors import ConfigError
+from kiqpy.errors import ConfigError, suggest
+
+Duration = float | timedelta
+Instant = datetime | float
+Check = Callable[[str, Any], Any]
+
+MAX_LOCK_S: Final = 1e10  # a lock's time beyond it is a mistake, and no server keeps it
+MAX_DELAY_S: Final = 100 * 365 * 86_400.0  # neither an event loop nor a server waits for ever
+QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_MAX_INSTANT: Final = 1e11  # epoch seconds; today's milliseconds are beyond it
+
+
+# -- text
+
+
+@lru_cache(maxsize=4096)  # each job is asked for its queue's
+def _is_queue(name: str) -> bool:
+    return QUEUE_NAME.fullmatch(name) is not None
+
+
+def queue_name(name: object) -> str:
+    """`name`, if it can be a queue's, on Sidekiq's web pages too."""
+    if not isinstance(name, str) or not _is_queue(name):
+        raise ConfigError(
+            f"queue name {name!r}: use 1 to 128 of the characters A-Z a-z 0-9 _ . : -"
+        )
+    return name
+
+
+def optional_queue(_name: str, value: object) -> str | None:
+    return None if value is None else queue_name(value)
+
+
+def matching(pattern: str, hint: str) -> Check:
+    """A check: None, or a text that matches `pattern` as a whole."""
+
+    def check(name: str, value: Any) -> Any:
+        if value is not None and not (isinstance(value, str) and re.fullmatch(pattern, value)):
+            raise ConfigError(f"{name}={value!r}: {hint}")
+        return value
+
+    return check
+
+
+def one_of(*known: str | None) -> Check:
+    """A check: one of the known words. Otherwise the message names the nearest, or all."""
+    words = [word for word in known if word is not None]
+
+    def check(name: str, value: Any) -> Any:
+        if value in known:
+            return value
+        hint = suggest(value, words) or f"give {_listed(words)}"
+        raise ConfigError(f"{name}={value!r}: {hint}")
+
+    return check
+
+
+def _listed(words: Sequence[str]) -> str:
+    *others, last = map(repr, words)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+# -- numbers
 
 
 def count(name: str, value: object) -> int:
+    """A whole number, 1 or more."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"{name}={value!r}: give a whole number, 1 or more")
     return value
 
 
-def seconds(least: float, most: float) -> Callable[[str, Any], float]:
+def optional_count(name: str, value: object) -> int | None:
+    return None if value is None else count(name, value)
+
+
+def flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name}={value!r}: give True or False")
+    return value
+
+
+def retry_limit(name: str, value: object) -> bool | int:
+    """True, False, or how many retries."""
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, int) or value < 0:
+        raise ConfigError(f"{name}={value!r}: give True (25 times), False, or a number of retries")
+    return value
+
+
+def optional_retry_limit(name: str, value: object) -> bool | int | None:
+    return None if value is None else retry_limit(name, value)
+
+
+def frames(name: str, value: object) -> bool | int:
+    """How much of a traceback to keep: True, False, or a number of frames."""
+    if isinstance(value, bool) or (isinstance(value, int) and value > 0):
+        return value
+    raise ConfigError(f"{name}={value!r}: give True, False, or how many frames to keep")
+
+
+# -- time
+
+
+def duration(name: str, value: object, *, least: float = 0.0) -> float:
+    """Seconds from a number or a timedelta, `least` or more."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise ConfigError(f"{name}={value!r}: give seconds (a number) or a timedelta")
+    if value < least:
+        raise ConfigError(f"{name}={value!r}: must be at least {least:g} seconds")
+    return float(value)
+
+
+def optional_duration(name: str, value: object, *, least: float = 0.0) -> float | None:
+    return None if value is None else duration(name, value, least=least)
+
+
+def seconds(least: float, most: float) -> Check:
+    """A check: a duration within bounds. Too long a one may be milliseconds, the message says."""
+
     def check(name: str, value: Any) -> float:
         seconds = duration(name, value, least=least)
         if seconds > most:
@@ -29,35 +147,61 @@ def seconds(least: float, most: float) -> Callable[[str, Any], float]:
     return check
 
 
-def optional_seconds(name: str, value: Any) -> float | None:
-    return None if value is None else duration(name, value)
+def lock_time(name: str, value: object) -> float | None:
+    """How long a lock may be held, in seconds; None: there is none."""
+    if value is None:
+        return None
+    hold_s = duration(name, value, least=0.001)
+    if hold_s > MAX_LOCK_S:
+        raise ConfigError(f"{name}={value!r}: at most {MAX_LOCK_S:g} seconds")
+    return hold_s
 
 
-def flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{name}={value!r}: give True or False")
-    return value
+def instant(name: str, value: object) -> float:
+    """Epoch seconds from an aware datetime or a number; naive datetimes are refused."""
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise ConfigError(
+                f"{name}={value!r} has no time zone: use datetime.now(timezone.utc) or add tzinfo"
+            )
+        return value.timestamp()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{name}={value!r}: give an aware datetime or epoch seconds")
+    if not 0 <= value < _MAX_INSTANT:
+        raise ConfigError(f"{name}={value!r}: epoch seconds expected (is it milliseconds?)")
+    return float(value)
 
 
-def matching(pattern: str, hint: str) -> Callable[[str, Any], Any]:
-    def check(name: str, value: Any) -> Any:
-        if value is not None and not (isinstance(value, str) and re.fullmatch(pattern, value)):
-            raise ConfigError(f"{name}={value!r}: {hint}")
-        return value
-
-    return check
-
-
-def one_of(*known: object) -> Callable[[str, Any], Any]:
-    def check(name: str, value: Any) -> Any:
-        if value not in known:
-            raise ConfigError(f"{name}={value!r}: give one of {', '.join(map(repr, known))}")
-        return value
-
-    return check
+# -- lists and functions
 
 
 def items(name: str, value: object) -> tuple[Any, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ConfigError(f"{name}={value!r}: give a list")
     return tuple(cast("Iterable[object]", value))
+
+
+def strings(name: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, str | Mapping) and isinstance(value, Iterable):
+        found = tuple(cast("Iterable[object]", value))
+        if all(isinstance(item, str) for item in found):
+            return cast("tuple[str, ...]", found)
+    raise ConfigError(f"{name}={value!r}: give a list of strings")
+
+
+def functions(name: str, value: object) -> tuple[Any, ...]:
+    """A list of what can be called with (job, error)."""
+    found = items(name, value)
+    for item in found:
+        if not callable(item):
+            raise ConfigError(f"{name}: {item!r} can't be called: give functions (job, error)")
+    return found
+
+
+def key_function(name: str, value: object) -> object:
+    """None, or a plain function of a job's arguments."""
+    if value is not None and not callable(value):
+        raise ConfigError(f"{name}={value!r}: give a function that takes what `perform` takes")
+    if inspect.iscoroutinefunction(value):
+        raise ConfigError(f"{name}={value!r}: give a plain function, it can't be awaited there")
+    return value

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, final
 
-from kiqpy._declare.options import queue_name
+from kiqpy._declare.checks import queue_name
 from kiqpy._flow.pause import Backoff
 from kiqpy._flow.tasks import ended
 from kiqpy._intake.buffer import Buffer, Pending, Waiting, size_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import inspect
 import logging
 import threading
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Any, final
 
-from kiqpy.errors import ConfigError
+from kiqpy.errors import ConfigError, suggest
 from kiqpy.event import Event
 
 Handler = Callable[[Any], object]
@@ -27,14 +26,10 @@ def matching(patterns: Iterable[str]) -> list[str]:
             raise ConfigError(f'{pattern!r} is no pattern: give an event\'s name, or "job.*"')
         matched = {name for name in names if fnmatchcase(name, pattern)}
         if not matched:
-            raise ConfigError(f"no event matches {pattern!r}; {_hint(pattern, names)}")
+            hint = suggest(pattern, sorted(names), 0.5) or "known: " + ", ".join(sorted(names))
+            raise ConfigError(f"no event matches {pattern!r}; {hint}")
         found |= matched
     return sorted(found)
-
-
-def _hint(pattern: str, names: set[str]) -> str:
-    near = difflib.get_close_matches(pattern, sorted(names), 1, 0.5)
-    return f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(names))
 
 
 @final

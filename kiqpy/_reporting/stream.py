@@ -6,8 +6,7 @@ import asyncio
 from collections import deque
 from typing import Self, final
 
-from kiqpy._declare.checks import count
-from kiqpy._declare.options import queue_name
+from kiqpy._declare.checks import count, queue_name
 from kiqpy._reporting.bus import Bus, matching
 from kiqpy.errors import LifecycleError
 from kiqpy.event import Event, ProcessStopped

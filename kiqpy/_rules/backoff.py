@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, cast
 
-from kiqpy._declare.options import Backoff
+from kiqpy._declare.checks import MAX_DELAY_S
+from kiqpy._declare.options import BackoffFunction
 from kiqpy.errors import ConfigError
 from kiqpy.job import Job
 from kiqpy.outcome import Discard, Kill
@@ -16,7 +17,6 @@ Rand = Callable[[], float]
 _NAME: Final = type.__dict__["__name__"]  # a metaclass may have a property of that name
 
 _MESSAGE_CHARS: Final = 10_000  # Sidekiq's own limit
-_LONGEST_S: Final = 100 * 365 * 86_400.0  # no event loop can wait for ever
 
 
 def sidekiq(count: int, rand: Rand) -> float:
@@ -48,7 +48,7 @@ def check_backoff(backoff: object) -> None:
 
 
 def delay(
-    backoff: str | Backoff, count: int, error: BaseException, job: Job, rand: Rand
+    backoff: str | BackoffFunction, count: int, error: BaseException, job: Job, rand: Rand
 ) -> tuple[float | Discard | None, str]:
     """Seconds until the next try (None: no next try), and what is wrong with the backoff.
 
@@ -86,7 +86,7 @@ def timeout_of(job: Job, default: float | None) -> float | None:
     value = own(job, "timeout", default)
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         return default
-    return float(min(value, _LONGEST_S))
+    return float(min(value, MAX_DELAY_S))
 
 
 def message(error: BaseException) -> str:

@@ -6,7 +6,8 @@ from itertools import islice
 from traceback import walk_tb
 from typing import Any, Final, NamedTuple, assert_never
 
-from kiqpy._declare.options import QUEUE_NAME, Backoff
+from kiqpy._declare.checks import MAX_DELAY_S, QUEUE_NAME
+from kiqpy._declare.options import BackoffFunction
 from kiqpy._payload.json import amend, pack_lines
 from kiqpy._rules.backoff import Rand, class_name, delay, message, shown
 from kiqpy._rules.unique import lock_of
@@ -32,7 +33,6 @@ DEFAULT_RETRIES: Final = 25
 POISON_STARTS: Final = 3  # more crashes than this within POISON_WINDOW_S: dead
 POISON_WINDOW_S: Final = 72 * 3600.0
 MOST_FRAMES: Final = 1000  # of a backtrace: what runs into Python's recursion limit has as many
-_LONGEST_S: Final = 100 * 365 * 86_400.0  # a delay of infinity would be refused by the server
 
 
 class Rules(NamedTuple):
@@ -40,7 +40,7 @@ class Rules(NamedTuple):
 
     retry: bool | int = True
     dead: bool = True
-    backoff: str | Backoff = "sidekiq"
+    backoff: str | BackoffFunction = "sidekiq"
     retry_for: float | None = None
     retry_queue: str | None = None
     backtrace: bool | int = False
@@ -67,7 +67,7 @@ def decide(
             return Release(claim.delivery)
         case Snoozed(in_s):
             payload = amend(claim.raw, _home(claim, job), ("enqueued_at",)) if job else claim.raw
-            return Defer(claim.delivery, payload, min(in_s, _LONGEST_S), jid, lock)
+            return Defer(claim.delivery, payload, min(in_s, MAX_DELAY_S), jid, lock)
         case Cancelled(keep):
             if not keep:
                 return Done(claim.delivery, jid=jid, lock=lock)
@@ -93,7 +93,7 @@ def _failed(
             return Done(claim.delivery, failed=True)
         if in_s is not None:
             payload = amend(claim.raw, _retry_home(claim, job, rules) | fields)
-            return Retry(claim.delivery, payload, min(in_s, _LONGEST_S), trouble=trouble)
+            return Retry(claim.delivery, payload, min(in_s, MAX_DELAY_S), trouble=trouble)
     if not rules.dead or job.payload.get("dead") is False:
         return Done(claim.delivery, failed=True)
     return Bury(claim.delivery, amend(claim.raw, _home(claim, job) | fields))

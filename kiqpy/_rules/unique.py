@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kiqpy._declare.options import LONGEST_S
+from kiqpy._declare.checks import MAX_LOCK_S
 from kiqpy._payload.json import canonical
 from kiqpy.errors import ArgumentError
 from kiqpy.job import seconds
@@ -88,4 +88,4 @@ def _hold_s(payload: Mapping[str, Any]) -> float:
     value = payload.get("unique_for")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0.0
-    return float(value) if 0 < value <= LONGEST_S else 0.0
+    return float(value) if 0 < value <= MAX_LOCK_S else 0.0

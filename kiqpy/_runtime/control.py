@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kiqpy._declare.checks import count
-from kiqpy._declare.options import queue_name
+from kiqpy._declare.checks import count, queue_name
 from kiqpy._runtime.lifecycle import Lifecycle
 
 if TYPE_CHECKING:

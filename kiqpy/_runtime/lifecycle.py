@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapp
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self, cast
 
-from kiqpy._declare.options import When, duration
+from kiqpy._declare.checks import Duration, duration
 from kiqpy._flow.tasks import whole
 from kiqpy._intake.protocol import JobClient
 from kiqpy._registry import Registry
@@ -178,7 +178,7 @@ class Lifecycle:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def stop(self, grace: When = None) -> None:
+    async def stop(self, grace: Duration | None = None) -> None:
         """Stop in order: quiet, let jobs end, push the rest back, flush, leave. Idempotent.
 
         `grace` (default `shutdown_timeout`) is what running jobs get; called again meanwhile, it
@@ -208,7 +208,7 @@ class Lifecycle:
             raise StoreUnavailable(message)
         _log.error("%s: %s", self.name, message)
 
-    def _hurry(self, grace: When) -> None:
+    def _hurry(self, grace: Duration | None) -> None:
         if self._stopping is not None and grace is not None:
             self._clock.call_later(duration("grace", grace), self._stopping.hurry)
 

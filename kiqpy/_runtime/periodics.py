@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, final
 
 from kiqpy._record import Record
 from kiqpy._registry import Registry
 from kiqpy.config import Config
-from kiqpy.errors import ConfigError
+from kiqpy.errors import ConfigError, suggest
 from kiqpy.job import Job
 from kiqpy.receipt import Receipt
 from kiqpy.store import Store
@@ -88,9 +87,8 @@ class Periodics:
         entries = {entry.name: entry for entry in self._app.config.periodics}
         if name in entries:
             return entries[name]
-        near = difflib.get_close_matches(str(name), entries, 1, 0.4)
         known = ", ".join(map(repr, entries)) or "none"
-        hint = f"did you mean {near[0]!r}?" if near else f"declared: {known}"
+        hint = suggest(name, entries, 0.4) or f"declared: {known}"
         raise ConfigError(f"no periodic is called {name!r}; {hint}")
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, final
 
-from kiqpy._declare.options import queue_name
+from kiqpy._declare.checks import queue_name
 from kiqpy.admin._moves import Action, Mover, Progress
 from kiqpy.admin._rows import BulkResult, Day, Found, JobRow, Page, Stats, Tally, row, where
 from kiqpy.clock import Clock
-from kiqpy.errors import ArgumentError, ConfigError, StoreRefused
+from kiqpy.errors import ArgumentError, ConfigError, StoreRefused, suggest
 from kiqpy.store.census import PLACES, Census, Process, Queue, RunningJob
 
 __all__ = [
@@ -265,8 +264,7 @@ class Admin:
         False: there is no such process.
         """
         if name not in _SIGNALS:
-            near = difflib.get_close_matches(name.upper(), _SIGNALS, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "give one of them"
+            hint = suggest(name, _SIGNALS) or "give one of them"
             raise ArgumentError(f"signal {name!r} is none of TSTP, TERM and TTIN; {hint}")
         return await self._census.signal(ident, name)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from kiqpy._declare.options import queue_name
-from kiqpy.errors import ArgumentError, ConfigError
+from kiqpy._declare.checks import queue_name
+from kiqpy.errors import ArgumentError, ConfigError, suggest
 from kiqpy.job import Job, seconds
 from kiqpy.store.census import Entry
 
@@ -180,8 +179,7 @@ def where(place: str) -> str:
             return "queue:" + queue_name(name)
         except ConfigError as error:
             raise ArgumentError(str(error)) from None
-    near = difflib.get_close_matches(place, PLACES, 1, 0.6)
-    hint = f"did you mean {near[0]!r}?" if near else f"for a queue say 'queue:{place}'"
+    hint = suggest(place, PLACES) or f"for a queue say 'queue:{place}'"
     raise ArgumentError(
         f"there is no place {place!r}; {hint} Known: retry, scheduled, dead, queue:NAME"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Sequence
 
@@ -15,7 +14,7 @@ from kiqpy.cli.demo import demo
 from kiqpy.cli.look import jobs, queues, show, stats, workers
 from kiqpy.cli.new import new
 from kiqpy.cli.run import run
-from kiqpy.errors import KiqError, StoreUnavailable
+from kiqpy.errors import KiqError, StoreUnavailable, suggest
 
 __all__ = ["main"]
 
@@ -28,8 +27,7 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         known = self.list_commands(ctx)
         if args and not args[0].startswith("-") and args[0] not in known:
-            near = difflib.get_close_matches(args[0], known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "there are: " + ", ".join(known)
+            hint = suggest(args[0], known) or "there are: " + ", ".join(known)
             raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import sys
@@ -14,7 +13,7 @@ from types import ModuleType
 from typing import Any, Final, NoReturn, cast
 
 from kiqpy.app import App
-from kiqpy.errors import ConfigError
+from kiqpy.errors import ConfigError, suggest
 
 _EXAMPLE: Final = "kiqpy run shop.jobs:app"
 
@@ -99,8 +98,8 @@ def _modules(here: Path, name: str) -> list[str]:
 
 
 def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1, 0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    hint = suggest(name, known, 0.5)
+    return hint and f"; {hint}"
 
 
 def _attribute(module: ModuleType, path: str) -> object:

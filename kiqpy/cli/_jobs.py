@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import click
 
-from kiqpy._declare.options import queue_name
+from kiqpy._declare.checks import queue_name
 from kiqpy.app import App
 from kiqpy.errors import ArgumentError, ConfigError, UnknownWorker
 from kiqpy.job import Job

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,6 +15,7 @@ from kiqpy.cli import _table as to
 from kiqpy.cli._jobs import job, json_array, moment
 from kiqpy.cli._reach import Reach, reaches
 from kiqpy.cli._screen import complain
+from kiqpy.errors import suggest
 
 _DONE: Final = {"retry": "retried", "kill": "killed", "delete": "deleted"}
 Move = Literal["retry", "kill", "delete"]
@@ -230,9 +230,8 @@ def _signal(reach: Reach, idents: Sequence[str], everything: bool, name: str) ->
         else:
             to.show("\n".join(f"told {k}" for k, v in told.items() if v) or "nobody was told")
         for ident in (ident for ident, heard in told.items() if not heard):
-            near = difflib.get_close_matches(ident, known, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            complain(f"no process {to.plain(ident)}{hint}")
+            hint = suggest(ident, known)
+            complain(f"no process {to.plain(ident)}{hint and '; ' + hint}")
         return 0 if told and all(told.values()) else 1
 
     return reach.run(do)

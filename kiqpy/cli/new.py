@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from kiqpy._declare.options import queue_name
+from kiqpy._declare.checks import queue_name
 from kiqpy.cli import _project
 from kiqpy.errors import ConfigError
 

@@ -144,7 +144,9 @@ async def test_levels_are_as_the_app_says(clean: TestServer, lines: Lines) -> No
 
 
 def test_a_level_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"start_log_level='loud': give one of 'debug'"):
+    with pytest.raises(
+        ConfigError, match=r"start_log_level='loud': give 'debug', 'info', 'warning', 'error' or"
+    ):
         App(start_log_level="loud")
 
 

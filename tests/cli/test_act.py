@@ -224,7 +224,7 @@ def test_quiet_and_stop(operator: Operator, command: str, signal: str) -> None:
     ]  # fmt: skip
     wrong = operator(command, "host:7:abd")
     assert (wrong.code, wrong.out) == (1, "nobody was told\n")
-    assert wrong.err == f"kiqpy: no process host:7:abd; did you mean {IDENT}?\n"
+    assert wrong.err == f"kiqpy: no process host:7:abd; did you mean {IDENT!r}?\n"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from kiqpy._declare.options import Options, duration, instant, options, queue_name, retry_limit
+from kiqpy._declare.checks import duration, instant, queue_name, retry_limit
+from kiqpy._declare.options import Options, options
 from kiqpy.errors import ConfigError
 
 
@@ -56,7 +57,7 @@ class TestOptions:
             ({"tags": "x"}, "list of strings"),
             ({"tags": [1]}, "list of strings"),
             ({"aliases": 5}, "list of strings"),
-            ({"executor": "fiber"}, "'async' or 'thread' or 'process'"),
+            ({"executor": "fiber"}, "give 'async', 'thread' or 'process'"),
         ],
     )
     def test_a_wrong_value_is_named(self, given: dict[str, Any], says: str) -> None:

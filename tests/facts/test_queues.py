@@ -42,7 +42,7 @@ def orders(group: QueueGroup, queues: Sequence[str], times: int = DRAWS) -> list
         ({"concurrency": 2.5}, "concurrency=2.5: give 1 or more"),
         ({"mode": "weigthed"}, "mode='weigthed': did you mean 'weighted'?"),
         ({"mode": "Strict"}, "mode='Strict': did you mean 'strict'?"),
-        ({"mode": None}, 'mode=None: give "strict" or "weighted"'),
+        ({"mode": None}, "mode=None: give 'strict' or 'weighted'"),
         ({"weights": {"low": 2}}, 'weights have no effect without mode="weighted"'),
         ({"mode": "weighted", "weights": {"lwo": 2}}, "a weight is given for 'lwo'"),
         ({"mode": "weighted", "weights": {"low": 0}}, r"weights\['low'\]=0: give 1 or more"),

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kiqpy import ArgumentError, ConfigError, Job, Worker, worker
-from kiqpy._declare.options import LONGEST_S
+from kiqpy._declare.checks import MAX_LOCK_S
 from kiqpy._rules.unique import any_lock, lock_for, lock_of, lock_until_start, token
 from kiqpy.outcome import Lock
 
@@ -160,10 +160,10 @@ class TestOfANewJob:
             worker(unique_for=bad)
 
     def test_the_longest_that_is_allowed_is_held(self) -> None:
-        assert worker(unique_for=LONGEST_S)(lambda: None).new().payload["unique_for"] == LONGEST_S
-        lock, _ = self.lock(unique_for=LONGEST_S)
+        assert worker(unique_for=MAX_LOCK_S)(lambda: None).new().payload["unique_for"] == MAX_LOCK_S
+        lock, _ = self.lock(unique_for=MAX_LOCK_S)
         assert lock is not None
-        assert lock.ttl_s == LONGEST_S
+        assert lock.ttl_s == MAX_LOCK_S
 
     @pytest.mark.parametrize("until", ["success", "start", "expiry"])
     def test_what_travels(self, until: Any) -> None:

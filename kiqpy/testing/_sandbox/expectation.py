@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, cast, final
 
-from kiqpy._declare.options import duration, instant
+from kiqpy._declare.checks import duration, instant
 from kiqpy._registry import Registry
 from kiqpy.errors import ConfigError, UnknownWorker
 from kiqpy.job import Job

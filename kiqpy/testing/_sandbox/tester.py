@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any, Final, final
 
-from kiqpy._declare.options import duration, instant
+from kiqpy._declare.checks import duration, instant
 from kiqpy._reporting.bus import Bus
 from kiqpy._runtime.address import new_ident
 from kiqpy._runtime.engine import Engine, EngineParts
