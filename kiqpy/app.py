@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kiqpy._declare.checks import Duration, Instant, duration, instant
-from kiqpy._intake.protocol import JobClient
+from kiqpy._declare.checks import Duration, Instant
 from kiqpy._reporting.stream import EventStream
 from kiqpy._runtime.web import Embedding
-from kiqpy.errors import ArgumentError, LifecycleError
+from kiqpy.errors import LifecycleError
 from kiqpy.job import Job
 from kiqpy.receipt import Receipt
-from kiqpy.store import OutgoingJob
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
     from kiqpy.testing import AppTester
 
 T = TypeVar("T")
-_ATOMIC_JOBS, _ATOMIC_BYTES = 1000, 8 * 2**20
 
 
 class App(Embedding):
@@ -44,26 +40,31 @@ class App(Embedding):
     ) -> Receipt:
         """Enqueue now, in `in_` seconds, or at an instant; return when Redis has confirmed it.
 
-        State `queued` or `scheduled`: durable, exactly once. `buffered`: Redis is away, the job
-        is kept and retried. `duplicate`: a unique job like it exists. Raises ArgumentError,
-        BufferFull, StoreRefused. `halted`: a client middleware did not let it go on; what one
-        raises is raised here. Cancel: the job stays enqueued.
+        `at`: an aware datetime or epoch seconds; one in the past means now. The receipt's state:
+        `queued` or `scheduled`: durable, exactly once. `buffered`: Redis is away, the job is kept
+        here and sent later. `duplicate`: a unique job like it exists. `halted`: a client
+        middleware let no job go on.
+
+        Raises ArgumentError, ConfigError for a time or a queue's name that is none, BufferFull
+        after `push_timeout` without room, StoreRefused, LifecycleError, and what a client
+        middleware raises. Cancel: the job stays enqueued.
         """
-        client = self.client
-        parcel = await self._admit(client, job, in_, at)
-        return parcel if isinstance(parcel, Receipt) else (await client.push((parcel,)))[0]
+        return await self._running().enqueuer.one(job, in_, at)
 
     def enqueue_nowait(
         self, job: Job, *, in_: Duration | None = None, at: Instant | None = None
     ) -> Receipt:
-        """Buffer the job and go on; it is durable after the next flush. From any thread."""
-        client = self.client
-        parcel = self._admit_nowait(client, job, in_, at)
-        if isinstance(parcel, Receipt):
-            return parcel
-        if threading.get_ident() == self._thread:
-            return client.push_nowait(parcel)
-        return self._from_thread(_call(client.push_nowait, parcel), None)
+        """Buffer the job and return; the state is `buffered`, or `halted`.
+
+        It is durable after the next flush, within `flush_interval` while Redis answers; `await
+        flush()` waits for that. If Redis refuses the job, event `job.refused` says so; a duplicate
+        of a unique job is dropped silently. From any thread; in another one than the app's, it
+        returns when the app's event loop has taken the job.
+
+        Raises as `enqueue`, but BufferFull at once; LifecycleError if a client middleware awaits
+        anything that is not ready.
+        """
+        return self._running().enqueuer.nowait(job, in_, at)
 
     async def enqueue_many(
         self,
@@ -72,21 +73,16 @@ class App(Embedding):
         atomic: bool = True,
         progress: Callable[[int], object] | None = None,
     ) -> list[Receipt]:
-        """Enqueue all or none (up to 1,000 jobs and 8 MiB), one receipt each, in order.
+        """Enqueue all or none, up to 1,000 jobs and 8 MiB; one receipt each, in order.
 
-        With `atomic=False` any iterable, in slices of 1,000; `progress(n)` is called after each.
+        With `atomic=False` any number, in slices of 1,000; `progress(n)` is called after each
+        slice with the number of jobs so far. If a slice raises, those before it stay enqueued. A
+        duplicate of a unique job is no error in either case: its receipt says so.
+
+        Raises as `enqueue`; ArgumentError if they are too many for `atomic=True`. Cancel: the
+        jobs of the present slice stay enqueued, no further one begins.
         """
-        client = self.client
-        if atomic:
-            parcels = await self._admit_all(client, jobs)
-            return await _push(client, parcels, atomic=True)
-        receipts: list[Receipt] = []
-        source = iter(jobs)
-        while part := await self._admit_all(client, islice(source, 1000)):
-            receipts += await _push(client, part, atomic=False)
-            if progress is not None:
-                progress(len(receipts))
-        return receipts
+        return await self._running().enqueuer.many(jobs, atomic=atomic, progress=progress)
 
     def enqueue_sync(
         self,
@@ -98,7 +94,8 @@ class App(Embedding):
     ) -> Receipt:
         """`enqueue` from a thread or a script; a script's app starts as a client by itself.
 
-        Raises TimeoutError after `timeout` seconds; the job may be enqueued all the same.
+        Raises as `enqueue`; LifecycleError in the thread of the app's event loop; TimeoutError
+        after `timeout` seconds (None: never), and the job may be enqueued all the same.
         """
         if self._engine is None:
             self._start_portal()
@@ -133,32 +130,6 @@ class App(Embedding):
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(run, self._loop).result(timeout)
 
-    async def _admit(
-        self, client: JobClient, job: Job, in_: Duration | None = None, at: Instant | None = None
-    ) -> OutgoingJob | Receipt:
-        """What is to be pushed; or the receipt, if a middleware did not let the job go on."""
-        chain = client.middleware
-        if chain is None:
-            return client.accept(job, *_due(job, in_, at))
-        draft = client.draft(job, *_due(job, in_, at))
-        return _admitted(client, draft, await chain(draft))
-
-    async def _admit_all(
-        self, client: JobClient, jobs: Iterable[Job]
-    ) -> list[OutgoingJob | Receipt]:
-        if client.middleware is None:  # without a coroutine for each
-            return [client.accept(job, *_due(job)) for job in jobs]
-        return [await self._admit(client, job) for job in jobs]
-
-    def _admit_nowait(
-        self, client: JobClient, job: Job, in_: Duration | None, at: Instant | None
-    ) -> OutgoingJob | Receipt:
-        chain = client.middleware
-        if chain is None:
-            return client.accept(job, *_due(job, in_, at))
-        draft = client.draft(job, *_due(job, in_, at))
-        return _admitted(client, draft, chain.run_sync(draft))
-
     @asynccontextmanager
     async def testing(self, *, now: datetime | float | None = None) -> AsyncGenerator[AppTester]:
         """The app on a store in memory, in virtual time that begins at `now`: needs no Redis.
@@ -190,48 +161,3 @@ class App(Embedding):
     async def flush(self) -> None:
         """Return when every job accepted so far is in Redis."""
         await self.client.flush()
-
-
-def _due(
-    job: Job, in_: Duration | None = None, at: Instant | None = None
-) -> tuple[float | None, float | None]:
-    """Seconds from now, or epoch seconds, as the call says; neither: as the job says."""
-    if not isinstance(job, Job):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ArgumentError(f"enqueue takes a job, not {job!r}: make one with worker.new(...)")
-    if in_ is None and at is None:
-        return None, None
-    if in_ is not None and at is not None:
-        raise ArgumentError("give in_ or at, not both")
-    in_s = None if in_ is None else duration("in_", in_)
-    at_s = None if at is None else instant("at", at)
-    return in_s, at_s
-
-
-def _admitted(client: JobClient, draft: Job, job: Job | None) -> OutgoingJob | Receipt:
-    if job is None:
-        return Receipt(draft.jid, "halted")
-    return client.accept(job)
-
-
-async def _push(
-    client: JobClient, admitted: Sequence[OutgoingJob | Receipt], *, atomic: bool
-) -> list[Receipt]:
-    """Push what is to be pushed as one batch; one receipt each, in order."""
-    parcels = [each for each in admitted if isinstance(each, OutgoingJob)]
-    if atomic:
-        _check_atomic(parcels)
-    pushed = iter(await client.push(parcels, atomic=atomic) if parcels else ())
-    return [each if isinstance(each, Receipt) else next(pushed) for each in admitted]
-
-
-async def _call(function: Callable[..., T], *args: Any) -> T:
-    return function(*args)
-
-
-def _check_atomic(parcels: Sequence[OutgoingJob]) -> None:
-    size = sum(len(parcel.payload) for parcel in parcels)
-    if len(parcels) > _ATOMIC_JOBS or size > _ATOMIC_BYTES:
-        raise ArgumentError(
-            f"{len(parcels):,} jobs of {size:,} bytes are too many for one step (1,000 jobs, "
-            "8 MiB): use atomic=False, or smaller groups"
-        )

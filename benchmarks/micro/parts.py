@@ -15,7 +15,7 @@ import structlog
 from benchmarks.bodies import ARGS
 from benchmarks.micro.timing import best_us, driven, in_loop_us
 from kiqpy import Job, worker
-from kiqpy._intake.client import Client, ClientSettings
+from kiqpy._intake.admission import Admission, AdmissionSettings
 from kiqpy._payload.arguments import check_args
 from kiqpy._payload.json import encode
 from kiqpy._reporting.bus import Bus
@@ -89,10 +89,10 @@ def _check() -> float:
     return best_us(lambda: check_args(ARGS))
 
 
-@part("client.accept, with encode")
-def _accept() -> float:
-    client, job = Client(None, clock, ClientSettings()), noop.new(*ARGS)  # type: ignore[arg-type]
-    return best_us(lambda: client.accept(job))
+@part("admission, with encode")
+def _admit() -> float:
+    admission, job = Admission(AdmissionSettings(), clock), noop.new(*ARGS)
+    return best_us(lambda: admission.at_once(job))
 
 
 @part("encode")

@@ -1,6 +1,6 @@
-"""What the client holds: jobs in the order in which they came, counted, packed if they must wait.
+"""The client's buffer: jobs in order of arrival, counted, and compressed if they must wait long.
 
-Packed means compressed in this process's memory only; on the wire a job is plain JSON.
+They are compressed in this process's memory only; on the wire a job is plain JSON.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import marshal
 import zlib
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, final
+from typing import Final, NamedTuple, final
 
-from kiqpy.outcome import Lock
 from kiqpy.receipt import Receipt
 from kiqpy.store import OutgoingJob
 
@@ -23,32 +22,37 @@ _PACK_FROM: Final = 100  # smaller chunks compress badly
 Waiting = asyncio.Future[list[Receipt]]
 
 
-def size_of(parcels: Sequence[OutgoingJob]) -> int:
+def size_of(outgoing: Sequence[OutgoingJob]) -> int:
     """Bytes of all payloads."""
-    return sum([len(parcel.payload) for parcel in parcels])
+    return sum([len(each.payload) for each in outgoing])
 
 
 class Pending(NamedTuple):
-    """Jobs that came together, and who waits for their receipts, if anybody does."""
+    """The jobs of one push, and the future that the push awaits, if it waits."""
 
-    parcels: Sequence[OutgoingJob]
+    outgoing: Sequence[OutgoingJob]
     size: int  # bytes of all payloads
-    accepted_at: float  # monotonic
+    accepted_at: float  # monotonic seconds
     waiting: Waiting | None = None
     atomic: bool = False  # a frame of their own, all or none
 
     def waits(self) -> bool:
-        """Whether anybody still does."""
+        """Whether the push still waits: it was neither answered nor cancelled."""
         return self.waiting is not None and not self.waiting.done()
 
-    def tell(self, receipts: list[Receipt]) -> None:
-        """Answer who waits; once."""
+    def resolve(self, receipts: list[Receipt]) -> None:
+        """Let the push return these, if it still waits."""
         if self.waiting is not None and not self.waiting.done():
             self.waiting.set_result(receipts)
 
+    def reject(self, error: Exception) -> None:
+        """Let the push raise this, if it still waits."""
+        if self.waiting is not None and not self.waiting.done():
+            self.waiting.set_exception(error)
+
 
 class Chunk(NamedTuple):
-    """Jobs that have to wait for long, packed; nobody waits for their receipts any more."""
+    """Jobs that must wait for long, compressed. No push waits for them any more."""
 
     packed: bytes
     raw_bytes: int
@@ -56,41 +60,35 @@ class Chunk(NamedTuple):
 
     @classmethod
     def of(cls, pending: Sequence[Pending]) -> Chunk:
-        rows = [([_row(x) for x in p.parcels], p.accepted_at, p.atomic) for p in pending]
+        rows = [([each.to_row() for each in p.outgoing], p.accepted_at, p.atomic) for p in pending]
         raw_bytes = sum(p.size for p in pending)
         return cls(zlib.compress(marshal.dumps(rows), 1), raw_bytes, pending[0].accepted_at)
 
     def open(self) -> list[Pending]:
         rows = marshal.loads(zlib.decompress(self.packed))
-        opened = [([_parcel(row) for row in some], at, atomic) for some, at, atomic in rows]
+        opened = [([OutgoingJob.from_row(row) for row in some], *rest) for some, *rest in rows]
         return [Pending(some, size_of(some), at, None, atomic) for some, at, atomic in opened]
-
-
-def _row(parcel: OutgoingJob) -> tuple[object, ...]:
-    return (*parcel[:-1], parcel.lock and tuple(parcel.lock))
-
-
-def _parcel(row: tuple[Any, ...]) -> OutgoingJob:
-    queue, jid, payload, in_s, at_s, lock = row
-    return OutgoingJob(queue, jid, payload, in_s, at_s, lock and Lock(*lock))
 
 
 @final
 class Buffer:
-    """First in, first out. What is taken counts until `forget`: it is not in the store yet."""
+    """First in, first out. Taken jobs count until `forget`, for they may not be stored yet."""
 
     def __init__(self) -> None:
-        self.jobs = self.raw_bytes = self.held_bytes = 0
-        self._opened: deque[Pending] = deque()  # the oldest: what a chunk held
+        self.jobs = 0
+        self.raw_bytes = 0
+        self.held_bytes = 0  # after compression
+        self._opened: deque[Pending] = deque()  # the oldest: out of a chunk
         self._chunks: deque[Chunk] = deque()
         self._fresh: deque[Pending] = deque()  # the youngest
 
     def add(self, pending: Pending) -> None:
+        """Behind all others."""
         self._fresh.append(pending)
-        self._count(len(pending.parcels), pending.size, pending.size)
+        self._count(len(pending.outgoing), pending.size, pending.size)
 
     def pack(self) -> None:
-        """Compress what is not compressed, if that is worth it; the order stays as it is."""
+        """Compress what is not compressed yet, if that is worth it. The order stays as it is."""
         if len(self._fresh) >= _PACK_FROM:
             chunk = Chunk.of(self._fresh)
             self._fresh.clear()
@@ -98,19 +96,19 @@ class Buffer:
             self._count(0, 0, len(chunk.packed) - chunk.raw_bytes)
 
     def take(self) -> list[Pending]:
-        """The oldest jobs, up to a frame's measure; what is atomic is a frame of its own."""
+        """The oldest jobs, up to the size of a frame; an atomic push is a frame of its own."""
         taken: list[Pending] = []
         jobs = size = 0
         while jobs < FRAME_JOBS and size < FRAME_BYTES and (source := self._oldest()):
             if taken and (source[0].atomic or taken[0].atomic):
                 break
             taken.append(source.popleft())
-            jobs += len(taken[-1].parcels)
+            jobs += len(taken[-1].outgoing)
             size += taken[-1].size
         return taken
 
     def _oldest(self) -> deque[Pending]:
-        """Where the next job comes from, unpacked; empty if there is none."""
+        """Where the oldest job is, decompressed; empty if there is none."""
         if not self._opened and self._chunks:
             chunk = self._chunks.popleft()
             self._count(0, 0, chunk.raw_bytes - len(chunk.packed))
@@ -118,12 +116,12 @@ class Buffer:
         return self._opened or self._fresh
 
     def forget(self, taken: Sequence[Pending]) -> None:
-        """These are durable now."""
+        """Stop counting these: they are durable, or refused."""
         size = sum([pending.size for pending in taken])
-        self._count(-sum([len(pending.parcels) for pending in taken]), -size, -size)
+        self._count(-sum([len(pending.outgoing) for pending in taken]), -size, -size)
 
     def waiting(self) -> list[Pending]:
-        """What was not taken yet and may have somebody who waits."""
+        """What was not taken yet and may be waited for."""
         return [*self._opened, *self._fresh]
 
     def oldest(self) -> float | None:

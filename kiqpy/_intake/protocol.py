@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from kiqpy.job import Job
-from kiqpy.middleware import ClientChain
 from kiqpy.receipt import Receipt
 from kiqpy.store import OutgoingJob
 
 
 class ClientSnapshot(NamedTuple):
-    """How far the client is behind. `held_bytes` is what it takes after compression."""
+    """How far the client is behind: jobs that were accepted and are not confirmed yet.
+
+    `buffered`: how many. `raw_bytes`: of their payloads. `held_bytes`: what they take after
+    compression. `oldest_s`: seconds since the oldest was accepted. `last_error`: why the last try
+    failed, None when it did not.
+    """
 
     buffered: int
     raw_bytes: int
@@ -22,21 +25,12 @@ class ClientSnapshot(NamedTuple):
 
 
 class JobClient(Protocol):
-    """What takes jobs in: `Client`, or what a test stands before it."""
+    """Makes admitted jobs durable. See `Client` for what each method guarantees."""
 
-    @property
-    def middleware(self) -> ClientChain | None: ...
-
-    def draft(self, job: Job, in_s: float | None = None, at_s: float | None = None) -> Job: ...
-
-    def accept(
-        self, job: Job, in_s: float | None = None, at_s: float | None = None
-    ) -> OutgoingJob: ...
-
-    def push_nowait(self, parcel: OutgoingJob) -> Receipt: ...
+    def push_nowait(self, outgoing: OutgoingJob) -> Receipt: ...
 
     async def push(
-        self, parcels: Sequence[OutgoingJob], *, atomic: bool = False
+        self, outgoing: Sequence[OutgoingJob], *, atomic: bool = False
     ) -> list[Receipt]: ...
 
     async def start(self) -> None: ...

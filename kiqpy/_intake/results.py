@@ -1,4 +1,4 @@
-"""What becomes of a frame's results: receipts for those who wait, events for those who hear."""
+"""A frame's results: receipts for the pushes that wait, events for whoever listens."""
 
 from __future__ import annotations
 
@@ -17,51 +17,52 @@ _STORED: Final = frozenset((Pushed("queued"), Pushed("scheduled")))
 
 
 class PushResults(NamedTuple):
-    """Whom to tell. `hears(kind)` is asked before anything is decoded for an event."""
+    """Reports results. `has_listeners(kind)` is asked before a job is decoded for an event."""
 
-    tell: Callable[[Event], None]
-    hears: Callable[[type[Event]], object]
+    emit: Callable[[Event], None]
+    has_listeners: Callable[[type[Event]], object]
 
-    def give(self, sent: Sequence[Pending], results: Sequence[Pushed]) -> None:
-        """Answer who waits for what was sent, in order; tell of jobs that nobody waits for."""
-        at = 0
+    def report(self, sent: Sequence[Pending], results: Sequence[Pushed]) -> None:
+        """Resolve each waiting push, in order; emit JobRefused for jobs pushed without waiting."""
+        start = 0
         for pending in sent:
-            part = results[at : at + len(pending.parcels)]
-            at += len(part)
+            part = results[start : start + len(pending.outgoing)]
+            start += len(part)
             if not _STORED.issuperset(part):
-                self._answer(pending, part)
+                self._resolve(pending, part)
             elif pending.waits():
-                pairs = zip(pending.parcels, part, strict=True)
-                pending.tell([Receipt(parcel.jid, cast("State", r.state)) for parcel, r in pairs])
-        if self.hears(JobEnqueued):
-            parcels = (parcel for pending in sent for parcel in pending.parcels)
-            for parcel, result in zip(parcels, results, strict=True):
+                pairs = zip(pending.outgoing, part, strict=True)
+                pending.resolve([Receipt(each.jid, cast("State", r.state)) for each, r in pairs])
+        if self.has_listeners(JobEnqueued):
+            outgoing = (each for pending in sent for each in pending.outgoing)
+            for each, result in zip(outgoing, results, strict=True):
                 if result.state in ("queued", "scheduled"):
-                    self._tell_enqueued(parcel, result.state)
+                    self._emit_enqueued(each, result.state)
 
-    def _tell_enqueued(self, parcel: OutgoingJob, state: str) -> None:
+    def _emit_enqueued(self, outgoing: OutgoingJob, state: str) -> None:
         with suppress(DecodeError):  # a job without a class name can be sent, but not shown
-            self.tell(JobEnqueued(decode(parcel.payload), state))
+            self.emit(JobEnqueued(decode(outgoing.payload), state))
 
-    def _answer(self, pending: Pending, results: Sequence[Pushed]) -> None:
+    def _resolve(self, pending: Pending, results: Sequence[Pushed]) -> None:
+        """For a push of which not all jobs were stored."""
         refused = next((result for result in results if result.state == "refused"), None)
+        pairs = zip(pending.outgoing, results, strict=True)
         if refused is None:
-            pending.tell([_receipt(p, r) for p, r in zip(pending.parcels, results, strict=True)])
-        elif pending.waiting is not None and pending.waits():
-            pending.waiting.set_exception(StoreRefused(f"not enqueued: {refused.detail}"))
-        else:  # nobody waits, but somebody must hear of it
-            for parcel, result in zip(pending.parcels, results, strict=True):
+            pending.resolve([_receipt(each, result) for each, result in pairs])
+        elif pending.waits():
+            pending.reject(StoreRefused(f"not enqueued: {refused.detail}"))
+        else:
+            for each, result in pairs:
                 if result.state == "refused":
-                    queue, jid, payload = parcel[:3]
-                    self.tell(JobRefused(jid, queue, payload, result.detail))
+                    self.emit(JobRefused(each.jid, each.queue, each.payload, result.detail))
 
 
 def buffered(pending: Pending) -> list[Receipt]:
-    """What is told while the store is away."""
-    return [Receipt(parcel.jid, "buffered") for parcel in pending.parcels]
+    """What a push returns while the store is away."""
+    return [Receipt(each.jid, "buffered") for each in pending.outgoing]
 
 
-def _receipt(parcel: OutgoingJob, result: Pushed) -> Receipt:
+def _receipt(outgoing: OutgoingJob, result: Pushed) -> Receipt:
     if result.state == "duplicate":
         return Receipt(result.detail, "duplicate")
-    return Receipt(parcel.jid, "scheduled" if result.state == "scheduled" else "queued")
+    return Receipt(outgoing.jid, "scheduled" if result.state == "scheduled" else "queued")

@@ -9,7 +9,9 @@ from typing import Any, Final, NamedTuple, final
 from kiqpy import event
 from kiqpy._flow.loop import Loop
 from kiqpy._flow.tasks import ended
+from kiqpy._intake.admission import Admission, AdmissionSettings
 from kiqpy._intake.client import Client, ClientSettings
+from kiqpy._intake.enqueue import Enqueuer
 from kiqpy._intake.protocol import JobClient
 from kiqpy._loops.cancel import Canceller
 from kiqpy._loops.discover import Discoverer
@@ -29,7 +31,7 @@ from kiqpy._stages.pipeline import QueuePipeline
 from kiqpy.clock import Clock
 from kiqpy.config import Config
 from kiqpy.errors import LifecycleError, StoreError
-from kiqpy.middleware import compile_server
+from kiqpy.middleware import compile_client, compile_server
 from kiqpy.observe.log import context
 from kiqpy.reporter import Reporter
 from kiqpy.store import HeartbeatReply, Store
@@ -85,7 +87,9 @@ class Engine:
         )
         farewell = DeathHooks(registry, config.death_handlers)
         self.audience = ReporterDispatcher([*reporters, farewell], bus, clock)
-        self.upkeep = LoopSet(config, store, bus, clock, self.client)
+        admission = _admission(config, clock)
+        self.enqueuer = Enqueuer(admission, self.client)
+        self.upkeep = LoopSet(config, store, bus, clock, admission)
         self.lines = Pipelines(store, self.audience, clock, self._on_trouble, on_failure)
         self._registry, self._on_signal = registry, on_signal
         self._chores: set[asyncio.Task[None]] = set()
@@ -231,6 +235,14 @@ class Engine:
 
 def _client_settings(config: Config) -> ClientSettings:
     return ClientSettings(
-        config.retry, config.flush_interval, config.confirm_timeout, config.push_timeout,
-        config.buffer_limit, config.buffer_bytes, config.max_payload, config.client_middleware,
-    )  # fmt: skip
+        flush_interval_s=config.flush_interval,
+        confirm_timeout_s=config.confirm_timeout,
+        push_timeout_s=config.push_timeout,
+        buffer_jobs=config.buffer_limit,
+        buffer_bytes=config.buffer_bytes,
+    )
+
+
+def _admission(config: Config, clock: Clock) -> Admission:
+    settings = AdmissionSettings(retry=config.retry, max_payload=config.max_payload)
+    return Admission(settings, clock, compile_client(config.client_middleware))

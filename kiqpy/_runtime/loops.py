@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import final
 
 from kiqpy._flow.loop import Loop, LoopRunner
-from kiqpy._intake.protocol import JobClient
+from kiqpy._intake.admission import Admission
 from kiqpy._loops.cron import Cron
 from kiqpy._loops.lead import Leader
 from kiqpy._loops.promote import Promoter
@@ -26,10 +26,10 @@ class LoopSet:
     """Everything that happens by time in one process."""
 
     def __init__(
-        self, config: Config, store: Store, bus: Bus, clock: Clock, client: JobClient
+        self, config: Config, store: Store, bus: Bus, clock: Clock, admission: Admission
     ) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
-        self._client = client
+        self._admission = admission
         self._config, self._store, self._bus, self._clock = config, store, bus, clock
         self._runners: list[LoopRunner] = []
 
@@ -55,14 +55,9 @@ class LoopSet:
         yield from (leader, cron)
 
     async def _prepare(self, job: Job) -> OutgoingJob | None:
-        """A periodic's job as it will travel; None if a client middleware stops it."""
-        chain = self._client.middleware
-        if chain is None:
-            return self._client.accept(job)
-        changed = await chain(self._client.draft(job))
-        if changed is None:
-            return None
-        return self._client.accept(changed)
+        """A periodic's job as it is pushed; None if a client middleware lets none go on."""
+        admitted = await self._admission(job)
+        return admitted if isinstance(admitted, OutgoingJob) else None
 
     def start(self, more: Iterable[Loop] = ()) -> None:
         """Run the loops, and those given, each in a task of its own."""

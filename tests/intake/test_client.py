@@ -9,14 +9,14 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kiqpy import ArgumentError, BufferFull, Job, LifecycleError, StoreRefused
+from kiqpy import BufferFull, Job, LifecycleError, StoreRefused
+from kiqpy._intake.admission import Admission, AdmissionSettings
 from kiqpy._intake.buffer import Buffer, Pending, size_of
 from kiqpy._intake.client import Client, ClientSettings
 from kiqpy.event import Event, FlushFailed, FlushRestored, JobRefused
@@ -44,21 +44,24 @@ class Office:
         backend = MemoryBackend(self.server, "me:1:a")
         self.session = Session(Faulty(backend, self.faults), self.clock)
         self.client = Client(self, self.clock, ClientSettings(**changes), self.events.append)
+        self.admission = Admission(AdmissionSettings(), self.clock)
 
     async def push(self, frame: Frame[OutgoingJob]) -> list[Pushed]:
         self.frames.append(frame)
         await self.gate.wait()
         return await self.session.push(frame)
 
-    def accept(self, n: int = 0, **fields: Any) -> OutgoingJob:
-        return self.client.accept(Job("noop", [n], **fields))
+    def admit(self, argument: object = 0, **fields: Any) -> OutgoingJob:
+        admitted = self.admission.at_once(Job("noop", [argument], **fields))
+        assert isinstance(admitted, OutgoingJob)
+        return admitted
 
     def nowait(self, n: int = 0, **fields: Any) -> Receipt:
-        return self.client.push_nowait(self.accept(n, **fields))
+        return self.client.push_nowait(self.admit(n, **fields))
 
     def pushing(self, *numbers: int, atomic: bool = False) -> asyncio.Task[list[Receipt]]:
-        parcels = [self.accept(n) for n in numbers]
-        return asyncio.create_task(self.client.push(parcels, atomic=atomic))
+        outgoing = [self.admit(n) for n in numbers]
+        return asyncio.create_task(self.client.push(outgoing, atomic=atomic))
 
     def stored(self, queue: str = "default") -> list[int]:
         """First arguments of what is in the queue, oldest first."""
@@ -168,11 +171,11 @@ async def test_a_cancelled_push_stays_accepted() -> None:
 
 async def test_receipts_come_in_the_order_of_the_jobs() -> None:
     async with office() as it:
-        later = it.client.accept(Job("noop", [1], in_s=60))
-        parcels = [it.accept(0, jid="first"), later, it.accept(2, queue="other")]
-        receipts = await it.client.push(parcels)
+        later = it.admit(1, in_s=60)
+        outgoing = [it.admit(0, jid="first"), later, it.admit(2, queue="other")]
+        receipts = await it.client.push(outgoing)
         assert [receipt.state for receipt in receipts] == ["queued", "scheduled", "queued"]
-        assert [receipt.jid for receipt in receipts] == [parcel.jid for parcel in parcels]
+        assert [receipt.jid for receipt in receipts] == [each.jid for each in outgoing]
         assert it.stored("other") == [2]
 
 
@@ -306,8 +309,8 @@ async def test_a_delay_counts_from_the_call_not_from_the_end_of_an_outage() -> N
         it.nowait(0)
         await it.clock.advance(10)
         accepted = it.clock.now()
-        parcel = it.client.accept(Job("noop", [1], in_s=60))
-        it.client.push_nowait(parcel)
+        one = it.admit(1, in_s=60)
+        it.client.push_nowait(one)
         await it.clock.advance(40)
         it.faults.heal()
         await it.clock.advance(6)
@@ -373,11 +376,11 @@ async def test_who_waits_for_room_goes_on_when_there_is_some() -> None:
 async def test_the_buffer_is_bounded_in_bytes_too() -> None:
     async with office(buffer_bytes=1000) as it:
         it.gate.clear()
-        parcel = it.client.accept(Job("noop", ["x" * 700]))
-        it.client.push_nowait(parcel)
+        one = it.admit("x" * 700)
+        it.client.push_nowait(one)
         with pytest.raises(BufferFull):
-            it.client.push_nowait(parcel)
-        assert it.client.snapshot().raw_bytes == len(parcel.payload)
+            it.client.push_nowait(one)
+        assert it.client.snapshot().raw_bytes == len(one.payload)
 
 
 # -- beginning and end
@@ -422,77 +425,10 @@ async def test_sequence_numbers_are_never_used_twice() -> None:
     assert it.stored() == [0, 0, 1, 1, 2, 2]
 
 
-# -- what a job becomes
-
-
-async def test_what_travels_is_sidekiqs_payload() -> None:
-    async with office(retry=7) as it:
-        it.nowait(1, tags=["a"])
-        await it.client.flush()
-        sent = json.loads(it.server.queues["default"][0])
-        now = it.clock.now()
-        jid = sent.pop("jid")
-        assert len(jid) == 24
-        assert sent == {
-            "class": "noop", "args": [1], "queue": "default", "retry": 7, "tags": ["a"],
-            "created_at": now, "enqueued_at": now,
-        }  # fmt: skip
-        payload = json.loads(it.client.accept(Job.from_payload({"class": "X", "args": []})).payload)
-        assert payload["retry"] == 7
-
-
-async def test_a_payload_that_is_too_long_is_refused_and_nothing_is_kept() -> None:
-    async with office(max_payload=200) as it:
-        with pytest.raises(ArgumentError, match=r"more than max_payload=200: pass a reference"):
-            it.client.accept(Job("noop", ["x" * 200]))
-        assert it.client.snapshot().buffered == 0
-
-
-async def test_expires_in_counts_from_when_the_job_is_due() -> None:
-    async with office() as it:
-        now = it.clock.now()
-
-        def expires(**when: float) -> float:
-            job = Job("noop", [], expires_in=100)
-            stamp: float = json.loads(it.client.accept(job, **when).payload)["expires_at"]
-            return stamp
-
-        assert expires() == now + 100
-        assert expires(in_s=50) == now + 150
-        assert expires(at_s=now + 70) == now + 170
-        assert expires(at_s=now - 70) == now + 100
-
-
-async def test_an_instant_in_the_past_means_now() -> None:
-    async with office() as it:
-        past = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
-        for when in ({"at_s": past}, {"in_s": 0.0}, {"in_s": -1.0}):
-            parcel = it.client.accept(Job("noop", [1]), **when)
-            assert (parcel.in_s, parcel.at_s) == (None, None)
-            assert "enqueued_at" in json.loads(parcel.payload)
-
-
-async def test_a_job_can_be_enqueued_twice_and_is_not_changed() -> None:
-    async with office() as it:
-        job = Job("noop", [1])
-        one, other = it.client.accept(job), it.client.accept(job)
-        assert one.jid != other.jid
-        assert "jid" not in job.payload
-
-
-async def test_the_calls_time_goes_before_the_jobs_own() -> None:
-    async with office() as it:
-        job = Job("noop", [1], in_s=5)
-        assert it.client.accept(job).in_s == 5
-        assert it.client.accept(job, in_s=9).in_s == 9
-        parcel = it.client.accept(job, at_s=it.clock.now() + 3)
-        assert (parcel.in_s, parcel.at_s) == (None, it.clock.now() + 3)
-
-
 # -- the buffer by itself
 
 
-def parcel(n: int) -> OutgoingJob:
+def outgoing(n: int) -> OutgoingJob:
     return OutgoingJob("q", str(n), b"x" * 50)
 
 
@@ -522,23 +458,23 @@ def test_the_buffer_is_first_in_first_out_and_counts_right(pieces: list[tuple[st
     for what, n in pieces:
         if what == "add":
             for _ in range(n):
-                buffer.add(Pending((p := (parcel(number),)), size_of(p), 0.0))
+                buffer.add(Pending((p := (outgoing(number),)), size_of(p), 0.0))
                 number += 1
         elif what == "group":
-            some = [parcel(number + k) for k in range(n)]
+            some = [outgoing(number + k) for k in range(n)]
             buffer.add(Pending(some, size_of(some), 0.0, None, True))
             number += n
         elif what == "pack":
             buffer.pack()
         elif buffer.jobs:
             take()
-        jids = [p.jid for pending in taken for p in pending.parcels]
+        jids = [p.jid for pending in taken for p in pending.outgoing]
         assert buffer.jobs == number - len(jids)
         assert buffer.raw_bytes == 50 * buffer.jobs
         assert 0 <= buffer.held_bytes <= buffer.raw_bytes
     while buffer.jobs:
         take()
-    assert [p.jid for pending in taken for p in pending.parcels] == [str(n) for n in range(number)]
+    assert [p.jid for pending in taken for p in pending.outgoing] == [str(n) for n in range(number)]
     assert (buffer.raw_bytes, buffer.held_bytes) == (0, 0)
     assert buffer.oldest() is None
 
@@ -547,19 +483,21 @@ def test_the_buffer_is_first_in_first_out_and_counts_right(pieces: list[tuple[st
 
 FORK = textwrap.dedent("""
     import asyncio, os, sys
-    from kiqpy import Job, LifecycleError
+    from kiqpy import LifecycleError
     from kiqpy._intake.client import Client, ClientSettings
+    from kiqpy.store import OutgoingJob
     from kiqpy.testing import FakeClock
 
     client = Client(None, FakeClock(), ClientSettings())
+    one = OutgoingJob("q", "1", b"{}")
 
     async def main():
-        client.push_nowait(client.accept(Job("noop", [1])))
+        client.push_nowait(one)
         child = os.fork()
         if child == 0:
             held = client.snapshot().buffered
             try:
-                client.push_nowait(client.accept(Job("noop", [2])))
+                client.push_nowait(one)
             except LifecycleError as error:
                 print(held, client.snapshot().buffered, error, flush=True)
             os._exit(0)

@@ -11,7 +11,7 @@ import pytest
 
 from kiqpy import Job, Periodic, worker
 from kiqpy._flow.loop import LoopRunner
-from kiqpy._intake.client import Client, ClientSettings
+from kiqpy._intake.admission import Admission, AdmissionSettings
 from kiqpy._loops.cron import Cron
 from kiqpy.errors import ArgumentError, StoreRefused, StoreUnavailable
 from kiqpy.event import Event
@@ -60,6 +60,12 @@ class Counted:
         return getattr(self._calendar, name)
 
 
+def admitted(admission: Admission, job: Job) -> OutgoingJob:
+    outgoing = admission.at_once(job)
+    assert isinstance(outgoing, OutgoingJob)
+    return outgoing
+
+
 class Office:
     """Processes that run the cron loop over one store, from 12:00:00 on."""
 
@@ -76,14 +82,14 @@ class Office:
     ) -> tuple[Cron, Counted]:
         ident = f"p{len(self._runners)}"
         session = Session(MemoryBackend(self.server, ident), self.clock)
-        client = Client(session, self.clock, ClientSettings(retry=25))
+        admission = Admission(AdmissionSettings(retry=25), self.clock)
         calendar = Counted(session.calendar)
 
-        async def accept(job: Job) -> OutgoingJob | None:
-            return client.accept(job)
+        async def admit(job: Job) -> OutgoingJob | None:
+            return admitted(admission, job)
 
         cron = Cron(
-            calendar, entries, prepare or accept, lambda: self.leading, self.clock, self._hear
+            calendar, entries, prepare or admit, lambda: self.leading, self.clock, self._hear
         )
         runner = LoopRunner(cron, self.clock, lambda _name, error: self.defects.append(error))
         self._runners.append((runner, asyncio.create_task(runner.run())))
@@ -299,15 +305,14 @@ async def test_one_bad_entry_does_not_stop_the_others(
 
 
 async def test_a_middleware_may_stop_a_tick_and_change_its_queue(office: Office) -> None:
-    client = Client(Session(MemoryBackend(office.server, "c"), office.clock), office.clock,
-                    ClientSettings())  # fmt: skip
+    admission = Admission(AdmissionSettings(), office.clock)
 
     async def prepare(job: Job) -> OutgoingJob | None:
         if job.payload["tick_at"] == NOON + 120:
             return None
         if job.payload["tick_at"] >= NOON + 180:
             job.payload["queue"] = "other"
-        return client.accept(job)
+        return admitted(admission, job)
 
     office.leading = False
     office.hire(Periodic("* * * * *", job, misfire="all"), prepare=prepare)

@@ -10,8 +10,7 @@ from kiqpy._flow.tasks import ended
 from kiqpy._intake.protocol import ClientSnapshot, JobClient
 from kiqpy.clock import Clock
 from kiqpy.errors import KiqError
-from kiqpy.job import Job, decode
-from kiqpy.middleware import ClientChain
+from kiqpy.job import decode
 from kiqpy.receipt import Receipt
 from kiqpy.store import OutgoingJob
 from kiqpy.testing._sandbox.recorder import EnqueueRecorder
@@ -41,64 +40,53 @@ class RecordingClient:
         self._tasks: set[asyncio.Task[list[Receipt]]] = set()
         self._errors: list[BaseException] = []
 
-    @property
-    def middleware(self) -> ClientChain | None:
-        """See `JobClient`; so are the methods without a docstring."""
-        return self._client.middleware
-
-    def draft(self, job: Job, in_s: float | None = None, at_s: float | None = None) -> Job:
-        return self._client.draft(job, in_s, at_s)
-
-    def accept(self, job: Job, in_s: float | None = None, at_s: float | None = None) -> OutgoingJob:
-        return self._client.accept(job, in_s, at_s)
-
     async def start(self) -> None:
         await self._client.start()
 
     def snapshot(self) -> ClientSnapshot:
         return self._client.snapshot()
 
-    async def push(self, parcels: Sequence[OutgoingJob], *, atomic: bool = False) -> list[Receipt]:
+    async def push(self, outgoing: Sequence[OutgoingJob], *, atomic: bool = False) -> list[Receipt]:
         """As `Client.push`; inline, it returns when the jobs have run and raises what they do."""
-        for parcel in parcels:
-            self._record(parcel)
+        for each in outgoing:
+            self._record(each)
         if self._mode() == "inline":
-            return [await self._at_once(parcel) for parcel in parcels]
-        return await self._store(parcels, atomic)
+            return [await self._at_once(each) for each in outgoing]
+        return await self._store(outgoing, atomic)
 
-    def push_nowait(self, parcel: OutgoingJob) -> Receipt:
+    def push_nowait(self, outgoing: OutgoingJob) -> Receipt:
         """Recorded at once. Call `flush` to be sure that it ran, or was no duplicate."""
-        self._record(parcel)
-        task = asyncio.create_task(self.push((parcel,)), name="kiqpy:nowait")
+        self._record(outgoing)
+        task = asyncio.create_task(self.push((outgoing,)), name="kiqpy:nowait")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
-        return Receipt(parcel.jid, "buffered")
+        return Receipt(outgoing.jid, "buffered")
 
-    def _record(self, parcel: OutgoingJob) -> None:
-        job = decode(parcel.payload)
-        job.in_s, job.at_s = parcel.in_s, parcel.at_s
+    def _record(self, outgoing: OutgoingJob) -> None:
+        job = decode(outgoing.payload)
+        job.in_s, job.at_s = outgoing.in_s, outgoing.at_s
         self._recorder.add(job, self._clock.now())
 
-    async def _store(self, parcels: Sequence[OutgoingJob], atomic: bool = False) -> list[Receipt]:
+    async def _store(self, outgoing: Sequence[OutgoingJob], atomic: bool = False) -> list[Receipt]:
         try:
-            receipts = await self._client.push(parcels, atomic=atomic)
+            receipts = await self._client.push(outgoing, atomic=atomic)
         except KiqError:
-            for parcel in parcels:
-                self._recorder.discard(parcel.jid)
+            for each in outgoing:
+                self._recorder.discard(each.jid)
             raise
-        for parcel, receipt in zip(parcels, receipts, strict=True):
+        for each, receipt in zip(outgoing, receipts, strict=True):
             if receipt.state == "duplicate":
-                self._recorder.discard(parcel.jid)
+                self._recorder.discard(each.jid)
         return receipts
 
-    async def _at_once(self, parcel: OutgoingJob) -> Receipt:
-        receipt = await self._run(parcel._replace(in_s=None, at_s=None), self._store_one)
-        if receipt.state == "queued" and (parcel.in_s is not None or parcel.at_s is not None):
+    async def _at_once(self, outgoing: OutgoingJob) -> Receipt:
+        receipt = await self._run(outgoing._replace(in_s=None, at_s=None), self._store_one)
+        if receipt.state == "queued" and (outgoing.in_s is not None or outgoing.at_s is not None):
             return receipt._replace(state="scheduled")
         return receipt
 
-    async def _store_one(self, parcel: OutgoingJob) -> Receipt:
-        return (await self._store((parcel,)))[0]
+    async def _store_one(self, outgoing: OutgoingJob) -> Receipt:
+        return (await self._store((outgoing,)))[0]
 
     def _ended(self, task: asyncio.Task[list[Receipt]]) -> None:
         self._tasks.discard(task)
