@@ -146,7 +146,9 @@ class App(Embedding):
 
     def _choose_environment(self, mode: str | None) -> Environment:
         if mode is not None:
-            import kiqpy.testing._sandbox.environment  # noqa: F401  # registers the test modes
+            from kiqpy.testing._sandbox.environment import register_modes
+
+            register_modes()
         return super()._choose_environment(mode)
 
     def events(self, *patterns: str, queue: str | None = None, limit: int = 1000) -> EventStream:

@@ -151,4 +151,9 @@ class _RegisteredModes:
         return SandboxEnvironment(app, clock, cast("Mode", mode))
 
 
-register(_RegisteredModes())
+def register_modes() -> None:
+    """Let apps start in these modes. Done at the first import; doing it again changes nothing."""
+    register(_RegisteredModes())
+
+
+register_modes()
