@@ -152,7 +152,7 @@ class Tenant(App):
         assert self.engine is not None
         client = self.engine.client
         pending = [*client._sending, *client._buffer._fresh]
-        return [parcel.jid for some in pending for parcel in some.parcels]
+        return [each.jid for some in pending for each in some.outgoing]
 
     async def begin(self) -> Tenant:
         """Start; a first call that fails is made again."""
