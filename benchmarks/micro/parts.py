@@ -23,7 +23,7 @@ from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._rules.decide import Rules, decide
 from kiqpy._stages.consumer import Run, _task
 from kiqpy._stages.executor import Executor
-from kiqpy.cli import _lines as _lines_to
+from kiqpy.cli import _log_lines
 from kiqpy.clock import SystemClock
 from kiqpy.current import enter_job
 from kiqpy.event import JobStarted, JobSuccess
@@ -246,7 +246,7 @@ def _lines(log: Log) -> float:
 @part("log line, JSON, to a file")
 def _json_line() -> float:
     with open(os.devnull, "w") as nowhere:
-        _lines_to.configure("info", _lines_to.Output(nowhere))
+        _log_lines.configure("info", _log_lines.BufferedStream(nowhere))
         try:
             return _lines(Log())
         finally:

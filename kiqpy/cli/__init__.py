@@ -1,4 +1,4 @@
-"""The command `kiqpy`. Whatever goes wrong with what was asked is one line that says what to do."""
+"""The command `kiqpy`. An error of its user is one line on stderr that says what to do."""
 
 from __future__ import annotations
 
@@ -8,10 +8,20 @@ from collections.abc import Sequence
 import click
 
 from kiqpy.cli._screen import complain, version
-from kiqpy.cli.act import cancel, delete, enqueue, kill, pause, quiet, resume, retry, stop
+from kiqpy.cli.admin_commands import (
+    cancel,
+    delete,
+    enqueue,
+    kill,
+    pause,
+    quiet,
+    resume,
+    retry,
+    stop,
+)
 from kiqpy.cli.cron import cron
 from kiqpy.cli.demo import demo
-from kiqpy.cli.look import jobs, queues, show, stats, workers
+from kiqpy.cli.inspect_commands import jobs, queues, show, stats, workers
 from kiqpy.cli.new import new
 from kiqpy.cli.run import run
 from kiqpy.errors import KiqError, StoreUnavailable, suggest
@@ -20,15 +30,15 @@ __all__ = ["main"]
 
 
 class _Commands(click.Group):
-    """A group that knows what was meant."""
+    """A group that suggests the command that was meant."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         known = self.list_commands(ctx)
         if args and not args[0].startswith("-") and args[0] not in known:
-            hint = suggest(args[0], known) or "there are: " + ", ".join(known)
-            raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
+            hint = suggest(args[0], known) or "the commands are " + ", ".join(known)
+            raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 
 
@@ -42,8 +52,20 @@ _kiqpy.add_command(run)
 _kiqpy.add_command(cron)
 _kiqpy.add_command(demo)
 for _command in (
-    *(stats, queues, jobs, show, workers),
-    *(enqueue, retry, kill, delete, cancel, pause, resume, quiet, stop),
+    stats,
+    queues,
+    jobs,
+    show,
+    workers,
+    enqueue,
+    retry,
+    kill,
+    delete,
+    cancel,
+    pause,
+    resume,
+    quiet,
+    stop,
 ):
     _kiqpy.add_command(_command)
 _kiqpy.add_command(new)
@@ -52,14 +74,14 @@ _kiqpy.add_command(new)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0: done. 1: the configuration or the store does not allow it. 2: not a command or an option.
-    70: a defect of kiqpy's own. 75: stuck threads had to be left behind. 130: interrupted.
+    0: done. 1: the configuration or the store does not allow it. 2: unknown command or option.
+    70: a defect in kiqpy. 75: threads that could not be stopped were abandoned. 130: interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         code = _kiqpy.main(given, prog_name="kiqpy", standalone_mode=False)
     except StoreUnavailable as error:
-        complain(f"{str(error).rstrip('.')}; is the server up, and is the URL right?")
+        complain(f"{str(error).rstrip('.')}; check that the server is up and that the URL is right")
         return 1
     except KiqError as error:
         complain(error)

@@ -1,4 +1,4 @@
-"""What a process is doing right now, for whoever sent it a TTIN."""
+"""Writes what a process is doing: all tasks and the stacks of all threads (on TTIN)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kiqpy.cli._screen import say
 
 
 def dump() -> None:
-    """Write what every task waits for, and the stacks of all threads, to stderr."""
+    """Write all tasks, with the line each waits at, and the stacks of all threads to stderr."""
     tasks = sorted(asyncio.all_tasks(), key=lambda task: task.get_name())
     say(f"process {os.getpid()} has {len(tasks)} tasks")
     for task in tasks:
@@ -29,7 +29,7 @@ def dump() -> None:
 
 
 def frames(task: asyncio.Task[Any]) -> Iterator[tuple[FrameType, int]]:
-    """Each coroutine that waits for the next; `Task.get_stack` knows the first only."""
+    """Each frame of the task's chain of awaits; `Task.get_stack` returns only the first."""
     step: Any = task.get_coro()
     while step is not None:
         frame = _first(step, "cr_frame", "gi_frame", "ag_frame")

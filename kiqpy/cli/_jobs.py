@@ -1,4 +1,4 @@
-"""A job from the command line: a worker's of the app, or any class that others run."""
+"""Parses a job from the command line: for a worker of the app, or for any class name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kiqpy.job import Job
 
 
 def json_array(text: str) -> list[Any]:
-    """The arguments that were typed; BadParameter shows where the JSON goes wrong."""
+    """The arguments as a list. Raises BadParameter, which shows where the JSON is wrong."""
     example = """write a JSON array in quotes, such as '[7, "plain"]'"""
     try:
         found = json.loads(text)
@@ -27,7 +27,7 @@ def json_array(text: str) -> list[Any]:
 
 
 def moment(text: str) -> datetime | float:
-    """An ISO 8601 instant with its zone, or epoch seconds."""
+    """An ISO 8601 time with its zone, or epoch seconds. Raises BadParameter."""
     try:
         return float(text)
     except ValueError:
@@ -36,23 +36,26 @@ def moment(text: str) -> datetime | float:
         return datetime.fromisoformat(text)
     except ValueError:
         raise click.BadParameter(
-            f"{text!r} is no instant: write 2030-01-31T09:00Z, or epoch seconds"
+            f"{text!r} is not a time: write 2030-01-31T09:00Z, or epoch seconds"
         ) from None
 
 
 def job(app: App, name: str, args: list[Any], queue: str | None) -> Job:
-    """A job of the app's worker `name`; of any class if the app has no workers, or with a queue.
+    """A job for the app's worker `name`.
 
-    A queue that was named is not enough if a worker of nearly that name exists: it is a slip.
+    Any class name is taken if the app has no workers, or if a queue is given: another process runs
+    it. A name that is close to a worker's is refused even then, as a likely typo.
     """
     try:
         spec = app.registry.find(name)
     except UnknownWorker as error:
-        slip = "did you mean" in str(error)
-        if app.registry.specs() and (slip or queue is None):
+        typo = "did you mean" in str(error)
+        if app.registry.specs() and (typo or queue is None):
             hint = str(error).removesuffix(" Add it to App.workers").rstrip(";? ")
-            hint += "" if slip else "; for a class that others run, name its queue with -q"
-            raise ConfigError(hint + ("?" if slip else "")) from None
+            hint += (
+                "" if typo else "; for a class that another process runs, give its queue with -q"
+            )
+            raise ConfigError(hint + ("?" if typo else "")) from None
         if not name:
             raise ArgumentError("the class name is empty") from None
         return Job(name, args, queue=queue_name(queue or "default"))

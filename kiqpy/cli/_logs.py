@@ -1,4 +1,4 @@
-"""Log lines of a worker process: structlog's and the standard library's, in one format."""
+"""Configures logging of a worker process: structlog and `logging` write in one format."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any, Final, TextIO, cast
 
 import structlog
 
-from kiqpy.cli import _lines
-from kiqpy.cli._lines import Output
+from kiqpy.cli import _log_lines
+from kiqpy.cli._log_lines import BufferedStream
 
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 
 def configure(level: str, style: str, stream: TextIO) -> None:
-    """Send all lines from `level` up to `stream`; `auto` is for people on a terminal, else JSON.
+    """Send all lines from `level` up to `stream`; `auto` is `console` on a terminal, else JSON.
 
-    An application that configures structlog or logging itself does it later, and so wins.
+    The application is imported later, so its own configuration of structlog or logging wins.
     """
     terminal = stream.isatty()
     if style == "auto":
         style = "console" if terminal else "json"
-    output = Output(stream)
+    output = BufferedStream(stream)
     atexit.register(output.flush)
     handler = logging.StreamHandler(cast("TextIO", output))
     handler.setFormatter(_formatter(style, colors=terminal))
@@ -30,7 +30,7 @@ def configure(level: str, style: str, stream: TextIO) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     if style == "json":
-        return _lines.configure(level, output)
+        return _log_lines.configure(level, output)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -45,7 +45,7 @@ def configure(level: str, style: str, stream: TextIO) -> None:
 
 def _shared() -> list[Any]:
     return [
-        _lines.merge_context,
+        _log_lines.merge_context,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -1,4 +1,4 @@
-"""The project that `kiqpy new` writes into: its package, its modules, its pyproject.toml."""
+"""Where `kiqpy new` writes: the project's package, its modules, its pyproject.toml."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ from kiqpy.errors import ConfigError
 
 
 def place(here: Path, stem: str, given: str | None) -> tuple[Path, str]:
-    """The file for a module called `stem`, and the name to import it by.
+    """The file for a module called `stem`, and the name it is imported by.
 
-    `given` is a file or a folder in the project; without it the project's own package, if there is
-    one, else `here`. ConfigError if the module could not be imported, or would hide another.
+    `given` is a file or a folder in the project. Without it, the file goes into the project's own
+    package, or into `here` if there is none. Raises ConfigError if the module could not be
+    imported, or if it would hide another one.
     """
     path = _package(here) / f"{stem}.py" if given is None else here / given
     if path.suffix != ".py":
         path = path / f"{stem}.py"
     path = Path(os.path.abspath(path))
     if not path.is_relative_to(here):
-        raise ConfigError(f"--path {given}: outside of {here}; go to your project's folder first")
+        raise ConfigError(f"--path {given} is outside of {here}: run this in your project's folder")
     parts = list(path.relative_to(here).with_suffix("").parts)
     parts = parts[1:] if parts[0] == "src" and len(parts) > 1 else parts
     if wrong := [part for part in parts if not part.isidentifier()]:
-        raise ConfigError(f"{path}: {wrong[0]!r} can't be part of a module's name; use --path")
-    if _hides(parts, here):
         raise ConfigError(
-            f"{path} would hide Python's or a package's {parts[0]!r}: use another name"
+            f"{path}: {wrong[0]!r} can't be part of a module name: choose another file with --path"
         )
+    if _hides(parts, here):
+        raise ConfigError(f"{path} would hide the installed module {parts[0]!r}: use another name")
     if path.with_suffix("").joinpath("__init__.py").exists():
-        raise ConfigError(f"{path.stem} is a package already: say --path {path.stem}/jobs.py")
+        raise ConfigError(f"{path.stem} is already a package: use --path {path.stem}/jobs.py")
     return path, ".".join(parts)
 
 
 def _hides(parts: list[str], here: Path) -> bool:
-    """Whether a module of Python's or of an installed package could not be imported any more."""
+    """Whether the new module would hide one of Python or of an installed package."""
     if parts[0] in sys.stdlib_module_names:
         return True
     found = find_spec(parts[0]) if len(parts) == 1 else None
@@ -57,11 +58,13 @@ def _package(here: Path) -> Path:
 
 
 def write(path: Path, text: str, *, force: bool) -> None:
-    """Make the file; an existing one is left alone and refused, unless `force`."""
+    """Write the file. Raises ConfigError if it exists, unless `force`, or can't be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not force:
-            raise ConfigError(f"{path} exists already: --force overwrites it, --path names another")
+            raise ConfigError(
+                f"{path} already exists: overwrite it with --force, or choose another with --path"
+            )
         with path.open("w" if force else "x", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except OSError as error:
@@ -69,13 +72,16 @@ def write(path: Path, text: str, *, force: bool) -> None:
 
 
 def app_of(here: Path) -> str | None:
-    """What `[tool.kiqpy] app` says."""
+    """The value of `[tool.kiqpy] app`; None if it is not set."""
     app = _table(_settings(here / "pyproject.toml"), "tool", "kiqpy").get("app")
     return app if isinstance(app, str) else None
 
 
 def name_app(here: Path, target: str) -> bool:
-    """Append `[tool.kiqpy]` with the app to pyproject.toml; not if that is not all it would do."""
+    """Append `[tool.kiqpy]` with the app to pyproject.toml.
+
+    False, and nothing is written, if the appended file would not mean exactly that.
+    """
     project = here / "pyproject.toml"
     before = _settings(project)
     tools = _table(before, "tool")
@@ -96,7 +102,7 @@ def name_app(here: Path, target: str) -> bool:
 
 
 def _table(settings: dict[str, Any], *names: str) -> dict[str, Any]:
-    """A table inside of tables; empty if there is none."""
+    """A nested table; empty if there is none."""
     for name in names:
         found = settings.get(name)
         settings = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
@@ -111,7 +117,7 @@ def _settings(project: Path) -> dict[str, Any]:
 
 
 def _parsed(raw: bytes) -> dict[str, Any]:
-    """Empty if there is no sense in it: then it is left alone."""
+    """The parsed file; empty if it is not valid TOML, and then the file is left alone."""
     try:
         return tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):

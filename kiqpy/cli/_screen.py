@@ -1,4 +1,4 @@
-"""What is written for people: complaints in one line, always on stderr."""
+"""Messages for people: always on stderr, errors in one line."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import click
 
 
 def complain(trouble: object) -> None:
-    """One line on stderr that names cause and fix."""
+    """Write an error to stderr, as one line that names the cause and the fix."""
     say(f"kiqpy: {one_line(trouble)}")
 
 
 def say(text: str) -> None:
-    """A line on stderr, at once."""
+    """Write a line to stderr."""
     click.echo(text, err=True)
 
 
@@ -26,6 +26,6 @@ def version() -> str:
 
 
 def one_line(trouble: object) -> str:
-    """The text of a message that may have several lines."""
+    """The text of a message, with its lines joined by `; `."""
     lines = (line.strip() for line in str(trouble).splitlines())
     return "; ".join(line for line in lines if line).replace(":; ", ": ")

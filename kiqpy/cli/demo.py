@@ -1,4 +1,4 @@
-"""`kiqpy demo`: real work on real input, on a server of its own, that survives being killed."""
+"""`kiqpy demo`: parses a Python library with jobs on a private server; survives `kill -9`."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from kiqpy.cli._screen import say
 from kiqpy.clock import SystemClock
 from kiqpy.demo import report as demo_report
 from kiqpy.demo.files import python_files
-from kiqpy.demo.results import Results, Run
-from kiqpy.demo.run import Demo, Work
+from kiqpy.demo.results import DemoRun, Results
+from kiqpy.demo.run import Demo, StartResult
 from kiqpy.errors import ConfigError
-from kiqpy.store.embedded import directory as _place
+from kiqpy.store.embedded import directory as server_directory
 from kiqpy.store.embedded.server import EmbeddedServer
 
 if sys.platform != "win32":
     import fcntl
 
-_INTERRUPTED = 130
+_EXIT_INTERRUPTED = 130
 
 
-@click.command(short_help="watch real work being done: parse this machine's Python library")
+@click.command(short_help="parse this machine's Python library as jobs")
 @click.option(
     "--dir",
     "directory",
@@ -40,14 +40,14 @@ _INTERRUPTED = 130
     envvar="KIQPY_DEMO_DIR",
     show_envvar=True,
     show_default=True,
-    help="Where its server, its results and its log are.",
+    help="The folder of the demo's server, results and log.",
 )
 @click.option(
     "--redis",
     metavar="URL",
     envvar="KIQPY_DEMO_REDIS_URL",
     show_envvar=True,
-    help="Another server than one of its own.",
+    help="Use this server instead of a private one.",
 )
 @click.option(
     "--files",
@@ -55,32 +55,32 @@ _INTERRUPTED = 130
     metavar="N",
     envvar="KIQPY_DEMO_FILES",
     show_envvar=True,
-    help="Only so many files.",
+    help="Parse only N files.",
 )
 @click.option(
     "--source",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="The Python files below DIR instead.",
+    help="Parse the Python files below DIR instead.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def demo(
     directory: Path, redis: str | None, files: int | None, source: Path | None, as_json: bool
 ) -> int:
-    """Parse every file of this Python's library: one job each, in two child processes.
+    """Parse every file of this Python's library: one job for each, in two child processes.
 
-    Stop it with ctrl-c or kill it, as hard as you like: the next start goes on where it was.
+    Stop it with ctrl-c, or kill -9 it: the next start continues the run.
     """
     directory = directory.absolute()
-    _place.prepare(directory)
-    with _alone(directory), _results(directory) as results:
+    server_directory.prepare(directory)
+    with _locked(directory), _results(directory) as results:
         run, fresh = _run(results, source, files)
         with (directory / "demo.log").open("w" if fresh else "a") as log:
             _logs.configure("info", "json", log)
             work = asyncio.run(_work(directory, redis, results, run))
         if not work.finished:
-            _say_how_to_go_on(results)
-            return _INTERRUPTED
+            _say_how_to_continue(results)
+            return _EXIT_INTERRUPTED
         report = demo_report.make(results, run, work)
         values = demo_report.as_values(report)
         click.echo(json.dumps(values, indent=2) if as_json else demo_report.as_text(report))
@@ -89,18 +89,20 @@ def demo(
 
 
 @contextlib.contextmanager
-def _alone(directory: Path) -> Generator[None]:
-    """Two at once in one directory would do the same work twice."""
+def _locked(directory: Path) -> Generator[None]:
+    """Hold the lock of the directory: two demos in it would do the same work twice."""
     if sys.platform == "win32":
         yield
         return
     path = directory / "demo.lock"
     try:
-        lock = _place.try_lock(path, fcntl.LOCK_EX)
+        lock = server_directory.try_lock(path, fcntl.LOCK_EX)
     except OSError as error:
         raise ConfigError(f"{path} can't be used ({error.strerror}): remove it") from error
     if lock is None:
-        raise ConfigError(f"a demo is running in {directory}: let it end, or use another --dir")
+        raise ConfigError(
+            f"a demo is already running in {directory}: wait for it, or use another --dir"
+        )
     try:
         yield
     finally:
@@ -118,8 +120,8 @@ def _results(directory: Path) -> Generator[Results]:
         raise ConfigError(f"{path} can't be used ({error}): remove it and start again") from error
 
 
-def _run(results: Results, source: Path | None, files: int | None) -> tuple[Run, bool]:
-    """The run that was interrupted, or a new one."""
+def _run(results: Results, source: Path | None, files: int | None) -> tuple[DemoRun, bool]:
+    """The run that was interrupted, or a new one; and whether it is new."""
     run = results.unfinished()
     if run is not None:
         counts = results.counts()
@@ -128,22 +130,24 @@ def _run(results: Results, source: Path | None, files: int | None) -> tuple[Run,
             .astimezone()
             .strftime("%H:%M:%S")
         )
-        say(f"going on with the run of {began}: {counts['todo']:,} of "
-            f"{sum(counts.values()):,} files are left")  # fmt: skip
+        say(
+            f"continuing the run of {began}: {counts['todo']:,} of "
+            f"{sum(counts.values()):,} files are left"
+        )
         return run, False
     clock = SystemClock()
     paths = python_files(None if source is None else str(source.absolute()), files)
     if not paths:
         raise ConfigError(f"there is no Python file below {source}")
-    run = Run(clock.token(6), clock.now(), 1)
+    run = DemoRun(clock.token(6), clock.now(), 1)
     results.begin(run, paths)
     whose = f"Python {sys.version.split()[0]}" if source is None else str(source)
     say(f"{len(paths):,} files of {whose}, one job each")
     return run, True
 
 
-async def _work(directory: Path, redis: str | None, results: Results, run: Run) -> Work:
-    """With the server that was named, or one of its own."""
+async def _work(directory: Path, redis: str | None, results: Results, run: DemoRun) -> StartResult:
+    """Run the demo on the given server, or on a private one."""
     if redis is not None:
         return await Demo(redis, f"kiqpy-demo-{run.id}", results, run, say).work()
     server = EmbeddedServer(directory)
@@ -154,8 +158,8 @@ async def _work(directory: Path, redis: str | None, results: Results, run: Run) 
         await server.stop()
 
 
-def _say_how_to_go_on(results: Results) -> None:
+def _say_how_to_continue(results: Results) -> None:
     counts = results.counts()
     total = sum(counts.values())
     over = total - counts["todo"]
-    say(f"stopped at {over:,} of {total:,} files; start it again, and it goes on from there")
+    say(f"stopped at {over:,} of {total:,} files; start it again to continue")

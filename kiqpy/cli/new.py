@@ -1,4 +1,4 @@
-"""`kiqpy new app|worker|reporter`: a first version of a file that everybody has to write."""
+"""`kiqpy new app|worker|reporter`: writes a first version of a file that every project needs."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from kiqpy.cli import _project
 from kiqpy.errors import ConfigError
 
 _TAKEN: Final = {"App", "Job", "JobFailure", "JobSuccess", "Reporter", "Worker", "worker"} | {
-    "app", "log", "logging",
-}  # fmt: skip
-_WIDTH: Final = 88  # what ruff and black hold a line to
-_LONGEST: Final = 64
+    "app",
+    "log",
+    "logging",
+}
+_LINE_LENGTH: Final = 88  # of ruff and black
+_MAX_NAME_LENGTH: Final = 64
 
 
-@click.group(
-    invoke_without_command=True, short_help="write an app, a worker or a reporter to begin with"
-)
+@click.group(invoke_without_command=True, short_help="create an app, a worker or a reporter")
 @click.pass_context
 def new(context: click.Context) -> None:
-    """Write a file to begin with. No file is ever overwritten, unless --force says so."""
+    """Create a file to start from. An existing file is overwritten only with --force."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
 def _common(command: Any) -> Any:
-    """The options of all generators."""
+    """Add the options of all generators."""
     for option in (
         click.argument("name", metavar="NAME"),
         click.option("--path", metavar="PATH", help="The file or folder to write to."),
-        click.option("--force", is_flag=True, help="Overwrite a file that is there."),
+        click.option("--force", is_flag=True, help="Overwrite an existing file."),
     ):
         command = option(command)
     return command
@@ -47,7 +47,7 @@ def _common(command: Any) -> Any:
 @new.command()
 @_common
 def app(name: str, path: str | None, force: bool) -> None:
-    """Write an app, and its name into pyproject.toml, so that `kiqpy run` finds it."""
+    """Create an app, and name it in pyproject.toml so that `kiqpy run` finds it."""
     made = _make("app", _class(name), path, force=force)
     target, here = f"{made}:app", Path.cwd()
     known = _project.app_of(here)
@@ -60,15 +60,25 @@ def app(name: str, path: str | None, force: bool) -> None:
 
 @new.command()
 @_common
-@click.option("-q", "--queue", default="default", metavar="QUEUE", show_default=True)
 @click.option(
-    "-r", "--retries", type=click.IntRange(min=0), metavar="N", help="How often.  [default: 25]"
+    "-q", "--queue", default="default", metavar="QUEUE", show_default=True, help="Its queue."
 )
-@click.option("--no-dead", is_flag=True, help="Do not keep the job when its retries are used up.")
+@click.option(
+    "-r",
+    "--retries",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Retry a failed job N times.  [default: 25]",
+)
+@click.option(
+    "--no-dead",
+    is_flag=True,
+    help="Delete a job after its last retry instead of keeping it in the dead set.",
+)
 def worker(
     name: str, path: str | None, force: bool, queue: str, retries: int | None, no_dead: bool
 ) -> None:
-    """Write a worker: SendWelcome is a class, send_welcome a function."""
+    """Create a worker: a class for SendWelcome, a function for send_welcome."""
     options = [f'queue="{queue_name(queue)}"']
     options += [] if retries is None else [f"retry={retries}"]
     options += ["dead=False"] if no_dead else []
@@ -77,20 +87,20 @@ def worker(
     else:
         kind, declaration = "worker_function", _call("@worker", options, "")
     module = _make(kind, name, path, force=force, declaration=declaration)
-    _tell(module, f"workers = [{name}]", f'queues = {{"{queue}": 25}}')
+    _print_next(module, f"workers = [{name}]", f'queues = {{"{queue}": 25}}')
 
 
 @new.command()
 @_common
 def reporter(name: str, path: str | None, force: bool) -> None:
-    """Write a reporter, which hears what becomes of jobs."""
+    """Create a reporter, which is called with the outcome of jobs."""
     name = _class(name)
     module = _make("reporter", name, path, force=force)
-    _tell(module, f"reporters = [{name}]")
+    _print_next(module, f"reporters = [{name}]")
 
 
 def _make(kind: str, name: str, path: str | None, *, force: bool, declaration: str = "") -> str:
-    """Write the file; the module's name."""
+    """Write the file; returns the module's name."""
     here = Path.cwd()
     file, module = _project.place(here, _module(name), path)
     template = Template(
@@ -102,8 +112,8 @@ def _make(kind: str, name: str, path: str | None, *, force: bool, declaration: s
     return module
 
 
-def _tell(module: str, *attributes: str) -> None:
-    """What is left to do in the app, wherever that is."""
+def _print_next(module: str, *attributes: str) -> None:
+    """Print what to add to the app."""
     name = attributes[0].partition("[")[2].rstrip("]")
     known = _project.app_of(Path.cwd())
     click.echo(f"next: add to your app{f' ({known})' if known else ''}:")
@@ -113,20 +123,24 @@ def _tell(module: str, *attributes: str) -> None:
 
 
 def _checked(name: str) -> str:
-    """`name`, if Python lets it be a class, a function and a module."""
+    """The name, if Python allows it for a class, a function and a module. Raises ConfigError."""
     if not name.isidentifier() or name.startswith("_") or not name.isascii():
-        raise ConfigError(f"{name!r} is no name: use letters, digits and _, as in SendWelcome")
+        raise ConfigError(
+            f"{name!r} is not a valid name: use letters, digits and _, as in SendWelcome"
+        )
     if keyword.iskeyword(name) or keyword.iskeyword(name.lower()):
-        raise ConfigError(f"{name!r} is a word of Python's own: use another name")
+        raise ConfigError(f"{name!r} is a Python keyword: use another name")
     if name in _TAKEN:
-        raise ConfigError(f"{name!r} is used in the file already: use another name, as in My{name}")
-    if len(name) > _LONGEST:
-        raise ConfigError(f"a name of {len(name)} characters: use {_LONGEST} at most")
+        raise ConfigError(
+            f"{name!r} is already used in the file: use another name, such as My{name}"
+        )
+    if len(name) > _MAX_NAME_LENGTH:
+        raise ConfigError(f"the name has {len(name)} characters: use at most {_MAX_NAME_LENGTH}")
     return name
 
 
 def _class(name: str) -> str:
-    """my_shop -> MyShop; what is written like a class stays as it is."""
+    """my_shop -> MyShop; a name that begins with a capital stays as it is."""
     words = _checked(name).split("_")
     return _checked(name if name[0].isupper() else "".join(w[:1].upper() + w[1:] for w in words))
 
@@ -137,10 +151,10 @@ def _module(name: str) -> str:
 
 
 def _call(head: str, arguments: Sequence[str], tail: str) -> str:
-    """`head(arguments)tail`, broken as ruff and black break it."""
+    """`head(arguments)tail`, wrapped as ruff and black wrap it."""
     joined = ", ".join(arguments)
-    if len(f"{head}({joined}){tail}") <= _WIDTH:
+    if len(f"{head}({joined}){tail}") <= _LINE_LENGTH:
         return f"{head}({joined}){tail}"
-    if len(joined) + 4 <= _WIDTH:
+    if len(joined) + 4 <= _LINE_LENGTH:
         return f"{head}(\n    {joined}\n){tail}"
     return f"{head}(\n" + "".join(f"    {one},\n" for one in arguments) + f"){tail}"

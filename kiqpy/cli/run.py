@@ -1,4 +1,4 @@
-"""`kiqpy run module:app`: options, then the service."""
+"""`kiqpy run MODULE:APP`: its options, and the start of the service."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ import click
 
 from kiqpy.app import App
 from kiqpy.cli import _logs
-from kiqpy.cli._find import find
-from kiqpy.cli._leave import Leaving
+from kiqpy.cli._exit_watchdog import ExitWatchdog
+from kiqpy.cli._load_app import load_app
 from kiqpy.cli._serve import Service
 from kiqpy.cli.fleet import start as fleet
+from kiqpy.cli.fleet.link import SupervisorLink
 from kiqpy.errors import ConfigError
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
 
 
-@click.command(short_help="run an app's jobs until it is told to stop")
+@click.command(short_help="run the jobs of an app until stopped")
 @click.argument("app", required=False, envvar="KIQPY_APP", metavar="[MODULE:APP]")
 @click.option(
     "-q",
@@ -32,7 +33,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
     envvar="KIQPY_QUEUES",
     metavar="NAME[:N]",
     show_envvar=True,
-    help="Only this queue, N jobs at a time. Repeatable.",
+    help="Run only this queue, N jobs at a time. Repeatable.",
 )
 @click.option(
     "-c",
@@ -41,7 +42,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
     envvar="KIQPY_CONCURRENCY",
     show_envvar=True,
     metavar="N",
-    help="Jobs at a time: of each -q without a number, or of each queue of the app.",
+    help="Jobs at a time, for each -q without N; without -q, for each queue of the app.",
 )
 @click.option(
     "--processes",
@@ -51,7 +52,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
     show_envvar=True,
     show_default=True,
     metavar="N",
-    help="So many processes, each with all these queues and limits, under a supervisor.",
+    help="Run N processes under a supervisor, each with all these queues and limits.",
 )
 @click.option(
     "--max-memory",
@@ -59,14 +60,14 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
     envvar="KIQPY_MAX_MEMORY",
     show_envvar=True,
     metavar="MB",
-    help="Replace a process that has more than this, one at a time.",
+    help="Replace a process that uses more memory than this, one at a time.",
 )
 @click.option(
     "--redis",
     envvar="KIQPY_REDIS_URL",
     metavar="URL",
     show_envvar=True,
-    help="Where Redis or Valkey is; before what the app says.",
+    help="The URL of Redis or Valkey; overrides the app's.",
 )
 @click.option(
     "--shutdown-timeout",
@@ -74,7 +75,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
     envvar="KIQPY_SHUTDOWN_TIMEOUT",
     show_envvar=True,
     metavar="SECONDS",
-    help="What running jobs get at a stop.  [default: 25]",
+    help="Time for running jobs to finish at a stop.  [default: the app's, 25]",
 )
 @click.option(
     "--log-format",
@@ -83,7 +84,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
     envvar="KIQPY_LOG_FORMAT",
     show_envvar=True,
     show_default=True,
-    help="auto: for people on a terminal, else JSON.",
+    help="auto: console on a terminal, else json.",
 )
 @click.option(
     "--log-level",
@@ -100,7 +101,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
     envvar="KIQPY_UVLOOP",
     show_envvar=True,
     show_default=True,
-    help="The faster event loop; auto: if it is installed.",
+    help="Use the faster event loop; auto: if it is installed.",
 )
 @click.pass_context
 def run(
@@ -116,33 +117,36 @@ def run(
     log_level: str,
     uvloop: str,
 ) -> int:
-    """Run the jobs of an app: MODULE:APP, or MODULE if it holds one app.
+    """Run the jobs of an app until it is stopped.
 
-    Without an argument it is [tool.kiqpy] app = "..." of pyproject.toml.
+    The app is MODULE:APP, or MODULE if the module holds one app. Without an argument it is the
+    app in pyproject.toml: [tool.kiqpy] app = "MODULE:APP".
 
-    Signals: TERM or INT stops in --shutdown-timeout seconds, a second one now; TSTP claims no
-    more jobs; TTIN writes tasks and stacks to stderr; USR2, where there are several processes,
-    replaces them one at a time.
+    Signals: TERM or INT stops the app and gives running jobs --shutdown-timeout seconds; a second
+    one stops it now. TSTP stops claiming jobs. TTIN writes tasks and stacks to stderr. USR2
+    replaces the processes one at a time, if there are several.
     """
-    tether = fleet.Tether.held()
-    if tether is None and fleet.check(processes, max_memory):
+    link = SupervisorLink.inherited()
+    if link is None and fleet.check(processes, max_memory):
         fleet.become_supervisor(context, processes, max_memory)
-    if tether is not None:
-        context.call_on_close(tether.close)
+    if link is not None:
+        context.call_on_close(link.close)
     _logs.configure(log_level, log_format, sys.stderr)
     factory = _loop_factory(uvloop)
-    found = find(app, Path.cwd())
+    found = load_app(app, Path.cwd())
     changes: dict[str, Any] = {"redis_url": redis, "shutdown_timeout": shutdown_timeout}
     changes["queues"] = chosen(found, queues, concurrency)
-    changes["groups"] = () if queues else None  # what is not named is not run
+    changes["groups"] = () if queues else None  # queues that are not named do not run
     found.override(**{name: value for name, value in changes.items() if value is not None})
-    return _serve(found, factory, tether)
+    return _serve(found, factory, link)
 
 
 def chosen(app: App, given: tuple[str, ...], concurrency: int | None) -> dict[str, int] | None:
-    """The queues to run with their limits; None: as the app says."""
+    """The queues to run and their limits; None: those of the app."""
     if not app.config.server:
-        raise ConfigError(f"{app.name} has server=False: it only enqueues, there is nothing to run")
+        raise ConfigError(
+            f"{app.name} has server=False, so it only enqueues: remove server=False to run jobs"
+        )
     if not given:
         return None if concurrency is None else dict.fromkeys(app.config.queues, concurrency)
     queues: dict[str, int] = {}
@@ -158,19 +162,19 @@ def chosen(app: App, given: tuple[str, ...], concurrency: int | None) -> dict[st
 def _loop_factory(uvloop: str) -> LoopFactory:
     found = uvloop != "off" and importlib.util.find_spec("uvloop") is not None
     if uvloop == "on" and not found:
-        raise ConfigError('--uvloop on: it is not installed; pip install "kiqpy[fast]"')
+        raise ConfigError('--uvloop on: uvloop is not installed; pip install "kiqpy[fast]"')
     if not found:
         return None
     return cast("LoopFactory", importlib.import_module("uvloop").new_event_loop)
 
 
-def _serve(app: App, factory: LoopFactory, tether: fleet.Tether | None) -> int:
-    """Run the service in a loop of its own; the process ends, whatever jobs left behind."""
-    leaving = Leaving()
+def _serve(app: App, factory: LoopFactory, link: SupervisorLink | None) -> int:
+    """Run the service in its own event loop; the process then ends, even if threads still run."""
+    watchdog = ExitWatchdog()
     with asyncio.Runner(loop_factory=factory) as runner:
         try:
-            code = runner.run(Service(app, fast=factory is not None, tether=tether).run())
+            code = runner.run(Service(app, fast=factory is not None, link=link).run())
         finally:
-            leaving.begin()
-    leaving.done()
+            watchdog.start()
+    watchdog.loop_closed()
     return code

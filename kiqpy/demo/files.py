@@ -7,18 +7,18 @@ import sysconfig
 from collections.abc import Iterator
 from typing import Final
 
-_FEW: Final = 1500  # some systems leave the test suite out; then installed packages join in
-_MOST: Final = 4000
+_MIN_FILES: Final = 1500  # below it (no test suite installed), packages are added
+_MAX_FILES: Final = 4000
 _INSTALLED: Final = ("site-packages", "dist-packages")
 
 
 def python_files(source: str | None = None, limit: int | None = None) -> list[str]:
-    """Paths, sorted; with a limit, a sample spread evenly over all of them."""
+    """The paths, sorted; with a limit, a sample spread evenly over all of them."""
     found = sorted(set(_below(source or sysconfig.get_path("stdlib"))))
-    if source is None and len(found) < _FEW:
+    if source is None and len(found) < _MIN_FILES:
         homes = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
         found += sorted({path for home in homes for path in _below(home)})
-    found = found[:_MOST]
+    found = found[:_MAX_FILES]
     if limit is None or limit >= len(found):
         return found
     return [found[n * len(found) // limit] for n in range(limit)]
@@ -34,7 +34,7 @@ def _below(folder: str) -> Iterator[str]:
 
 
 def _is_text(path: str) -> bool:
-    """Whether the path itself can travel as JSON."""
+    """Whether the path can be written as JSON."""
     try:
         path.encode()
     except UnicodeEncodeError:

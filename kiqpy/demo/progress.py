@@ -1,4 +1,4 @@
-"""What is seen while the demo works: one line that is rewritten, or a line now and then."""
+"""Shows the demo's progress: a line that is redrawn on a terminal, else a line every 3 s."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from kiqpy.event import (
     JobSuccess,
 )
 
-_OFTEN_S: Final = 0.1
-_SELDOM_S: Final = 3.0
+_REDRAW_EVERY_S: Final = 0.1
+_LINE_EVERY_S: Final = 3.0
 _SPEED_OVER_S: Final = 3.0
 
 
 @final
-class Tally:
-    """What becomes of the run's jobs, as the app's events tell it."""
+class FileTally:
+    """Counts the files of a run by what happened to their jobs, from the app's events."""
 
     def __init__(self, run: str, left: set[str], done: int, dead: int) -> None:
-        self.left = left  # files whose end is not known yet
+        self.left = left  # files neither parsed nor failed
         self.done, self.dead = done, dead
         self.total = len(left) + done + dead
-        self.ended = 0  # in this start
+        self.ended = 0  # parsed or failed in this start
         self.running: set[str] = set()
         self.retrying: set[str] = set()
-        self.buried: dict[str, str] = {}  # to be written down
+        self.buried: dict[str, str] = {}  # path: reason; failed, and not saved yet
         self._run = run
 
     def listen(self, app: App) -> None:
-        """Hear of every job of `app`."""
+        """Attach to the job events of `app`."""
         app.attach("job.started", self._started)
         app.attach("job.success", self._success)
         app.attach("job.failure", self._failure)
@@ -66,13 +66,13 @@ class Tally:
             self.bury(event.job.args, reason(type(event.error).__name__, str(event.error)))
 
     def bury(self, args: list[Any], why: str) -> None:
-        """The job is in the dead set."""
+        """The job of this file is in the dead set."""
         run, _, path = args
         if run == self._run and path in self.left and path not in self.buried:
             self.buried[path] = why
 
-    def written(self, paths: list[str]) -> None:
-        """It is on disk that these are dead."""
+    def saved(self, paths: list[str]) -> None:
+        """These failed files are saved on disk."""
         for path in paths:
             del self.buried[path]
             self.left.discard(path)
@@ -80,7 +80,7 @@ class Tally:
         self.ended += len(paths)
 
     def compare(self, todo: list[str]) -> None:
-        """A child may have written its result, and its job never told of it."""
+        """Count files whose result was saved, but whose job ended without an event."""
         ended = self.left - set(todo)
         self.left -= ended
         self.done += len(ended)
@@ -95,32 +95,34 @@ class Tally:
 
 
 def reason(kind: str, text: str) -> str:
-    """Why a file failed, in one line."""
+    """Why a file failed, as one line."""
     return f"{kind}: {' '.join(text.split())}"[:200]
 
 
 @final
-class Progress:
+class ProgressLine:
     """Shows a tally on stderr."""
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally, self._clock, self._out = tally, SystemClock(), sys.stderr
+    def __init__(self, tally: FileTally) -> None:
+        self._tally = tally
+        self._clock = SystemClock()
+        self._out = sys.stderr
         self._bar = self._out.isatty()
-        self._next = self._clock.monotonic() + (0 if self._bar else _SELDOM_S)
+        self._next = self._clock.monotonic() + (0 if self._bar else _LINE_EVERY_S)
         self._seen = deque([(self._clock.monotonic(), 0)])
 
     def show(self) -> None:
-        """Draw it, if it is time."""
+        """Draw the line if it is due."""
         now = self._clock.monotonic()
         self._seen.append((now, self._tally.ended))
         while now - self._seen[0][0] > _SPEED_OVER_S:
             self._seen.popleft()
         if now >= self._next:
-            self._next = now + (_OFTEN_S if self._bar else _SELDOM_S)
+            self._next = now + (_REDRAW_EVERY_S if self._bar else _LINE_EVERY_S)
             self._write(self._bar_line() if self._bar else f"{self._line()}\n")
 
     def clear(self) -> None:
-        """Leave the line to others."""
+        """Clear the line, so that others can print."""
         if self._bar:
             self._write("\r\x1b[K")
 

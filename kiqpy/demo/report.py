@@ -1,4 +1,4 @@
-"""What the demo says at the end. All of it is read from the results on disk."""
+"""The demo's final report, read from the results on disk."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from kiqpy.demo.results import Results, Run
-from kiqpy.demo.run import PROCESSES, Work
+from kiqpy.demo.results import DemoRun, Results
+from kiqpy.demo.run import PROCESSES, StartResult
 from kiqpy.demo.worker import RETRIES
 
-_LONGEST: Final = 10
-_SHOWN: Final = 60
+_LONGEST_FUNCTIONS: Final = 10
+_MAX_FAILURES_SHOWN: Final = 60
 
 
-class Function(NamedTuple):
-    """A long one."""
+class LongFunction(NamedTuple):
+    """One of the longest functions."""
 
     lines: int
     name: str
@@ -24,15 +24,15 @@ class Function(NamedTuple):
     line: int
 
 
-class Failed(NamedTuple):
+class FailedFile(NamedTuple):
     """A file whose job is dead."""
 
     path: str
     reason: str
 
 
-class Report(NamedTuple):
-    """Totals of a whole run; speed and rescue of its last start."""
+class DemoReport(NamedTuple):
+    """Totals of the whole run; fields ending in `_now`, and speed, are of its last start."""
 
     run: str
     starts: int
@@ -43,8 +43,8 @@ class Report(NamedTuple):
     lines: int
     functions: int
     imports: int
-    longest: list[Function]
-    failures: list[Failed]
+    longest: list[LongFunction]
+    failures: list[FailedFile]
     files_now: int
     rescued_now: int
     seconds_now: float
@@ -55,11 +55,11 @@ class Report(NamedTuple):
     database: str
 
 
-def make(results: Results, run: Run, work: Work) -> Report:
+def make(results: Results, run: DemoRun, work: StartResult) -> DemoReport:
     """Read the results of a finished run."""
     counts, waits = results.counts(), results.waits()
     lines, functions, imports = results.totals()
-    return Report(
+    return DemoReport(
         run=run.id,
         starts=run.starts,
         folder=results.folder(),
@@ -69,8 +69,8 @@ def make(results: Results, run: Run, work: Work) -> Report:
         lines=lines,
         functions=functions,
         imports=imports,
-        longest=[Function(*row) for row in results.longest(_LONGEST)],
-        failures=[Failed(*row) for row in results.failures()],
+        longest=[LongFunction(*row) for row in results.longest(_LONGEST_FUNCTIONS)],
+        failures=[FailedFile(*row) for row in results.failures()],
         files_now=work.files,
         rescued_now=work.rescued,
         seconds_now=round(work.seconds, 3),
@@ -82,8 +82,8 @@ def make(results: Results, run: Run, work: Work) -> Report:
     )
 
 
-def as_values(report: Report) -> dict[str, Any]:
-    """For JSON."""
+def as_values(report: DemoReport) -> dict[str, Any]:
+    """The report as JSON values."""
     values = report._asdict()
     values["longest"] = [function._asdict() for function in report.longest]
     values["failures"] = [failed._asdict() for failed in report.failures]
@@ -91,18 +91,18 @@ def as_values(report: Report) -> dict[str, Any]:
 
 
 def percentile(ascending: list[float], percent: int) -> float:
-    """The value that so many percent of the others do not exceed."""
+    """The value that `percent` % of the values do not exceed."""
     if not ascending:
         return 0.0
     return round(ascending[min(len(ascending) - 1, len(ascending) * percent // 100)], 4)
 
 
-def as_text(report: Report) -> str:
-    """For people."""
+def as_text(report: DemoReport) -> str:
+    """The report as text."""
     return "\n".join(_lines(report))
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: DemoReport) -> Iterator[str]:
     home = report.folder
     many = f", in {report.starts} starts" if report.starts > 1 else ""
     yield ""
@@ -117,7 +117,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _speed(report)
 
 
-def _longest(report: Report, home: str) -> Iterator[str]:
+def _longest(report: DemoReport, home: str) -> Iterator[str]:
     if report.longest:
         yield ""
         yield "The ten longest functions"
@@ -126,28 +126,28 @@ def _longest(report: Report, home: str) -> Iterator[str]:
         yield f"  {function.lines:>6,} lines  {function.name:<34} {place}"
 
 
-def _failures(report: Report, home: str) -> Iterator[str]:
+def _failures(report: DemoReport, home: str) -> Iterator[str]:
     if report.failures:
         yield ""
         yield f"Failed {RETRIES + 1} times each, now in the dead set"
-    for failed in report.failures[:_SHOWN]:
+    for failed in report.failures[:_MAX_FAILURES_SHOWN]:
         yield f"  {_short(failed.path, home)}"
         yield f"      {failed.reason}"
-    if len(report.failures) > _SHOWN:
-        yield f"  and {len(report.failures) - _SHOWN:,} more"
+    if (hidden := len(report.failures) - _MAX_FAILURES_SHOWN) > 0:
+        yield f"  and {hidden:,} more"
 
 
-def _speed(report: Report) -> Iterator[str]:
+def _speed(report: DemoReport) -> Iterator[str]:
     yield ""
     yield (
         f"{report.files_now:,} files in {report.seconds_now:.1f} s, {PROCESSES} processes: "
         f"{report.jobs_per_s:,.0f} jobs/s"
     )
     if report.rescued_now:
-        yield f"{report.rescued_now} jobs of the start that was killed were taken over"
+        yield f"{report.rescued_now} jobs were rescued from the start that was killed"
     yield (
         f"enqueue to start: p50 {_seconds(report.wait_p50_s)}, p99 {_seconds(report.wait_p99_s)} "
-        "(all files are enqueued at once)"
+        "(all jobs are enqueued at once)"
     )
     yield f"event loop: at most {report.loop_late_ms:.0f} ms late"
     yield f"results: {report.database}"

@@ -1,8 +1,8 @@
 """The demo's results: one row for each file, in an SQLite file that outlives any crash.
 
-This file is the truth and Redis is the way there. A row is `todo` until its file is parsed (the
-child process says so itself, before its job ends) or its job is dead; so a job may run twice, be
-enqueued twice or get lost with the power, and each file still counts once.
+The SQLite file decides what is done; Redis only carries the jobs. A row is `todo` until its file
+is parsed (the child process writes that before its job ends) or its job is dead. So a job may run
+twice, be enqueued twice or be lost in a power cut, and each file still counts once.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ CREATE TABLE file (
 """
 
 
-class Run(NamedTuple):
-    """One pass over a list of files, however often it had to be started."""
+class DemoRun(NamedTuple):
+    """One pass over a list of files, which may take several starts."""
 
     id: str
     started_at: float
     starts: int
 
 
-class Parsed(NamedTuple):
-    """What was found in one file."""
+class ParsedFile(NamedTuple):
+    """The counts of one file."""
 
     lines: int
     functions: int
@@ -70,22 +70,22 @@ class Results:
         self._db.close()
 
     def prepare(self) -> None:
-        """Make the tables, unless they are there."""
+        """Create the tables if they do not exist."""
         if self._value("PRAGMA user_version") != _VERSION:
             self._db.executescript(_TABLES)
             self._db.execute(f"PRAGMA user_version = {_VERSION}")
 
     # -- the run
 
-    def unfinished(self) -> Run | None:
-        """The run that was not brought to its end, counted as started once more."""
+    def unfinished(self) -> DemoRun | None:
+        """The run that was not finished, with this start counted; None if there is none."""
         self._db.execute("UPDATE run SET starts = starts + 1 WHERE reported = 0")
         row = self._db.execute("SELECT id, started_at, starts FROM run WHERE reported = 0")
         found = row.fetchone()
-        return Run(*found) if found else None
+        return DemoRun(*found) if found else None
 
-    def begin(self, run: Run, paths: Iterable[str]) -> None:
-        """Forget the last run; this one has these files to do."""
+    def begin(self, run: DemoRun, paths: Iterable[str]) -> None:
+        """Delete the last run and start this one with these files."""
         with self._transaction():
             self._db.execute("DELETE FROM run")
             self._db.execute("DELETE FROM file")
@@ -94,7 +94,7 @@ class Results:
             self._db.executemany("INSERT INTO file (path, run) VALUES (?, ?)", rows)
 
     def reported(self) -> None:
-        """The run is over: the next one begins anew."""
+        """Mark the run as finished: the next start begins a new one."""
         self._db.execute("UPDATE run SET reported = 1")
 
     @contextmanager
@@ -115,12 +115,14 @@ class Results:
         return bool(self._value(ask, path, run))
 
     def todo(self) -> list[str]:
-        """The files that are neither parsed nor given up."""
+        """The files that are neither parsed nor failed."""
         rows = self._db.execute("SELECT path FROM file WHERE state = 'todo' ORDER BY path")
         return [path for (path,) in rows]
 
-    def parsed(self, run: str, path: str, found: Parsed, waited_s: float, took_s: float) -> None:
-        """The file is done; what is said of it first stays."""
+    def parsed(
+        self, run: str, path: str, found: ParsedFile, waited_s: float, took_s: float
+    ) -> None:
+        """Save the result of a file; a later result for the same file is ignored."""
         self._db.execute(
             "UPDATE file SET state = 'done', lines = ?, functions = ?, imports = ?, longest = ?, "
             "waited_s = ?, took_s = ? "
@@ -129,7 +131,7 @@ class Results:
         )
 
     def given_up(self, run: str, reasons: Mapping[str, str]) -> None:
-        """The jobs of these files are dead."""
+        """Save that the jobs of these files are dead, with the reasons."""
         rows = [(reason, path, run) for path, reason in reasons.items()]
         with self._transaction():
             self._db.executemany(
@@ -146,12 +148,12 @@ class Results:
         return {state: found.get(state, 0) for state in ("todo", "done", "dead")}
 
     def folder(self) -> str:
-        """What all paths have in common."""
+        """The folder that all paths have in common."""
         first, last = self._rows("SELECT min(path), max(path) FROM file")[0]
         return str(os.path.commonpath([os.path.dirname(first), os.path.dirname(last)]))
 
     def totals(self) -> Sequence[int]:
-        """Pipelines, functions and imports of all files."""
+        """Lines, functions and imports of all files."""
         ask = "SELECT total(lines), total(functions), total(imports) FROM file"
         return [int(value) for value in self._rows(ask)[0]]
 

@@ -1,4 +1,4 @@
-"""The demo's job: read one Python file. It runs in a child process, for parsing takes the CPU."""
+"""The demo's job: parse one Python file, in a child process because parsing uses the CPU."""
 
 from __future__ import annotations
 
@@ -12,27 +12,32 @@ from typing import Final
 
 from kiqpy.clock import SystemClock
 from kiqpy.current import current_job
-from kiqpy.demo.results import Parsed, Results
+from kiqpy.demo.results import ParsedFile, Results
 from kiqpy.job import Job
 from kiqpy.worker import worker
 
 RETRIES: Final = 2
 _PAUSE_S: Final = 0.2
-_LONGEST: Final = 10  # of one file: all ten may be in it
+_LONGEST_FUNCTIONS: Final = 10  # kept of each file: all ten of the report may be in one
 _clock = SystemClock()
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def soon(_retry_count: int, _error: BaseException, _job: Job) -> float:
-    """Nobody wants to watch a demo wait."""
+def retry_soon(_retry_count: int, _error: BaseException, _job: Job) -> float:
+    """A constant short delay, so that the demo does not wait for retries."""
     return _PAUSE_S
 
 
 @worker(
-    name="kiqpy-demo", executor="process", retry=RETRIES, backoff=soon, timeout=30, queue="demo"
+    name="kiqpy-demo",
+    executor="process",
+    retry=RETRIES,
+    backoff=retry_soon,
+    timeout=30,
+    queue="demo",
 )
 def parse_file(run: str, database: str, path: str) -> None:
-    """Parse a file and write down what is in it; one that is written down already is skipped."""
+    """Parse a file and save its counts; a file that has been saved is skipped."""
     began = _clock.now()
     waited_s = max(0.0, began - (current_job().enqueued_at or began))
     results = _open(database)
@@ -43,21 +48,21 @@ def parse_file(run: str, database: str, path: str) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _open(database: str) -> Results:
-    """Kept open: a child does hundreds of files."""
+    """Open the results once for each child process, which parses hundreds of files."""
     return Results(database)
 
 
-def parse(source: bytes, name: str) -> Parsed:
-    """Count what a module holds. Raises SyntaxError or ValueError if it is not Python."""
+def parse(source: bytes, name: str) -> ParsedFile:
+    """Count lines, functions and imports. Raises SyntaxError or ValueError if it is not Python."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = ast.parse(source, name)
     functions = [(_length(node), node.name, node.lineno) for node in _functions(tree)]
-    return Parsed(
+    return ParsedFile(
         len(source.splitlines()),
         len(functions),
         sum(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree)),
-        heapq.nsmallest(_LONGEST, functions, key=lambda found: (-found[0], found[2])),
+        heapq.nsmallest(_LONGEST_FUNCTIONS, functions, key=lambda found: (-found[0], found[2])),
     )
 
 

@@ -1,6 +1,6 @@
-"""Where log lines go: structlog if the application has configured it, else the standard library.
+"""Writes log lines to structlog if the application has configured it, else to `logging`.
 
-structlog is not imported here: what nobody has imported, nobody has configured.
+structlog is never imported here: if no module has imported it, it is not configured either.
 """
 
 from __future__ import annotations
@@ -18,37 +18,56 @@ LEVELS: Final = {
 }
 
 
-# Level, event, the job, how long it took, what not every job's line has. A plain tuple: there are
-# two of them for each job.
+# Level, event, job, duration in seconds, and the fields that only some lines have. A plain tuple,
+# because two are made for each job.
 LogLine = tuple[str, str, Job, float | None, dict[str, Any] | None]
 
 
 class LogWriter(Protocol):
-    """Takes lines; drops those below the level that is wanted."""
+    """Writes log lines, except those below the configured level."""
 
-    batches: bool  # many lines are cheaper than one, and none of them can fail
+    batches: bool  # whether many lines at once are cheaper, and no single one can fail
 
     def enabled(self, level: str) -> bool:
         """Whether a line of this level would be written."""
         ...
 
     def write(self, level: str, event: str, fields: dict[str, Any]) -> None:
-        """Take a line of any kind."""
+        """Write one line."""
         ...
 
     def lines(self, lines: Iterable[LogLine]) -> None:
-        """Take lines about jobs, in this order."""
+        """Write lines about jobs, in this order."""
         ...
 
 
-def sink() -> LogWriter:
-    """Where lines go as things are configured now."""
+class FastPath(Protocol):
+    """Writes job lines exactly as structlog is configured to, without going through structlog."""
+
+    def writer(self, through: LogWriter) -> LogWriter | None:
+        """The fast writer; `through` is for lines it does not write itself.
+
+        None if structlog is no longer configured as the fast path expects.
+        """
+        ...
+
+
+_fast_paths: list[FastPath] = []
+
+
+def register_fast_path(fast_path: FastPath) -> None:
+    """Use `fast_path` from now on, in place of one that was registered before."""
+    _fast_paths[:] = [fast_path]
+
+
+def log_writer() -> LogWriter:
+    """The writer for the logging configuration as it is now."""
     configured = structlog()
     if configured is None:
         return StdlibWriter()
-    short_cut = getattr(configured.get_config()["logger_factory"], "short_cut", None)
     through = StructlogWriter(configured.get_logger("kiqpy"))
-    return (short_cut and short_cut(through)) or through
+    fast = (path.writer(through) for path in _fast_paths)
+    return next((writer for writer in fast if writer is not None), through)
 
 
 def structlog() -> Any:
@@ -60,7 +79,7 @@ def structlog() -> Any:
 def fields_of(
     job: Job, took_s: float | None = None, more: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What a line about a job says."""
+    """The fields of a line about a job."""
     fields: dict[str, Any] = {
         "jid": job.jid, "class": job.class_, "queue": job.queue, "attempt": job.attempt,
     }  # fmt: skip
@@ -71,7 +90,7 @@ def fields_of(
 
 @final
 class StructlogWriter:
-    """structlog's logger, with the processors that the application has chosen."""
+    """Writes with structlog's logger, through the processors that the application has chosen."""
 
     batches = False  # a processor may raise
 
@@ -94,9 +113,10 @@ class StructlogWriter:
 
 @final
 class StdlibWriter:
-    """The standard library's logger `kiqpy`; its handlers, filters and levels decide.
+    """Writes with the standard library's logger `kiqpy`, subject to its handlers and levels.
 
-    Records are made here: whoever looked for the caller would find nobody but us.
+    The records are made here: `Logger.info` would spend time on finding the caller, which is
+    always this module.
     """
 
     batches = False  # a filter may raise

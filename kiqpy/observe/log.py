@@ -14,7 +14,7 @@ from kiqpy import event
 from kiqpy._reporting.bus import Bus
 from kiqpy.event import Event
 from kiqpy.job import Job
-from kiqpy.observe._sinks import LogLine, fields_of, sink, structlog
+from kiqpy.observe._sinks import LogLine, fields_of, log_writer, structlog
 from kiqpy.reporter import Reporter
 
 _WARNINGS: Final[tuple[type[Event], ...]] = (
@@ -59,10 +59,10 @@ class Log(Reporter):
         fail_level: str = "warning",
         slow_after: float | None = None,
     ) -> None:
-        self._sink = sink()
+        self._writer = log_writer()
         self._start_level, self._done_level, self._fail_level = start_level, done_level, fail_level
         self._slow_after = slow_after
-        self.batches = self._sink.batches
+        self.batches = self._writer.batches
 
     def attach(self, bus: Bus) -> None:
         """Write what happens outside of jobs, too."""
@@ -85,8 +85,8 @@ class Log(Reporter):
             event.JobAborted: self._done_level,
             event.JobFailure: self._fail_level,
         }
-        heard = {kind for kind, level in kinds.items() if self._sink.enabled(level)}
-        if self._slow_after is not None and self._sink.enabled("warning"):
+        heard = {kind for kind, level in kinds.items() if self._writer.enabled(level)}
+        if self._slow_after is not None and self._writer.enabled("warning"):
             heard |= {event.JobSuccess, event.JobAborted, event.JobFailure}
         return frozenset(heard)
 
@@ -108,7 +108,7 @@ class Log(Reporter):
                 continue
             if slow_after is not None and happened.took_s > slow_after:
                 lines.append(("warning", "job.slow", happened.job, happened.took_s, None))
-        self._sink.lines(lines)
+        self._writer.lines(lines)
 
     def _other(self, happened: event.JobAborted | event.JobFailure) -> LogLine:
         more: dict[str, Any]
@@ -123,13 +123,13 @@ class Log(Reporter):
         return level, happened.name, happened.job, happened.took_s, more
 
     def _warn(self, happened: Event) -> None:
-        self._sink.write("warning", happened.name, _fields(happened))
+        self._writer.write("warning", happened.name, _fields(happened))
 
     def _note(self, happened: Event) -> None:
-        self._sink.write("info", happened.name, _fields(happened))
+        self._writer.write("info", happened.name, _fields(happened))
 
     def _alarm(self, happened: Event) -> None:
-        self._sink.write("error", happened.name, _fields(happened))
+        self._writer.write("error", happened.name, _fields(happened))
 
 
 def _text(error: BaseException) -> str:

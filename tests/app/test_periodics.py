@@ -242,7 +242,7 @@ def test_kiqpy_cron(shop: Path, redis_url: str, clean: TestServer) -> None:
     code, out, err = run("shop:jobs")
     assert (code, err) == (0, "")
     head, nightly, often = (re.split(r" {2,}", line) for line in out.splitlines())
-    assert head == ["name", "when", "zone", "worker", "queue", "next", "last"]
+    assert head == ["NAME", "WHEN", "ZONE", "WORKER", "QUEUE", "NEXT", "LAST"]
     assert nightly[:5] == ["nightly", "0 3 * * *", "Europe/Paris", "mail", "default"]
     assert re.fullmatch(r"20\d\d-\d\d-\d\d 03:00:00\+0[12]:00", nightly[5])
     assert often[:3] == ["mail every 60s", "every 60s", "UTC"]
@@ -250,7 +250,7 @@ def test_kiqpy_cron(shop: Path, redis_url: str, clean: TestServer) -> None:
     assert often[6] == "-"
 
     assert run("shop:jobs", "--disable", "nightly") == (0, "nightly: disabled\n", "")
-    assert run("shop:jobs", "--disable", "nightly")[1] == "nightly: was disabled already\n"
+    assert run("shop:jobs", "--disable", "nightly")[1] == "nightly: was already disabled\n"
     rows = json.loads(run("shop:jobs", "--json")[1])
     assert [(row["name"], row["enabled"]) for row in rows] == [
         ("nightly", False), ("mail every 60s", True),
@@ -268,4 +268,4 @@ def test_kiqpy_cron(shop: Path, redis_url: str, clean: TestServer) -> None:
     assert "no periodic is called 'nihgtly'; did you mean 'nightly'?" in err
     code, _, err = run("shop:jobs", "--run", "a", "--enable", "b")
     assert code == 2
-    assert "one of --enable, --disable and --run at a time" in err
+    assert "use only one of --enable, --disable and --run" in err

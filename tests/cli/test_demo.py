@@ -39,7 +39,7 @@ def ended(folder: Path) -> int:
     return sum(n for (n,) in rows(folder, "SELECT count(*) FROM file WHERE state != 'todo'"))
 
 
-def reaches(demo: Kiqpy, folder: Path, files: int) -> None:
+def with_target(demo: Kiqpy, folder: Path, files: int) -> None:
     """Return when so many files are over, and the demo still runs."""
     until(lambda: ended(folder) >= files or not demo.alive(), f"{files} files", 60)
     assert demo.alive(), demo.err
@@ -123,7 +123,7 @@ def test_it_is_written_for_people(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_ctrl_c_stops_it_and_it_goes_on(tmp_path: Path) -> None:
     with Kiqpy(tmp_path, "demo", "--files", "240") as demo:
-        reaches(demo, tmp_path, 100)
+        with_target(demo, tmp_path, 100)
         demo.ctrl_c()
         assert demo.ends() == 130
         assert "start it again" in demo.err
@@ -149,7 +149,7 @@ def test_killed_and_started_again(tmp_path: Path, shares: tuple[float, ...]) -> 
     for share in shares:
         with Kiqpy(tmp_path, "demo", "--files", str(files)) as demo:
             demo.says(" files ")
-            reaches(demo, tmp_path, int(files * share))
+            with_target(demo, tmp_path, int(files * share))
             demo.kill()
     report = finish(tmp_path)
     adds_up(tmp_path, report, files)
@@ -162,11 +162,11 @@ def test_killed_and_started_again(tmp_path: Path, shares: tuple[float, ...]) -> 
 def test_redis_may_forget_everything(tmp_path: Path, clean: TestServer) -> None:
     redis = ("--redis", clean.url)
     with Kiqpy(tmp_path, "demo", "--files", "300", *redis) as demo:
-        reaches(demo, tmp_path, 100)
+        with_target(demo, tmp_path, 100)
         demo.kill()
     clean.cli("FLUSHALL")
     with Kiqpy(tmp_path, "demo", *redis, "--json") as demo:
-        reaches(demo, tmp_path, 200)
+        with_target(demo, tmp_path, 200)
         clean.cli("FLUSHALL")  # while it runs: it finds that nothing moves, and looks again
         assert demo.ends(60) == 0, demo.err
     adds_up(tmp_path, json.loads(demo.out), 300)
@@ -176,7 +176,7 @@ def test_redis_may_forget_everything(tmp_path: Path, clean: TestServer) -> None:
 def test_a_child_that_is_killed_fails_its_job_only(tmp_path: Path) -> None:
     kills = 0
     with Kiqpy(tmp_path, "demo", "--files", "400", "--json") as demo:
-        reaches(demo, tmp_path, 50)
+        with_target(demo, tmp_path, 50)
         while not broken(tmp_path):
             [child, *_] = until_some(lambda: children(demo.pid))
             os.kill(int(child.name), signal.SIGKILL)
@@ -230,11 +230,11 @@ def test_a_dead_job_stays_in_the_dead_set(tmp_path: Path, clean: TestServer) -> 
 
 def test_two_at_once_are_one_too_many(tmp_path: Path) -> None:
     with Kiqpy(tmp_path, "demo", "--files", "240") as demo:
-        reaches(demo, tmp_path, 1)
+        with_target(demo, tmp_path, 1)
         code, _, err = kiqpy(tmp_path, "demo")
         assert code == 1
         assert err.count("\n") == 1, err
-        assert "a demo is running in" in err
+        assert "a demo is already running in" in err
         demo.send(signal.SIGTERM)
         assert demo.ends() == 130
 

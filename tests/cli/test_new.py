@@ -126,7 +126,9 @@ def test_nothing_is_overwritten_unless_it_is_asked_for(
 ) -> None:
     (project / "send.py").write_text("mine = 1\n")
     said = refused(capsys, "worker", "Send")
-    assert "send.py exists already: --force overwrites it, --path names another" in said
+    assert (
+        "send.py already exists: overwrite it with --force, or choose another with --path" in said
+    )
     assert (project / "send.py").read_text() == "mine = 1\n"
     made("worker", "Send", "--force")
     assert "class Send(" in (project / "send.py").read_text()
@@ -135,21 +137,21 @@ def test_nothing_is_overwritten_unless_it_is_asked_for(
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("worker", "a-b"), "'a-b' is no name: use letters, digits and _"),
-        (("worker", "1st"), "is no name"),
-        (("worker", "Überweisung"), "is no name"),
-        (("worker", "a.b"), "is no name"),
-        (("worker", ""), "is no name"),
-        (("worker", "class"), "'class' is a word of Python's own"),
-        (("worker", "Class"), "'Class' is a word of Python's own"),
-        (("app", "none"), "'None' is a word of Python's own"),
-        (("app", "App"), "'App' is used in the file already"),
-        (("app", "app"), "'app' is used in the file already"),
-        (("reporter", "Reporter"), "use another name, as in MyReporter"),
-        (("worker", "x" * 65), "64 at most"),
-        (("worker", "email"), "would hide Python's or a package's 'email'"),
-        (("worker", "Redis"), "would hide Python's or a package's 'redis'"),
-        (("worker", "Kiqpy"), "would hide Python's or a package's 'kiqpy'"),
+        (("worker", "a-b"), "'a-b' is not a valid name: use letters, digits and _"),
+        (("worker", "1st"), "is not a valid name"),
+        (("worker", "Überweisung"), "is not a valid name"),
+        (("worker", "a.b"), "is not a valid name"),
+        (("worker", ""), "is not a valid name"),
+        (("worker", "class"), "'class' is a Python keyword"),
+        (("worker", "Class"), "'Class' is a Python keyword"),
+        (("app", "none"), "'None' is a Python keyword"),
+        (("app", "App"), "'App' is already used in the file"),
+        (("app", "app"), "'app' is already used in the file"),
+        (("reporter", "Reporter"), "use another name, such as MyReporter"),
+        (("worker", "x" * 65), "use at most 64"),
+        (("worker", "email"), "would hide the installed module 'email'"),
+        (("worker", "Redis"), "would hide the installed module 'redis'"),
+        (("worker", "Kiqpy"), "would hide the installed module 'kiqpy'"),
         (("worker", "Send", "-q", "a b"), "queue name 'a b'"),
         (("worker", "Send", "-r", "-1"), "-1 is not in the range"),
         (("worker", "Send", "--path", "../x.py"), "outside of"),
@@ -171,7 +173,7 @@ def test_a_package_of_that_name_is_not_hidden(
 ) -> None:
     (project / "shop").mkdir()
     (project / "shop/__init__.py").touch()
-    assert "shop is a package already: say --path shop/jobs.py" in refused(capsys, "app", "shop")
+    assert "shop is already a package: use --path shop/jobs.py" in refused(capsys, "app", "shop")
 
 
 def test_without_a_kind_it_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,7 +118,7 @@ def test_a_second_term_is_now(shop: Path, clean: TestServer) -> None:
         push(clean, "gated", "a")
         began(shop, "a")
         worker.send(signal.SIGTERM)
-        worker.says("once more stops them now")
+        worker.says("a second signal stops them now")
         worker.send(signal.SIGTERM)
         assert worker.ends(15) == 0
     assert in_queue(clean) == ["a"]
@@ -188,7 +188,7 @@ Producer.run = run
 """)
     code, _, err = kiqpy(shop, "run", "broken:jobs", "--redis", clean.url)
     assert code == 70
-    assert err.rstrip().splitlines()[-1].startswith("kiqpy: a part of kiqpy itself broke")
+    assert err.rstrip().splitlines()[-1].startswith("kiqpy: a defect in kiqpy stopped the app: ")
     assert "planted" in err
 
 
@@ -240,7 +240,7 @@ NOWHERE = ("--redis", "redis://127.0.0.1:1/0")
         (1, "which app?", ("run",)),
         (1, "must begin with redis://", ("run", "shop", "--redis", "http://localhost")),
         (1, "127.0.0.1:1/0 gave no answer", ("run", "shop", *NOWHERE)),
-        (1, "is the server up", ("run", "shop", *NOWHERE)),
+        (1, "check that the server is up", ("run", "shop", *NOWHERE)),
         (1, "did you mean 5?", ("run", "shop", "--shutdown-timeout", "5000")),
         (1, "1 or more", ("run", "shop", "-q", "default:0")),
         (1, "queue name 'a b'", ("run", "shop", "-q", "a b")),

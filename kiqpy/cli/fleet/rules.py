@@ -1,4 +1,4 @@
-"""The rules of a fleet, as functions of values: how long, why, who, with what exit code."""
+"""The rules of a fleet as pure functions: restart delays, causes in words, exit codes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterable, Mapping
 
 FIRST_DELAY_S = 1.0
 LAST_DELAY_S = 30.0
-SETTLED_S = 60.0
-TOLD_AGAIN = (130, -signal.SIGINT, -signal.SIGTERM)  # a running app does not end by these
+SETTLED_S = 60.0  # a worker that lived this long is started again without a longer delay
+SIGNALLED_AGAIN = (130, -signal.SIGINT, -signal.SIGTERM)  # a running app does not end by these
 
-_KNOWN = {
+_MEANING = {
     1: "the configuration or the store does not allow it to run",
-    2: "it was called with something it does not know",
-    70: "a defect of kiqpy's own",
-    75: "threads that can't be stopped were left behind",
+    2: "an unknown option or argument",
+    70: "a defect in kiqpy",
+    75: "threads that could not be stopped were abandoned",
 }
 
 
 def delay_after(delay_s: float, lived_s: float) -> float:
-    """What to wait now, after having waited `delay_s` for one that then lived `lived_s`."""
+    """The next delay, where the last one was `delay_s` and the worker then lived `lived_s`."""
     if lived_s >= SETTLED_S or not delay_s:
         return FIRST_DELAY_S
     return min(2 * delay_s, LAST_DELAY_S)
@@ -31,7 +31,8 @@ def cause(code: int) -> str:
         return "was killed by SIGKILL (if nobody sent it, the machine was out of memory)"
     if code < 0:
         return f"was killed by {_signal(-code)}"
-    return f"ended with exit code {code}" + (f" ({_KNOWN[code]})" if code in _KNOWN else "")
+    meaning = f" ({_MEANING[code]})" if code in _MEANING else ""
+    return f"ended with exit code {code}{meaning}"
 
 
 def _signal(number: int) -> str:
@@ -42,17 +43,17 @@ def _signal(number: int) -> str:
 
 
 def exit_code(codes: Iterable[int]) -> int:
-    """The fleet's: 0 if all ended well, else that of the first that did not, as a shell has it."""
+    """The fleet's exit code: the first that is not 0, a signal as 128 + its number; else 0."""
     first = next((code for code in codes if code), 0)
     return first if first >= 0 else 128 - first
 
 
 def processes(n: int) -> str:
-    """So many of them."""
+    """`1 process`, `2 processes`."""
     return "1 process" if n == 1 else f"{n} processes"
 
 
 def heaviest(sizes: Mapping[int, float], limit: float) -> int | None:
-    """The process to replace next: the largest above the limit."""
+    """The pid of the largest process above the limit; None if none is."""
     above = [pid for pid, size in sizes.items() if size > limit]
     return max(above, key=lambda pid: sizes[pid], default=None)

@@ -1,459 +1,455 @@
-"""`kiqpy run --processes N` as an operator meets it: real processes, a real server."""
+"""What a fleet decides: no process, no time but the test's own."""
 
 from __future__ import annotations
 
-import itertools
-import json
-import os
-import re
 import signal
-import subprocess
-import sys
-import time
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from kiqpy.cli.fleet.watch import resident_mb
-from tests.cli.process import ROOT, Kiqpy, kiqpy
-from tests.server import TestServer, until
+from kiqpy.cli.fleet.fleet import GRACE_S, MARGIN_S, PAUSE_S, START_S, Fleet
+from kiqpy.cli.fleet.rules import cause, delay_after, exit_code, heaviest
+from kiqpy.cli.fleet.start import check, words
+from kiqpy.cli.run import run
+from kiqpy.errors import ConfigError
+from tests.cli.process import ROOT
 
-SHOP = """
-import asyncio, os, pathlib
-from kiqpy import App, worker
 
-HERE = pathlib.Path(__file__).parent
-DONE = os.open(HERE / "done", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-BEGUN = os.open(HERE / "begun", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-held = []
+class FakeProcesses:
+    """A fleet whose processes are numbers: 101, 102, ... in the order they were started."""
 
-@worker
-async def mark(name: str) -> None:
-    os.write(BEGUN, f"{name} {os.getpid()}\\n".encode())
-    await asyncio.sleep(0.03)
-    os.write(DONE, f"{name} {os.getpid()}\\n".encode())
+    def __init__(self, size: int) -> None:
+        self.now = 1000.0
+        self.started: list[int] = []
+        self.sent: list[tuple[int, str]] = []
+        self.signals: list[tuple[int, int]] = []
+        self.said: list[str] = []
+        self.broken = False
+        self.fleet = Fleet(size, self, lambda: self.now)
+        self.fleet.tick()
 
-@worker
-async def gated(name: str) -> None:
-    (HERE / (name + ".began")).write_text(str(os.getpid()))
-    while not (HERE / (name + ".go")).exists():
-        await asyncio.sleep(0.01)
-    os.write(DONE, f"{name} {os.getpid()}\\n".encode())
+    def start(self, slot: int) -> int:
+        if self.broken:
+            raise OSError("no more processes")
+        self.started.append(slot)
+        return 100 + len(self.started)
 
-@worker
-async def eat(name: str) -> None:
-    held.append(bytearray(os.urandom(1024) * 1024 * 100))
-    os.write(DONE, f"{name} {os.getpid()}\\n".encode())
+    def send(self, pid: int, word: str) -> None:
+        self.sent.append((pid, word))
 
-class Jobs(App):
-    queues = {"default": 5}
-    workers = [mark, gated, eat]
+    def signal(self, pid: int, number: signal.Signals) -> None:
+        self.signals.append((pid, number))
 
-jobs = Jobs()
-"""
-QUEUE = "queue:default"
+    def report(self, text: str) -> None:
+        self.said.append(text)
+
+    def up(self, *pids: int) -> None:
+        for pid in pids:
+            self.fleet.worker_up(pid, 25.0)
+            self.fleet.tick()
+
+    def ended(self, pid: int, code: int) -> None:
+        self.fleet.worker_ended(pid, code)
+        self.fleet.tick()
+
+    def after(self, seconds: float) -> None:
+        self.now += seconds
+        self.fleet.tick()
+
+    @property
+    def pids(self) -> list[int]:
+        return sorted(self.fleet.workers)
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Path:
-    (tmp_path / "shop.py").write_text(SHOP)
-    return tmp_path
+def three() -> FakeProcesses:
+    """Three workers that are up: 101, 102, 103 in slots 1, 2, 3."""
+    world = FakeProcesses(3)
+    world.up(101, 102, 103)
+    assert world.pids == [101, 102, 103]
+    world.said.clear()
+    return world
 
 
-class Fleet(Kiqpy):
-    """A supervisor and its workers, as the kernel and its own lines tell of them."""
-
-    folder: Path
-
-    def workers(self) -> list[int]:
-        """The pids of its children that are up."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        up = [
-            int(pid)
-            for pid in re.findall(r"^kiqpy: .*\(pid (\d+)\) is up$", self.err, re.MULTILINE)
-        ]
-        return [pid for pid in up if str(pid) in children]
-
-    def full(self, n: int) -> list[int]:
-        until(lambda: len(self.workers()) == n or not self.alive(), f"{n} workers", 60)
-        assert self.alive(), self.err
-        return self.workers()
+# -- rules
 
 
-def fleet(folder: Path, server: TestServer, n: int, *words: str, **variables: str) -> Fleet:
-    given = ("--redis", server.url, "--processes", str(n), *words)
-    started = Fleet(folder, "run", "shop", *given, **variables)
-    started.full(n)
-    return started
-
-
-def push(server: TestServer, name: str, *jids: str) -> None:
-    common = {"class": name, "queue": "default", "retry": True}
-    server.cli("SADD", "queues", "default")
-    server.cli("LPUSH", QUEUE, *(json.dumps({**common, "jid": j, "args": [j]}) for j in jids))
-
-
-def names(prefix: str, n: int) -> list[str]:
-    return [f"{prefix}{i}" for i in range(n)]
-
-
-def done(folder: Path, file: str = "done") -> list[tuple[str, int]]:
-    """The jobs that have ended, or `begun`, and the process of each."""
-    lines = (folder / file).read_text().splitlines()
-    return [(name, int(pid)) for name, pid in (line.split() for line in lines)]
-
-
-def began(folder: Path, *names: str) -> list[int]:
-    """Where these jobs run."""
-    paths = [folder / f"{name}.began" for name in names]
-    until(lambda: all(path.exists() and path.read_text() for path in paths), f"{names} to run", 30)
-    return [int(path.read_text()) for path in paths]
-
-
-def gone(pid: int) -> bool:
-    """It has ended; whoever is its parent now may not have noticed."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-def nothing_held(server: TestServer) -> bool:
-    return server.cli("KEYS", "kiq:private|*") == server.cli("KEYS", "kiq:inbox|*") == []
-
-
-def processed(server: TestServer) -> int:
-    found = server.cli("GET", "stat:processed")
-    return int(found) if isinstance(found, str) else 0
-
-
-def cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def test_three_drain_a_queue_together_and_end_cleanly(shop: Path, clean: TestServer) -> None:
-    with fleet(shop, clean, 3) as it:
-        began_at, spent = time.monotonic(), cpu_s(it.pid)
-        pids = it.workers()
-        jobs = names("j", 600)
-        push(clean, "mark", *jobs)
-        until(lambda: processed(clean) == 600, "the end of all jobs", 60)
-        ended = done(shop)
-        assert Counter(name for name, _ in ended) == Counter(jobs)
-        assert {pid for _, pid in ended} == set(pids)
-        assert resident_mb(it.pid) <= 15
-        assert cpu_s(it.pid) - spent < 0.05 + 0.1 * (time.monotonic() - began_at)
-        it.send(signal.SIGTERM)
-        assert it.ends() == 0
-        assert all(gone(pid) for pid in pids)
-        assert nothing_held(clean)
-        assert it.err.count("ctrl-c to stop") == 1
-        assert f"3 processes, pid {it.pid}" in it.err
-        assert it.err.count("stopping 3 processes: running jobs get 25 s") == 1
-
-
-@pytest.mark.slow
-def test_one_that_is_killed_is_started_again_and_its_jobs_are_run(
-    shop: Path, clean: TestServer
-) -> None:
-    with fleet(shop, clean, 3) as it:
-        jobs = names("g", 15)
-        push(clean, "gated", *jobs)
-        first = began(shop, *jobs)
-        assert Counter(first) == dict.fromkeys(it.workers(), 5)
-        os.kill(first[0], signal.SIGKILL)
-        it.says(f"(pid {first[0]}) was killed by SIGKILL (if nobody sent it,")
-        it.says("it is started again in 1 s")
-        assert not Path(f"/proc/{first[0]}").exists()  # no zombie
-        assert first[0] not in it.full(3)
-        for job in jobs:
-            (shop / f"{job}.go").touch()
-        until(lambda: processed(clean) == 15, "the end of all jobs", 60)
-        assert Counter(name for name, _ in done(shop)) == Counter(jobs)
-        it.send(signal.SIGTERM)
-        assert it.ends() == 0
-        assert nothing_held(clean)
-
-
-@pytest.mark.slow
-def test_a_rolling_restart_under_load_runs_each_job_once(shop: Path, clean: TestServer) -> None:
-    with fleet(shop, clean, 3) as it:
-        old = it.workers()
-        fewest = 3
-
-        def watched(condition: bool) -> bool:
-            nonlocal fewest
-            fewest = min(fewest, len(it.workers()))
-            return condition
-
-        jobs = names("j", 2000)
-        push(clean, "mark", *jobs[:1500])
-        until(lambda: processed(clean) > 50, "some jobs")
-        it.send(signal.SIGUSR2)
-        until(lambda: watched("restarted: all processes are new" in it.err), "new ones", 120)
-        push(clean, "mark", *jobs[1500:])
-        until(lambda: watched(processed(clean) == 2000), "the end of all jobs", 60)
-        new = it.full(3)
-        assert not set(old) & set(new)
-        assert fewest >= 2
-        ended = done(shop)
-        assert Counter(name for name, _ in ended) == Counter(jobs)
-        assert Counter(name for name, _ in done(shop, "begun")) == Counter(jobs)
-        assert {pid for _, pid in ended} == {*old, *new}
-        assert handed_over(it.err) == 3
-        it.send(signal.SIGTERM)
-        assert it.ends() == 0
-        assert nothing_held(clean)
-        assert clean.cli("ZCARD", "retry") == 0
-
-
-def handed_over(lines: str) -> int:
-    """The fewest workers at any time that were up and not told to stop, from the third on."""
-    found = re.findall(r"(is up$|\"process\.stopping\")", lines, re.MULTILINE)
-    steps = [1 if what == "is up" else -1 for what in found]
-    return min(list(itertools.accumulate(steps))[2:])
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_to_the_whole_group_is_one_signal(
-    shop: Path, clean: TestServer, number: signal.Signals
-) -> None:
-    """Ctrl-c and a closed terminal reach every process; systemd sends TERM to every process."""
-    with fleet(shop, clean, 2) as it:
-        push(clean, "gated", "a", "b")
-        began(shop, "a", "b")
-        os.killpg(it.pid, number)
-        it.says("stopping 2 processes: running jobs get 25 s; once more stops them now")
-        (shop / "a.go").touch()
-        (shop / "b.go").touch()
-        assert it.ends() == 0
-        assert "stopping now" not in it.err
-    assert sorted(name for name, _ in done(shop)) == ["a", "b"]
-    assert processed(clean) == 2
-    assert nothing_held(clean)
-
-
-def test_a_second_term_is_now(shop: Path, clean: TestServer) -> None:
-    with fleet(shop, clean, 2, "--shutdown-timeout", "500") as it:
-        push(clean, "gated", *names("a", 10))
-        began(shop, *names("a", 10))
-        it.send(signal.SIGTERM)
-        it.says("running jobs get 500 s")
-        assert len(it.workers()) == 2
-        it.send(signal.SIGTERM)
-        assert it.ends(30) == 0
-        assert "stopping now: what runs goes back to its queue" in it.err
-    assert clean.cli("LLEN", QUEUE) == 10
-    assert nothing_held(clean)
-
-
-def test_a_second_ctrl_c_is_now(shop: Path, clean: TestServer) -> None:
-    with fleet(shop, clean, 2, "--shutdown-timeout", "500") as it:
-        push(clean, "gated", "a")
-        began(shop, "a")
-        it.ctrl_c()
-        it.says("running jobs get 500 s")
-        it.ctrl_c()
-        assert it.ends(30) == 0
-    assert clean.cli("LLEN", QUEUE) == 1
-    assert nothing_held(clean)
-
-
-def test_what_outlasts_the_grace_goes_back(shop: Path, clean: TestServer) -> None:
-    with fleet(shop, clean, 2, "--shutdown-timeout", "0.2") as it:
-        push(clean, "gated", "a")
-        began(shop, "a")
-        it.send(signal.SIGTERM)
-        assert it.ends() == 0
-        assert "running jobs get 0.2 s" in it.err
-    assert clean.cli("LLEN", QUEUE) == 1
-
-
-def test_quiet_holds_until_a_restart(shop: Path, clean: TestServer) -> None:
-    with fleet(shop, clean, 2) as it:
-        push(clean, "gated", *names("a", 6))
-        running = began(shop, *names("a", 6))
-        it.send(signal.SIGTSTP)
-        until(lambda: it.err.count('"process.quiet"') == 2, "two quiet workers", 30)
-        assert it.err.count("quiet: no more jobs are claimed") == 1
-        push(clean, "mark", "b")
-        for name in names("a", 6):
-            (shop / f"{name}.go").touch()
-        until(lambda: processed(clean) == 6, "the end of what ran")
-        os.kill(running[0], signal.SIGKILL)
-        it.says("what is quiet is not started again")
-        assert clean.cli("LLEN", QUEUE) == 1
-        it.send(signal.SIGUSR2)
-        until(lambda: processed(clean) == 7, "the end of b", 60)
-        assert running[0] not in it.full(2)
-        it.send(signal.SIGTERM)
-        assert it.ends() == 0
-
-
-def test_ttin_tells_what_all_do(shop: Path, clean: TestServer) -> None:
-    with fleet(shop, clean, 2) as it:
-        push(clean, "gated", *names("a", 10))
-        running = began(shop, *names("a", 10))
-        it.send(signal.SIGTTIN)
-        for pid in set(running):
-            it.says(f"process {pid} has ")
-        until(lambda: it.err.count("in gated") >= 10, "all stacks")
-        it.send(signal.SIGTERM)
-        for name in names("a", 10):
-            (shop / f"{name}.go").touch()
-        assert it.ends() == 0
-
-
-def test_without_a_supervisor_the_workers_stop_in_their_own_time(
-    shop: Path, clean: TestServer
-) -> None:
-    with fleet(shop, clean, 2) as it:
-        pids = it.workers()
-        push(clean, "gated", *names("a", 6))
-        assert set(began(shop, *names("a", 6))) == set(pids)
-        it.process.kill()
-        it.process.wait(10)
-        for pid in pids:
-            told = f"the supervisor is gone, so process {pid} stops too"
-            until(lambda told=told: told in it.err, told, 30)
-        assert not any(gone(pid) for pid in pids)  # jobs have their grace
-        for name in names("a", 6):
-            (shop / f"{name}.go").touch()
-        until(lambda: all(gone(pid) for pid in pids), "the end of the workers", 30)
-    assert sorted(name for name, _ in done(shop)) == names("a", 6)
-    assert processed(clean) == 6
-    assert nothing_held(clean)
-
-
-@pytest.mark.slow
-def test_a_worker_that_is_told_to_end_is_replaced(shop: Path, clean: TestServer) -> None:
-    with fleet(shop, clean, 2) as it:
-        first, _ = it.workers()
-        os.kill(first, signal.SIGTERM)
-        it.says(f"worker 1 (pid {first}) ended with exit code 0; it is started again in 1 s")
-        it.full(2)
-        it.send(signal.SIGTERM)
-        assert it.ends() == 0
-
-
-BROKEN = {
-    "a module that can't be imported": ("raise KeyError('planted')", 1, "KeyError: 'planted'"),
-    "no app": ("x = 1", 1, "shop holds no App"),
-    "a crash": ("import os; os.kill(os.getpid(), 9)", 137, "was killed by SIGKILL"),
-    "a way out": ("import os; os._exit(3)", 3, "ended with exit code 3"),
-}
-
-
-@pytest.mark.parametrize(("text", "code", "said"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_app_is_one_message_and_its_exit_code(
-    shop: Path, text: str, code: int, said: str
-) -> None:
-    (shop / "shop.py").write_text(text)
-    got, out, err = kiqpy(shop, "run", "shop", "--processes", "3")
-    assert got == code
-    assert out == ""
-    assert err.count("\n") == 1, err
-    assert said in err
+def test_delays_double_up_to_half_a_minute_and_are_forgotten_after_one() -> None:
+    delays = [0.0]
+    for _ in range(7):
+        delays.append(delay_after(delays[-1], 3.0))
+    assert delays[1:] == [1, 2, 4, 8, 16, 30, 30]
+    assert delay_after(30.0, 59.9) == 30
+    assert delay_after(30.0, 60.0) == 1
 
 
 @pytest.mark.parametrize(
-    ("code", "said", "words"),
+    ("code", "said"),
     [
-        (1, "is the server up", ("--redis", "redis://127.0.0.1:1/0")),
-        (1, "1 or more", ("-q", "default:0")),
-        (2, "--processes", ("--processes", "0")),
-        (2, "--max-memory", ("--max-memory", "lots")),
+        (0, "ended with exit code 0"),
+        (3, "ended with exit code 3"),
+        (1, "ended with exit code 1 (the configuration"),
+        (75, "threads that could not be stopped"),
+        (-9, "SIGKILL (if nobody sent it, the machine was out of memory)"),
+        (-11, "was killed by SIGSEGV"),
+        (-63, "was killed by signal 63"),
     ],
 )
-def test_a_wrong_option_is_one_message(
-    shop: Path, code: int, said: str, words: tuple[str, ...]
+def test_why_it_ended_in_words(code: int, said: str) -> None:
+    assert said in cause(code)
+
+
+def test_the_fleets_exit_code_is_that_of_the_first_that_did_not_end_well() -> None:
+    assert exit_code([]) == exit_code([0, 0]) == 0
+    assert exit_code([0, 75, 1]) == 75
+    assert exit_code([0, -9]) == 137
+
+
+def test_the_largest_above_the_limit_goes_first() -> None:
+    assert heaviest({1: 80.0, 2: 120.0, 3: 140.0}, 100) == 3
+    assert heaviest({1: 80.0, 2: 100.0}, 100) is None
+    assert heaviest({}, 100) is None
+
+
+# -- starting
+
+
+def test_the_first_one_is_started_alone_and_the_others_when_it_is_up() -> None:
+    world = FakeProcesses(3)
+    assert world.started == [1]
+    assert world.fleet.wakes_in() is None
+    world.up(101)
+    assert world.started == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("code", "fleets"), [(1, 1), (2, 2), (0, 0), (-9, 137)])
+def test_if_the_first_one_ends_before_it_is_up_so_does_the_fleet(code: int, fleets: int) -> None:
+    world = FakeProcesses(3)
+    world.ended(101, code)
+    assert world.started == [1]
+    assert world.fleet.finished
+    assert world.fleet.code == fleets
+    assert len(world.said) == (0 if code in (1, 2) else 1)  # these have explained themselves
+
+
+def test_one_that_dies_is_started_again_later_each_time(three: FakeProcesses) -> None:
+    pid = 102
+    for delay_s in (1, 2, 4, 8, 16, 30, 30):
+        three.ended(pid, -11)
+        assert f"worker 2 (pid {pid}) was killed by SIGSEGV" in three.said[-1]
+        assert f"again in {delay_s} s" in three.said[-1]
+        assert three.fleet.wakes_in() == delay_s
+        three.after(delay_s - 0.01)
+        assert len(three.pids) == 2
+        three.after(0.02)
+        pid = three.pids[-1]
+        three.up(pid)
+    assert three.started == [1, 2, 3, *[2] * 7]
+    three.after(60)
+    three.ended(pid, 0)
+    assert "again in 1 s" in three.said[-1]
+
+
+def test_each_slot_waits_by_itself(three: FakeProcesses) -> None:
+    three.ended(101, 1)
+    three.after(0.5)
+    three.ended(103, 1)
+    three.after(0.5)
+    assert three.started[3:] == [1]
+    three.after(0.5)
+    assert three.started[3:] == [1, 3]
+
+
+def test_a_process_that_can_not_be_started_is_tried_again(three: FakeProcesses) -> None:
+    three.ended(101, 1)
+    three.broken = True
+    three.after(1)
+    assert "worker 1 can't be started: no more processes" in three.said[-1]
+    three.broken = False
+    three.after(1.9)
+    assert len(three.pids) == 2
+    three.after(0.2)
+    assert len(three.pids) == 3
+
+
+# -- replacing
+
+
+def test_a_rolling_restart_starts_the_new_one_first_one_slot_at_a_time(
+    three: FakeProcesses,
 ) -> None:
-    got, _, err = kiqpy(shop, "run", "shop", "--processes", "3", *words)
-    assert got == code
-    assert err.count("\n") == 1, err
-    assert said in err
+    three.fleet.restart()
+    three.fleet.tick()
+    for old, new in ((101, 104), (102, 105), (103, 106)):
+        assert three.pids[-1] == new
+        assert len(three.pids) == 4
+        assert all(pid != old for pid, _ in three.sent)
+        three.up(new)
+        assert three.sent[-1] == (old, "stop")
+        three.after(5)
+        assert three.pids[-1] == new  # nobody else while the old one is leaving
+        three.ended(old, 0)
+    assert three.pids == [104, 105, 106]
+    assert three.started[3:] == [1, 2, 3]
+    assert three.said[0] == "restarting 3 processes, one at a time"
+    assert three.said[-1] == "restarted: all processes are new"
+    assert not any("exit code" in line for line in three.said)
 
 
-def test_a_broken_release_does_not_replace_what_works(shop: Path, clean: TestServer) -> None:
-    with fleet(shop, clean, 2) as it:
-        old = it.workers()
-        (shop / "shop.py").write_text("raise KeyError('planted')")
-        it.send(signal.SIGUSR2)
-        it.says("before it was up: worker 1")
-        assert "nobody else is replaced" in it.err
-        push(clean, "mark", "a")
-        until(lambda: processed(clean) == 1, "a job by an old one")
-        assert it.workers() == old
-        it.send(signal.SIGTERM)
-        assert it.ends() == 0
+def test_a_replacement_that_does_not_come_up_leaves_the_old_ones_alone(
+    three: FakeProcesses,
+) -> None:
+    three.fleet.restart()
+    three.fleet.tick()
+    three.ended(104, 1)
+    assert three.pids == [101, 102, 103]
+    assert not three.sent
+    assert (
+        "before it was up: worker 1 (pid 101) stays, and no other worker is replaced"
+        in three.said[-1]
+    )
+    three.after(1000)
+    assert three.pids == [101, 102, 103]
 
 
-@pytest.mark.slow
-def test_one_that_has_too_much_is_replaced(shop: Path, clean: TestServer) -> None:
-    with fleet(shop, clean, 2, "--max-memory", "120") as it:
-        old = it.workers()
-        push(clean, "eat", "a")
-        it.says("MB, more than 120: it is replaced")
-        [fat] = {pid for _, pid in done(shop)}
-        assert f"(pid {fat}) has" in it.err
-        until(lambda: gone(fat), "the end of the fat one", 30)
-        assert set(it.full(2)) & set(old) == set(old) - {fat}
-        push(clean, "mark", *names("b", 20))
-        until(lambda: processed(clean) == 21, "the end of all jobs")
-        it.send(signal.SIGTERM)
-        assert it.ends() == 0
-        assert it.err.count("it is replaced") == 1
+def test_a_replacement_that_hangs_is_killed(three: FakeProcesses) -> None:
+    three.fleet.restart()
+    three.fleet.tick()
+    assert three.fleet.wakes_in() == START_S
+    three.after(START_S)
+    assert three.signals == [(104, signal.SIGKILL)]
+    three.ended(104, -9)
+    assert three.pids == [101, 102, 103]
 
 
-def test_all_options_may_stand_in_the_environment(shop: Path, clean: TestServer) -> None:
-    (shop / "pyproject.toml").write_text('[tool.kiqpy]\napp = "shop:Jobs"\n')
-    variables = {
-        "KIQPY_REDIS_URL": clean.url, "KIQPY_PROCESSES": "2", "KIQPY_QUEUES": "mail:2",
-        "KIQPY_LOG_LEVEL": "error", "KIQPY_UVLOOP": "off",
-    }  # fmt: skip
-    with Fleet(shop, "run", **variables) as it:
-        assert len(it.full(2)) == 2
-        assert ", asyncio, 2 processes, pid" in it.err
-        assert "queues   mail 2" in it.err
-        assert "process.started" not in it.err
-        it.send(signal.SIGTERM)
-        assert it.ends() == 0
+def test_an_old_one_that_dies_first_has_its_replacement_already(three: FakeProcesses) -> None:
+    three.fleet.restart()
+    three.fleet.tick()
+    three.ended(101, -9)
+    assert 105 in three.pids  # the next slot's
+    three.up(104)
+    assert three.sent == []
+    three.ended(104, -9)  # and it is an ordinary worker now
+    assert "again in 1 s" in three.said[-1]
 
 
-def test_a_module_of_the_folder_hides_none_of_the_library(shop: Path) -> None:
-    """As with one process: the folder comes first only when the app is looked for."""
-    (shop / "queue.py").write_text("raise KeyError('hidden')")
-    script = shop / "bin" / "kiqpy"
-    script.parent.mkdir()
-    script.write_text("import sys\nfrom kiqpy.cli import main\nsys.exit(main())\n")
-    ended = subprocess.run(
-        [sys.executable, script, "run", "shop", "--processes", "2", "-q", "default:0"],
-        cwd=shop, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-        timeout=60, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 1
-    assert ended.stderr.count("\n") == 1, ended.stderr
-    assert "1 or more" in ended.stderr
+def test_a_new_one_that_dies_while_the_old_one_leaves_is_started_again(
+    three: FakeProcesses,
+) -> None:
+    three.fleet.restart()
+    three.fleet.tick()
+    three.up(104)
+    three.ended(104, -9)
+    assert "again in 1 s" in three.said[-1]
+    three.ended(101, 0)
+    three.after(1)
+    assert three.started[3:] == [1, 2, 1]
 
 
-@pytest.fixture
-def alone(shop: Path) -> Iterator[Fleet]:
-    with Fleet(shop, "run", "shop", "--processes", "2") as it:
-        yield it
+def test_a_second_restart_replaces_those_of_the_first_too(three: FakeProcesses) -> None:
+    three.fleet.restart()
+    three.fleet.tick()
+    three.fleet.restart()
+    alive = 104
+    while len(three.started) < 3 + 4:
+        three.up(alive)
+        three.ended(three.sent[-1][0], 0)
+        alive = three.pids[-1]
+    assert three.started[3:] == [1, 2, 3, 1]
 
 
-def test_without_a_url_all_share_one_server(shop: Path, alone: Fleet) -> None:
-    pids = alone.full(2)
-    assert f"embedded, in {shop / '.kiqpy'}" in alone.err
-    code, out, err = kiqpy(shop, "workers", "--json", KIQPY_APP="shop")
-    assert code == 0, err
-    idents = [process["ident"] for process in json.loads(out)["processes"]]
-    assert sorted(int(ident.split(":")[1]) for ident in idents) == sorted(pids)
-    os.kill(pids[0], signal.SIGKILL)  # the one that has started the server
-    alone.says("it is started again")
-    assert pids[1] in alone.full(2)
-    alone.send(signal.SIGTERM)
-    assert alone.ends() == 0
+def test_a_restart_fills_empty_slots_at_once(three: FakeProcesses) -> None:
+    three.ended(101, 1)
+    three.fleet.restart()
+    three.fleet.tick()
+    assert three.started[3:] == [1]
+    three.fleet.tick()
+    assert three.started[3:] == [1, 2]
+
+
+# -- recycling
+
+
+def test_one_at_a_time_is_recycled(three: FakeProcesses) -> None:
+    sizes = {101: 300.0, 102: 500.0, 103: 100.0}
+    three.fleet.recycle(sizes, 200)
+    three.fleet.tick()
+    assert three.said[-1] == "worker 2 (pid 102) has 500 MB, more than 200: replacing it"
+    three.fleet.recycle(sizes, 200)
+    three.fleet.tick()
+    assert three.started[3:] == [2]
+    three.up(104)
+    three.ended(102, 0)
+    three.fleet.recycle({**sizes, 104: 50.0}, 200)
+    three.fleet.tick()
+    assert three.started[3:] == [2, 1]
+
+
+def test_one_that_grows_at_once_is_recycled_later_each_time() -> None:
+    world = FakeProcesses(1)
+    world.up(101)
+    ages: list[float] = []
+    for pid in range(101, 108):
+        born = world.now
+        while len(world.started) == pid - 100:
+            world.fleet.recycle({pid: 500.0}, 200)
+            world.after(0.5)
+        world.up(pid + 1)
+        world.ended(pid, 0)
+        ages.append(world.now - born)
+    assert ages == [0.5, 1.5, 2.5, 4.5, 8.5, 16.5, 30.5]
+
+
+def test_after_a_replacement_that_did_not_come_up_nobody_is_recycled_for_a_minute() -> None:
+    world = FakeProcesses(1)
+    world.up(101)
+    world.fleet.recycle({101: 500.0}, 200)
+    world.fleet.tick()
+    world.ended(102, 1)
+    world.after(PAUSE_S - 1)
+    world.fleet.recycle({101: 500.0}, 200)
+    world.fleet.tick()
+    assert world.started == [1, 1]
+    world.after(2)
+    world.fleet.recycle({101: 500.0}, 200)
+    world.fleet.tick()
+    assert world.started == [1, 1, 1]
+
+
+# -- stopping
+
+
+def test_a_stop_asks_all_and_ends_when_all_have_ended(three: FakeProcesses) -> None:
+    three.fleet.stop()
+    assert three.sent == [(101, "stop"), (102, "stop"), (103, "stop")]
+    assert "running jobs get 25 s" in three.said[-1]
+    for pid in (101, 102, 103):
+        assert not three.fleet.finished
+        three.ended(pid, 0)
+    assert three.fleet.finished
+    assert three.fleet.code == 0
+    assert len(three.started) == 3
+
+
+def test_a_second_stop_is_now(three: FakeProcesses) -> None:
+    three.fleet.stop()
+    three.fleet.stop()
+    assert three.sent[3:] == [(101, "now"), (102, "now"), (103, "now")]
+    three.after(MARGIN_S)
+    assert three.signals == [(pid, signal.SIGKILL) for pid in (101, 102, 103)]
+
+
+def test_one_that_does_not_end_is_killed_once(three: FakeProcesses) -> None:
+    three.fleet.stop()
+    three.ended(101, 0)
+    three.after(GRACE_S + MARGIN_S - 0.01)
+    assert three.signals == []
+    three.after(0.02)
+    three.after(100)
+    assert three.signals == [(102, signal.SIGKILL), (103, signal.SIGKILL)]
+    three.ended(102, -9)
+    three.ended(103, 0)
+    assert three.fleet.code == 137
+
+
+@pytest.mark.parametrize("code", [130, -signal.SIGINT, -signal.SIGTERM])
+def test_a_signal_that_meets_one_on_its_way_out_is_no_failure(
+    three: FakeProcesses, code: int
+) -> None:
+    three.fleet.stop()
+    for pid in (101, 102, 103):
+        three.ended(pid, code)
+    assert three.fleet.finished
+    assert three.fleet.code == 0
+
+
+def test_the_longest_grace_of_an_app_counts() -> None:
+    world = FakeProcesses(1)
+    world.fleet.worker_up(101, 500.0)
+    world.fleet.stop()
+    assert "get 500 s" in world.said[-1]
+    assert world.fleet.wakes_in() == 500 + MARGIN_S
+
+
+def test_one_that_is_not_up_is_sent_term_and_told_again_when_it_is(three: FakeProcesses) -> None:
+    three.ended(101, 1)
+    three.after(1)
+    three.fleet.stop()
+    assert three.signals == [(104, signal.SIGTERM)]
+    three.fleet.worker_up(104, 25.0)
+    assert three.sent[-1] == (104, "stop")
+    world = FakeProcesses(2)
+    world.fleet.stop()
+    world.ended(101, -15)
+    assert world.fleet.finished
+    assert world.fleet.code == 0
+
+
+def test_whoever_waits_to_be_started_is_not_when_it_stops(three: FakeProcesses) -> None:
+    three.ended(101, 1)
+    three.fleet.restart()
+    three.fleet.stop()
+    three.after(10)
+    assert len(three.started) == 3
+
+
+# -- quiet
+
+
+def test_quiet_lets_nobody_start_until_a_restart(three: FakeProcesses) -> None:
+    three.ended(101, -9)
+    three.fleet.quiet()
+    assert three.signals == [(102, signal.SIGTSTP), (103, signal.SIGTSTP)]
+    three.ended(102, -9)
+    assert "not started again" in three.said[-1]
+    three.fleet.recycle({103: 500.0}, 200)
+    three.after(100)
+    assert three.pids == [103]
+    three.fleet.restart()
+    for _ in range(3):
+        three.fleet.tick()
+    assert three.started[3:] == [1, 2, 3]
+
+
+def test_one_that_comes_up_after_quiet_is_told() -> None:
+    world = FakeProcesses(2)
+    world.fleet.quiet()
+    world.up(101)
+    assert world.signals == [(101, signal.SIGTSTP)]
+    assert world.started == [1]
+
+
+def test_a_dump_is_asked_only_of_those_who_listen(three: FakeProcesses) -> None:
+    three.ended(101, 1)
+    three.after(1)
+    three.fleet.dump()
+    assert three.signals == [(102, signal.SIGTTIN), (103, signal.SIGTTIN)]
+
+
+# -- becoming one
+
+
+def test_it_is_a_fleet_only_where_one_was_asked_for() -> None:
+    assert not check(1, None)
+    assert not check(1, None, "nt")
+    assert check(2, None)
+    assert check(1, 100.0)
+    with pytest.raises(ConfigError, match="start `kiqpy run` several times"):
+        check(2, None, "nt")
+
+
+def test_workers_get_the_options_that_were_written_and_not_those_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KIQPY_REDIS_URL", "redis://:secret@somewhere/0")
+    given = ["-q", "a:3", "shop:jobs", "--queue", "b", "-c9", "--processes", "4", "--uvloop", "off"]
+    context = run.make_context("run", [*given, "--max-memory", "300"])
+    assert words(context) == [
+        "shop:jobs", "--queue=a:3", "--queue=b", "--concurrency=9", "--uvloop=off",
+    ]  # fmt: skip
+
+
+def test_the_page_names_every_option_and_its_variable() -> None:
+    page = (ROOT / "docs" / "running.md").read_text("utf-8")
+    for parameter in run.params:
+        assert str(parameter.envvar) in page
+        assert all(name in page for name in parameter.opts if name.startswith("-"))

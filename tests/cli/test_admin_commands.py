@@ -18,7 +18,7 @@ import pytest
 from kiqpy.job import decode
 from tests.cli.operator import Operator
 from tests.cli.process import ROOT
-from tests.cli.test_look import IDENT, process
+from tests.cli.test_inspect_commands import IDENT, process
 from tests.server import until
 
 
@@ -64,7 +64,7 @@ def test_enqueue_later(operator: Operator, option: str, value: str, due: Any) ->
         (("7",), 2, "not an array"),
         (("[1]", "--in", "-3"), 2, "--in"),
         (("[1]", "--in", "3", "--at", "5"), 2, "not both"),
-        (("[1]", "--at", "soon"), 2, "'soon' is no instant"),
+        (("[1]", "--at", "soon"), 2, "'soon' is not a time"),
         (("[1]", "--at", "2100-01-31T09:00"), 1, "no time zone"),
         (("[1]", "-q", "a b"), 1, "queue name 'a b'"),
         (("[NaN]",), 1, "argument number 1 is nan"),
@@ -97,11 +97,11 @@ def test_retry_all(operator: Operator) -> None:
     operator.put_bytes("dead", b"\xff", 1e9)
     refused = operator("retry", "--all", "--place", "dead")
     assert refused.code == 2
-    assert "retry all 121 jobs of dead? Say --yes" in refused.err
+    assert "retry all 121 jobs of dead? Confirm with --yes" in refused.err
     assert operator.size("dead") == 121
     answer = operator("retry", "--all", "--place", "dead", "--yes")
     assert (answer.code, answer.out) == (1, "retried 120\n")
-    assert answer.err == "kiqpy: 1 can't be read, and stay: kill or delete them\n"
+    assert answer.err == "kiqpy: 1 of them can't be read as jobs: kill or delete them\n"
     assert (operator.size("queue:mail"), operator.size("dead")) == (120, 1)
 
 
@@ -133,7 +133,7 @@ def test_it_asks_before_it_acts_upon_all(
         assert process.wait(20) == code, said
     os.close(master)
     assert operator.size("dead") == left
-    assert (b"nothing was done" in said) == (typed == b"n\n")
+    assert (b"nothing was changed" in said) == (typed == b"n\n")
 
 
 ON_A_TERMINAL = """
@@ -217,14 +217,14 @@ def test_quiet_and_stop(operator: Operator, command: str, signal: str) -> None:
     assert operator(command, "--all").code == 1  # there is nobody
     process(operator.server)
     process(operator.server, "host:8:def")
-    assert operator(command, IDENT).out == f"told {IDENT}\n"
+    assert operator(command, IDENT).out == f"sent {signal} to {IDENT}\n"
     assert operator.server.cli("LRANGE", f"{IDENT}-signals", 0, -1) == [signal]
     assert operator.json(command, "--all")["processes"] == [
         {"ident": IDENT, "told": True}, {"ident": "host:8:def", "told": True},
     ]  # fmt: skip
     wrong = operator(command, "host:7:abd")
-    assert (wrong.code, wrong.out) == (1, "nobody was told\n")
-    assert wrong.err == f"kiqpy: no process host:7:abd; did you mean {IDENT!r}?\n"
+    assert (wrong.code, wrong.out) == (1, "no process was signalled\n")
+    assert wrong.err == f"kiqpy: there is no process host:7:abd; did you mean {IDENT!r}?\n"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kiqpy import App, ConfigError
-from kiqpy.cli._find import find
+from kiqpy.cli._load_app import load_app
 
 ONE = "from kiqpy import App\nclass Jobs(App): pass\n"
 Write = Callable[[str, str], None]
@@ -46,20 +46,20 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 def test_the_one_app_of_a_module(write: Write, tmp_path: Path, text: str) -> None:
     write("found_elsewhere.py", ONE + "app = Jobs()\n")
     write("found.py", text)
-    assert isinstance(find("found", tmp_path), App)
+    assert isinstance(load_app("found", tmp_path), App)
     assert sys.path[0] == str(tmp_path)
 
 
 def test_an_instance_is_taken_as_it_is(write: Write, tmp_path: Path) -> None:
     write("found.py", ONE + "class Holder:\n    inner = Jobs()\napp = Jobs()\nother = Jobs()\n")
-    assert find("found:app", tmp_path) is sys.modules["found"].app
-    assert find("found:Holder.inner", tmp_path) is sys.modules["found"].Holder.inner
+    assert load_app("found:app", tmp_path) is sys.modules["found"].app
+    assert load_app("found:Holder.inner", tmp_path) is sys.modules["found"].Holder.inner
 
 
 def test_the_project_names_it(write: Write, tmp_path: Path) -> None:
     write("found.py", ONE)
     write("pyproject.toml", '[tool.kiqpy]\napp = "found:Jobs"\n')
-    assert type(find(None, tmp_path)).__name__ == "Jobs"
+    assert type(load_app(None, tmp_path)).__name__ == "Jobs"
 
 
 @pytest.mark.parametrize(
@@ -67,18 +67,18 @@ def test_the_project_names_it(write: Write, tmp_path: Path) -> None:
     [
         ("found", "", "found holds no App"),
         ("found", "from kiqpy import App\n", "found holds no App"),
-        ("found", ONE + "a = Jobs()\nb = Jobs()\n", "say which: found:a or found:b"),
-        ("found", ONE + "class More(App): pass\n", "say which: found:Jobs or found:More"),
+        ("found", ONE + "a = Jobs()\nb = Jobs()\n", "choose found:a or found:b"),
+        ("found", ONE + "class More(App): pass\n", "choose found:Jobs or found:More"),
         ("found:jobs", ONE, "did you mean 'Jobs'?"),
         ("found:", ONE, "after the colon"),
-        ("found:x", "", "it has no app at all"),
+        ("found:x", "", "it holds no app"),
         ("found:x", "x = 1\n", "found:x is a int, not an App"),
         ("found.py", ONE, "did you mean 'found'?"),
         ("./found.py", ONE, "did you mean 'found'?"),
         ("fuond", ONE, "there is no module 'fuond'"),
         ("fuond", ONE, "did you mean 'found'?"),
         ("found.jobs", ONE, "there is no module 'found.jobs'"),
-        ("fo und", ONE, "is not a module's name"),
+        ("fo und", ONE, "is not a module name"),
         ("found", "import no_such_thing\n", "No module named 'no_such_thing'"),
         ("found", "1 +\n", "SyntaxError: invalid syntax"),
         ("found", "\n1 / 0\n", "ZeroDivisionError: division by zero"),
@@ -92,21 +92,21 @@ def test_what_is_wrong_is_said(
 ) -> None:
     write("found.py", text)
     with pytest.raises(ConfigError) as caught:
-        find(target, tmp_path)
+        load_app(target, tmp_path)
     assert said in str(caught.value).replace("More.__init__", "(More")
 
 
 def test_a_mistake_is_said_with_its_line(write: Write, tmp_path: Path) -> None:
     write("found.py", "\n\n1 / 0\n")
     with pytest.raises(ConfigError, match=r"found\.py:3\)"):
-        find("found", tmp_path)
+        load_app("found", tmp_path)
 
 
 def test_a_module_beside_the_missing_one_is_named(write: Write, tmp_path: Path) -> None:
     write("house/__init__.py", "")
     write("house/jobs.py", ONE)
     with pytest.raises(ConfigError, match=r"no module 'house\.job'.*did you mean 'house\.jobs'"):
-        find("house.job", tmp_path)
+        load_app("house.job", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,9 @@ def test_a_module_beside_the_missing_one_is_named(write: Write, tmp_path: Path) 
 def test_a_project_that_names_none(write: Write, tmp_path: Path, project: str, said: str) -> None:
     write("pyproject.toml", project)
     with pytest.raises(ConfigError, match=said):
-        find(None, tmp_path)
+        load_app(None, tmp_path)
 
 
 def test_no_project_at_all(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"There is no pyproject\.toml"):
-        find(None, tmp_path)
+        load_app(None, tmp_path)

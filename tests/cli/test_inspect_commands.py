@@ -113,7 +113,7 @@ def test_show(operator: Operator) -> None:
     assert "error_message  no\\nway" in lines
     missing = operator("show", "zzz")
     assert (missing.code, missing.out) == (1, "")
-    assert missing.err == "kiqpy: no job zzz among 2 that were looked at\n"
+    assert missing.err == "kiqpy: no job zzz among the 2 jobs searched\n"
     assert operator("show", "a", "--place", "dead").code == 1
 
 
@@ -225,4 +225,4 @@ def test_an_app_and_the_app_of_the_project(clean: TestServer, tmp_path: Path) ->
 def test_a_server_that_is_not_there(operator: Operator) -> None:
     answer = operator("queues", "--redis", "redis://127.0.0.1:1/0", redis=False)
     assert answer.code == 1
-    assert "is the server up, and is the URL right?" in answer.err
+    assert "check that the server is up and that the URL is right" in answer.err

@@ -16,8 +16,8 @@ import pytest
 import structlog
 
 from kiqpy import Job
-from kiqpy.cli import _lines
-from kiqpy.cli._lines import Output
+from kiqpy.cli import _log_lines
+from kiqpy.cli._log_lines import BufferedStream
 from kiqpy.event import Event, JobAborted, JobFailure, JobStarted, JobSuccess
 from kiqpy.observe.log import Log
 
@@ -33,7 +33,7 @@ class Counting(io.StringIO):
 @pytest.fixture
 def stream() -> Any:
     stream = Counting()
-    _lines.configure("info", Output(stream))
+    _log_lines.configure("info", BufferedStream(stream))
     yield stream
     structlog.reset_defaults()
 
@@ -139,7 +139,7 @@ def add_processor() -> None:
 
 @pytest.mark.parametrize("options", [{"start_level": "info"}, {"slow_after": 1.0}, {},
                                      {"done_level": "debug", "slow_after": 1.0}])  # fmt: skip
-def test_the_short_cut_writes_what_the_processors_would(
+def test_the_fast_path_writes_what_the_processors_would(
     stream: Counting, options: dict[str, Any]
 ) -> None:
     log = Log(**options)
@@ -166,7 +166,7 @@ def test_its_timestamps_are_as_structlogs(stream: Counting) -> None:
     assert {len(stamp) for stamp in stamps} == {len("2026-11-21T10:15:12.628406Z")}
 
 
-def test_the_short_cut_is_taken_only_while_nothing_is_changed(stream: Counting) -> None:
+def test_the_fast_path_is_taken_only_while_nothing_is_changed(stream: Counting) -> None:
     assert Log().batches
     with structlog.contextvars.bound_contextvars(service="mail"):
         log = Log()
@@ -218,7 +218,7 @@ async def through_an_outage(stream: Failing, complaints: list[Any]) -> None:
 
 def test_a_stream_that_fails_costs_its_lines_and_nothing_else() -> None:
     stream, complaints = Failing(), list[Any]()
-    _lines.configure("info", Output(stream))
+    _log_lines.configure("info", BufferedStream(stream))
     try:
         asyncio.run(through_an_outage(stream, complaints))
         stream.broken = True
@@ -239,7 +239,7 @@ def leave(loop: asyncio.AbstractEventLoop) -> None:
 def test_a_line_that_the_stream_can_not_write_costs_no_other() -> None:
     """Half a surrogate pair in one line lost the lines of its whole turn."""
     raw = io.BytesIO()
-    output = Output(io.TextIOWrapper(raw, "utf-8", errors="strict", newline=""))
+    output = BufferedStream(io.TextIOWrapper(raw, "utf-8", errors="strict", newline=""))
     for line in ("first\n", "half \ud800\n", "last\n"):
         output._held.append(line)
     output.flush()
@@ -258,7 +258,7 @@ def test_what_a_loop_left_behind_is_written_with_the_next_line(stream: Counting)
 
 def test_no_line_of_a_thread_is_lost() -> None:
     stream = Counting()
-    output = Output(stream)
+    output = BufferedStream(stream)
 
     def write(name: int) -> None:
         for n in range(2000):

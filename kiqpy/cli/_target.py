@@ -1,4 +1,4 @@
-"""How a command reaches the jobs: by a URL, through an app, or as the folder says."""
+"""Which jobs a command acts on: those of a URL, of an app, or of the current folder."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import click
 
 from kiqpy.app import App
 from kiqpy.cli import _logs
-from kiqpy.cli._find import find
+from kiqpy.cli._load_app import load_app
 from kiqpy.errors import ConfigError
 
 T = TypeVar("T")
-_NOWHERE = (
-    "which Redis? Say --redis URL or --app MODULE:APP, or set KIQPY_REDIS_URL; there is no app in "
-    "a pyproject.toml here, and no .kiqpy folder either"
+_NO_TARGET = (
+    "which Redis? Use --redis URL or --app MODULE:APP, or set KIQPY_REDIS_URL; this folder has "
+    "neither an app in pyproject.toml nor a .kiqpy folder"
 )
 
 
-class Reach(NamedTuple):
-    """What was said about where the jobs are, and how to answer."""
+class Target(NamedTuple):
+    """The options that say where the jobs are, and how to print the answer."""
 
     redis: str | None
     namespace: str | None
@@ -33,20 +33,20 @@ class Reach(NamedTuple):
     as_json: bool
 
     def client(self) -> App:
-        """The app to look through, not started; ConfigError if nothing says where Redis is."""
+        """The app to use as a client, not started. Raises ConfigError if no Redis is named."""
         here, url = Path.cwd(), self.redis or os.environ.get("KIQPY_REDIS_URL")
         given = {"redis_url": url, "namespace": self.namespace}
         changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
         if self.app or (not self.redis and _names_app(here / "pyproject.toml")):
-            app = find(self.app, here)  # it knows its namespace, wherever its server is
+            app = load_app(self.app, here)  # its namespace holds, wherever its server is
             app.override(**changes, reporters=())
             return app
         if not url and not os.environ.get("REDIS_URL") and not (here / ".kiqpy").is_dir():
-            raise ConfigError(_NOWHERE)
+            raise ConfigError(_NO_TARGET)
         return App(server=False, queues={}, **changes)
 
     def run(self, work: Callable[[App], Awaitable[T]]) -> T:
-        """Do some work with the started client."""
+        """Start the client, run `work` with it, and stop it."""
         _logs.configure("error", "auto", sys.stderr)
         app = self.client()
 
@@ -59,34 +59,34 @@ class Reach(NamedTuple):
 
 
 def _names_app(project: Path) -> bool:
-    """Whether it is worth a look; what is wrong with it, `find` says."""
+    """Whether pyproject.toml has a table for kiqpy; `load_app` reports what is wrong in it."""
     try:
         return "[tool.kiqpy]" in project.read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         return False
 
 
-def reaches(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options of `Reach`, and the result as its first argument."""
+def with_target(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of `Target` to a command; it gets the Target as its first argument."""
 
     @click.option(
         "--redis",
         metavar="URL",
-        help="Where Redis or Valkey is.  [env var: KIQPY_REDIS_URL, which serves an app too]",
+        help="The URL of Redis or Valkey.  [env var: KIQPY_REDIS_URL, also used with --app]",
     )
-    @click.option("--namespace", metavar="PREFIX", help="What all keys begin with.")
+    @click.option("--namespace", metavar="PREFIX", help="The prefix of all keys.")
     @click.option(
         "--app",
         envvar="KIQPY_APP",
         show_envvar=True,
         metavar="MODULE:APP",
-        help="Look through this app.  [default: that of pyproject.toml]",
+        help="Use this app's settings and workers.  [default: the app in pyproject.toml]",
     )
-    @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
     @functools.wraps(command)
-    def reaching(
+    def targeted(
         redis: str | None, namespace: str | None, app: str | None, as_json: bool, **given: Any
     ) -> int:
-        return command(Reach(redis, namespace, app, as_json), **given)
+        return command(Target(redis, namespace, app, as_json), **given)
 
-    return reaching
+    return targeted

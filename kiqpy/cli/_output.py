@@ -1,4 +1,4 @@
-"""Answers on stdout: tables for people, one JSON document for programs."""
+"""Output on stdout: tables for people, one JSON document for programs."""
 
 from __future__ import annotations
 
@@ -11,23 +11,28 @@ import click
 
 from kiqpy.admin import BulkResult, JobRow, Process, Queue, RunningJob, Stats
 
-_WIDEST: Final = 60
+_MAX_CELL_WIDTH: Final = 60
 _UNITS: Final = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def show(text: str) -> None:
-    """A line on stdout."""
+    """Write a line to stdout."""
     click.echo(text)
 
 
 def show_json(document: object) -> None:
-    """One document; ASCII, so that any terminal and any pipe takes it."""
+    """Write one JSON document, in ASCII, which every terminal and pipe can encode."""
     click.echo(json.dumps(document))
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns as wide as they must be; numbers to the right."""
-    cells = [[_cell(value) for value in row] for row in rows]
+def table(
+    heads: Sequence[str], rows: Sequence[Sequence[object]], max_width: int = _MAX_CELL_WIDTH
+) -> str:
+    """Aligned columns with their heads in capitals; columns of numbers are right-aligned.
+
+    Text longer than `max_width` is cut.
+    """
+    cells = [[_cell(value, max_width) for value in row] for row in rows]
     widths = [max(len(text) for text in column) for column in zip(heads, *cells, strict=True)]
     right = [all(isinstance(row[n], int | float) for row in rows) for n in range(len(heads))]
     lines = [[head.upper() for head in heads], *cells]
@@ -40,7 +45,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     )
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, max_width: int) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -48,16 +53,16 @@ def _cell(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     text = plain(str(value))
-    return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "..."
+    return text if len(text) <= max_width else text[: max_width - 3] + "..."
 
 
 def plain(text: str) -> str:
-    """Text from elsewhere without anything that a terminal would obey."""
+    """The text with control characters escaped, so that a terminal does not obey them."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def span(seconds: float | None) -> str | None:
-    """A duration for people: 90.0 -> 1m30s."""
+    """A duration for people: 90.0 becomes 1m30s."""
     if seconds is None:
         return None
     if seconds < 10:
@@ -71,7 +76,7 @@ def span(seconds: float | None) -> str | None:
 
 
 def instant(at: float | None) -> str | None:
-    """Epoch seconds for people, in UTC; a time beyond all calendars as its number."""
+    """Epoch seconds as UTC text; as a number if no calendar reaches that far."""
     if at is None:
         return None
     try:
@@ -81,31 +86,42 @@ def instant(at: float | None) -> str | None:
 
 
 def arguments(row: JobRow | RunningJob) -> str:
-    """A job's arguments in one line, or what stands in its stead."""
+    """A job's arguments in one line, or the raw entry if it is not a job."""
     if row.job is None:
-        return "(no job: " + row.raw[:_WIDEST].decode(errors="replace") + ")"
+        return "(no job: " + row.raw[:_MAX_CELL_WIDTH].decode(errors="replace") + ")"
     return json.dumps(row.job.args, ensure_ascii=False)
 
 
-# -- the documents; their field names are a promise
+# -- JSON documents; their field names are public
 
 
 def job_document(row: JobRow) -> dict[str, Any]:
     document: dict[str, Any] = {
-        "jid": row.jid, "place": row.place, "queue": row.queue, "class": row.class_,
-        "args": row.args, "at": row.at, "created_at": row.created_at,
-        "enqueued_at": row.enqueued_at, "failed_at": row.failed_at, "retried_at": row.retried_at,
-        "retry_count": row.retry_count, "error_class": row.error_class or None,
-        "error_message": row.error_message or None, "readable": row.job is not None,
-    }  # fmt: skip
+        "jid": row.jid,
+        "place": row.place,
+        "queue": row.queue,
+        "class": row.class_,
+        "args": row.args,
+        "at": row.at,
+        "created_at": row.created_at,
+        "enqueued_at": row.enqueued_at,
+        "failed_at": row.failed_at,
+        "retried_at": row.retried_at,
+        "retry_count": row.retry_count,
+        "error_class": row.error_class or None,
+        "error_message": row.error_message or None,
+        "readable": row.job is not None,
+    }
     return document if row.job else document | {"raw": row.raw.decode(errors="replace")}
 
 
 def queue_document(queue: Queue) -> dict[str, Any]:
     return {
-        "name": queue.name, "size": queue.size, "latency_s": queue.latency_s,
+        "name": queue.name,
+        "size": queue.size,
+        "latency_s": queue.latency_s,
         "paused": queue.paused,
-    }  # fmt: skip
+    }
 
 
 def stats_document(stats: Stats) -> dict[str, Any]:
@@ -123,14 +139,20 @@ def process_document(process: Process) -> dict[str, Any]:
 def busy_document(row: RunningJob) -> dict[str, Any]:
     job = row.job
     return {
-        "jid": job.jid if job else "", "class": job.class_ if job else "",
-        "args": job.args if job else [], "queue": row.queue, "ident": row.ident,
+        "jid": job.jid if job else "",
+        "class": job.class_ if job else "",
+        "args": job.args if job else [],
+        "queue": row.queue,
+        "ident": row.ident,
         "run_at": row.run_at,
-    }  # fmt: skip
+    }
 
 
-def acted_document(acted: BulkResult) -> dict[str, Any]:
+def bulk_document(result: BulkResult) -> dict[str, Any]:
     return {
-        "done": acted.done, "gone": acted.gone, "unreadable": acted.unreadable,
-        "missing": list(acted.missing), "complete": acted.complete,
-    }  # fmt: skip
+        "done": result.done,
+        "gone": result.gone,
+        "unreadable": result.unreadable,
+        "missing": list(result.missing),
+        "complete": result.complete,
+    }

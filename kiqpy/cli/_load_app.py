@@ -1,4 +1,4 @@
-"""From `module:app` to the app: imported, found, and named when it is not there."""
+"""Imports the app that a command line or pyproject.toml names as `MODULE:APP`."""
 
 from __future__ import annotations
 
@@ -18,25 +18,28 @@ from kiqpy.errors import ConfigError, suggest
 _EXAMPLE: Final = "kiqpy run shop.jobs:app"
 
 
-def find(target: str | None, here: Path) -> App:
-    """The app that `target` names, or `[tool.kiqpy] app` of pyproject.toml; not started.
+def load_app(target: str | None, here: Path) -> App:
+    """The app that `target` names, or else `[tool.kiqpy] app` in pyproject.toml; not started.
 
-    `here` goes to the front of sys.path. ConfigError says what is missing and what is near.
+    Puts `here` first on sys.path. Raises ConfigError, which says what is missing and suggests a
+    name that is close.
     """
     target = target or _from_project(here / "pyproject.toml")
     module_name, colon, attribute = target.partition(":")
     if colon and not attribute:
-        raise ConfigError(f"{target!r}: after the colon comes the app's name, as in {_EXAMPLE}")
+        raise ConfigError(
+            f"{target!r}: the app's name is missing after the colon, as in {_EXAMPLE}"
+        )
     _refuse_file(module_name)
     if str(here) not in sys.path[:1]:
         sys.path.insert(0, str(here))
     module = _import(module_name, here)
     found = _attribute(module, attribute) if attribute else _only_app(module)
-    return _made(found, target)
+    return _instance(found, target)
 
 
 def _from_project(project: Path) -> str:
-    how = f'say {_EXAMPLE}, or write app = "shop.jobs:app" under [tool.kiqpy] in pyproject.toml'
+    how = f'run {_EXAMPLE}, or set app = "shop.jobs:app" under [tool.kiqpy] in pyproject.toml'
     if not project.is_file():
         raise ConfigError(f"which app? There is no pyproject.toml in {project.parent}: {how}")
     try:
@@ -52,9 +55,9 @@ def _from_project(project: Path) -> str:
 def _refuse_file(name: str) -> None:
     if name.endswith(".py") or "/" in name:
         module = name.removesuffix(".py").strip("./").replace("/", ".")
-        raise ConfigError(f"{name!r} is a file; name the module: did you mean {module!r}?")
+        raise ConfigError(f"{name!r} is a file, but a module is needed: did you mean {module!r}?")
     if not all(part.isidentifier() for part in name.split(".")):
-        raise ConfigError(f"{name!r} is not a module's name; write it as in {_EXAMPLE}")
+        raise ConfigError(f"{name!r} is not a module name: write it as in {_EXAMPLE}")
 
 
 def _import(name: str, here: Path) -> ModuleType:
@@ -63,16 +66,14 @@ def _import(name: str, here: Path) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and f"{name}.".startswith(f"{error.name}."):
             near = _near(error.name, _modules(here, error.name))
-            raise ConfigError(
-                f"there is no module {error.name!r}, looked in {here}{near}"
-            ) from None
+            raise ConfigError(f"there is no module {error.name!r} in {here}{near}") from None
         _blame(name, error)
-    except (Exception, SystemExit) as error:  # whatever the user's module does
+    except (Exception, SystemExit) as error:  # the user's module may raise anything
         _blame(name, error)
 
 
 def _blame(name: str, error: BaseException) -> NoReturn:
-    """The module itself is wrong: say which line of it."""
+    """Raise ConfigError for a module that fails to import, naming the line of it that failed."""
     if isinstance(error, SyntaxError) and error.filename:
         where = f"{error.filename}:{error.lineno}"
     else:
@@ -89,7 +90,7 @@ def _is_users(path: str) -> bool:
 
 
 def _modules(here: Path, name: str) -> list[str]:
-    """The modules beside the one that is not there, with its package's name."""
+    """The modules in the folder where `name` was looked for, with their package's name."""
     package, _, _ = name.rpartition(".")
     folder = here.joinpath(*package.split(".")) if package else here
     found = [path.stem for path in folder.glob("*.py") if path.stem != "__init__"]
@@ -109,7 +110,7 @@ def _attribute(module: ModuleType, path: str) -> object:
             apps = [name for name, _ in _apps(module)]
             hint = _near(part, [*apps, *dir(found)])
             if not hint:
-                hint = f"; it has {', '.join(apps)}" if apps else "; it has no app at all"
+                hint = f"; it holds {', '.join(apps)}" if apps else "; it holds no app"
             raise ConfigError(f"{module.__name__} has no {path!r}{hint}")
         found = getattr(found, part)
     return cast("object", found)
@@ -119,16 +120,16 @@ def _only_app(module: ModuleType) -> object:
     found = {id(app): (name, app) for name, app in reversed(_apps(module))}
     if not found:
         raise ConfigError(
-            f"{module.__name__} holds no App: make one there, `app = Jobs()`, or name its module"
+            f"{module.__name__} holds no App: create one there (`app = Jobs()`), or name its module"
         )
     if len(found) > 1:
         names = " or ".join(f"{module.__name__}:{name}" for name, _ in reversed(found.values()))
-        raise ConfigError(f"{module.__name__} holds {len(found)} apps; say which: {names}")
+        raise ConfigError(f"{module.__name__} holds {len(found)} apps: choose {names}")
     return next(iter(found.values()))[1]
 
 
 def _apps(module: ModuleType) -> Sequence[tuple[str, object]]:
-    """The instances in the module; if it has none, the App classes that were written there."""
+    """The App instances in the module; if it has none, the App classes defined in it."""
     members = [(k, v) for k, v in vars(module).items() if not k.startswith("_")]
     instances = [(k, v) for k, v in members if isinstance(v, App)]
     return instances or [(k, v) for k, v in members if _is_class(v, module.__name__)]
@@ -138,7 +139,7 @@ def _is_class(member: object, module: str) -> bool:
     return inspect.isclass(member) and issubclass(member, App) and member.__module__ == module
 
 
-def _made(found: object, target: str) -> App:
+def _instance(found: object, target: str) -> App:
     if isinstance(found, App):
         return found
     if not (inspect.isclass(found) and issubclass(found, App)):
@@ -147,5 +148,5 @@ def _made(found: object, target: str) -> App:
         return found()
     except TypeError as error:
         raise ConfigError(
-            f"{target} can't be made without arguments ({error}): name an instance"
+            f"{target} can't be created without arguments ({error}): name an instance of it"
         ) from None
