@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeGuard, cast
 
 from kiqpy._declare.checks import (
     Check,
@@ -24,10 +24,11 @@ from kiqpy._declare.checks import (
 )
 from kiqpy._declare.options import BackoffFunction, refuse_unknown
 from kiqpy._declare.renamed import RENAMED, hint, surely_meant
+from kiqpy._declare.sources import QueueSpec
 from kiqpy._record import Record
 from kiqpy._rules.backoff import check_backoff
 from kiqpy.errors import ConfigError, suggest
-from kiqpy.queues import QueueGroup
+from kiqpy.queues import Queue
 
 if TYPE_CHECKING:
     from kiqpy.periodic import Periodic
@@ -67,7 +68,7 @@ class Config(Record, kw_only=True):
     """All options of an app. Durations are seconds."""
 
     queues: Mapping[str, int] = MappingProxyType({"default": 25})
-    groups: tuple[QueueGroup, ...] = ()  # queues that share a limit; may stand in `queues`
+    groups: tuple[QueueSpec, ...] = ()  # queues that share a limit; may stand in `queues`
     redis_url: Url = None  # None: KIQPY_REDIS_URL, REDIS_URL, else the embedded server
     redis_options: Mapping[str, Any] = MappingProxyType(dict[str, Any]())
     embedded: bool = True  # False: no URL is an error
@@ -116,6 +117,11 @@ class Config(Record, kw_only=True):
     def all_queues(self) -> list[str]:
         """Each queue that is declared by its name, in a group or not."""
         return [*self.queues, *(name for group in self.groups for name in group.named())]
+
+    def specs(self) -> list[QueueSpec]:
+        """What each pipeline works on."""
+        queues = [Queue(limit, name) for name, limit in self.queues.items()]
+        return [*queues, *self.groups]
 
     def replace(self, **changes: Any) -> Config:
         """A copy with some options changed, checked like the first."""
@@ -184,10 +190,10 @@ def _consistent(config: Config) -> Config:
             f"heartbeat_interval={config.heartbeat_interval:g}: at most half of "
             f"lease_ttl={config.lease_ttl:g}, or one lost heartbeat gives the jobs away"
         )
-    names = [*config.queues, *(name for group in config.groups for name in group.queues)]
+    names = [name for spec in config.specs() for name in spec.queues]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"queue {twice[0]!r} is declared twice: a queue has one limit or group")
-    total = sum(config.queues.values()) + sum(group.concurrency for group in config.groups)
+    total = sum(spec.concurrency for spec in config.specs())
     if total > config.max_running and len(names) > 1:
         raise ConfigError(
             f"queues add up to {total:,} jobs at a time, more than max_running="
@@ -196,27 +202,31 @@ def _consistent(config: Config) -> Config:
     return config
 
 
-def _sorted_out(value: object) -> tuple[object, list[QueueGroup]]:
+def _is_group(value: object) -> TypeGuard[QueueSpec]:
+    return isinstance(value, QueueSpec) and not isinstance(value, Queue)
+
+
+def _sorted_out(value: object) -> tuple[object, list[QueueSpec]]:
     """Queues of their own, and groups, which may stand among them."""
     if isinstance(value, Mapping):
         given = cast("Mapping[object, object]", value)
-        groups = [item for item in given.values() if isinstance(item, QueueGroup)]
-        return {k: v for k, v in given.items() if not isinstance(v, QueueGroup)}, groups
+        groups = [item for item in given.values() if _is_group(item)]
+        return {k: v for k, v in given.items() if not _is_group(v)}, groups
     if isinstance(value, Iterable) and not isinstance(value, str):
         listed = list(cast("Iterable[object]", value))
-        groups = [item for item in listed if isinstance(item, QueueGroup)]
-        return [item for item in listed if not isinstance(item, QueueGroup)], groups
+        groups = [item for item in listed if _is_group(item)]
+        return [item for item in listed if not _is_group(item)], groups
     return value, []
 
 
-def _groups(found: Iterable[QueueGroup]) -> tuple[QueueGroup, ...]:
+def _groups(found: Iterable[QueueSpec]) -> tuple[QueueSpec, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _all_groups(name: str, value: object) -> tuple[QueueGroup, ...]:
+def _all_groups(name: str, value: object) -> tuple[QueueSpec, ...]:
     found = items(name, value)
     for item in found:
-        if not isinstance(item, QueueGroup):
+        if not _is_group(item):
             raise ConfigError(f"{name}: {item!r} is no QueueGroup(...)")
     return found
 
@@ -235,12 +245,18 @@ def _queues(value: object, concurrency: object, most: object) -> dict[str, int]:
     else:
         raise ConfigError(f'queues={value!r}: give {{"default": 25}} or ["default", "mail"]')
     limits = {
-        queue_name(name): None if limit is None else count(f"queues[{name!r}]", limit)
+        queue_name(name): None if limit is None else _limit(name, limit)
         for name, limit in pairs.items()
     }
     open_ = sum(limit is None for limit in limits.values())  # they share what the others leave
     share = max(1, (most - sum(filter(None, limits.values()))) // max(1, open_))
     return {name: share if limit is None else limit for name, limit in limits.items()}
+
+
+def _limit(name: object, value: object) -> int:
+    if isinstance(value, Queue):
+        value = value.concurrency
+    return count(f"queues[{name!r}]", value)
 
 
 def _periodics(name: str, value: object) -> tuple[Periodic, ...]:

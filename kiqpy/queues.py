@@ -1,4 +1,4 @@
-"""Queues that share a limit: which of them is asked first. Pure."""
+"""What an app works on: a queue with its limit, or queues that share one. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,47 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Final, Literal, cast
+from typing import ClassVar, Final, Literal, cast
 
 from kiqpy._declare.checks import QUEUE_NAME, one_of
+from kiqpy._declare.sources import ClaimSource, Sources
+from kiqpy._record import Record
 from kiqpy.errors import ConfigError
 
 _PATTERN: Final = r"[A-Za-z0-9_.:*?-]{1,128}"
 _check_mode: Final = one_of("strict", "weighted")
+
+
+class Queue(Record):
+    """One queue, of which `concurrency` jobs run at a time: `queues={"mail": Queue(25)}`.
+
+    The same as `queues={"mail": 25}`. `name` is the key there, and need not be given.
+    """
+
+    shared: ClassVar[bool] = False
+    concurrency: int = 25
+    name: str = "default"
+
+    @property
+    def queues(self) -> Sequence[str]:
+        """The queue."""
+        return (self.name,)
+
+    def named(self) -> list[str]:
+        """The queue."""
+        return [self.name]
+
+    def patterns(self) -> list[str]:
+        """None."""
+        return []
+
+    def matches(self, queue: str) -> bool:
+        """Never: it has no pattern."""
+        return False
+
+    def source(self, sources: Sources) -> ClaimSource:
+        """One queue."""
+        return sources.in_turn([self.name])
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +62,7 @@ class QueueGroup:
     concurrency: int = 25
     mode: Literal["strict", "weighted"] = "strict"
     weights: Mapping[str, int] = field(default_factory=dict[str, int])
+    shared: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         names = _listed(self.queues)
@@ -66,6 +101,10 @@ class QueueGroup:
         return QUEUE_NAME.fullmatch(queue) is not None and any(
             fnmatchcase(queue, pattern) for pattern in self.patterns()
         )
+
+    def source(self, sources: Sources) -> ClaimSource:
+        """All of its queues, asked in turn."""
+        return sources.in_turn(self.named(), self.order(sources.clock.random))
 
     def order(self, rand: Callable[[], float]) -> Callable[[Sequence[str]], Iterable[str]]:
         """In which order to ask its queues, each time anew."""

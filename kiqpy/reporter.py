@@ -48,10 +48,10 @@ class Reporter:
     def handle_many(self, events: Sequence[Event]) -> object:
         """All that has happened since the last call, in order; what it raises is one error."""
 
-    def hears(self) -> frozenset[type[Event]]:
-        """The kinds of events it wants: those whose handler is overridden, or all. Asked once.
+    def listens_to(self) -> frozenset[type[Event]]:
+        """The kinds of events that it wants. Asked once, when the app starts.
 
-        All, if it hears `batches`.
+        Unless overridden: those whose handler is overridden; with `batches`, all five.
         """
         if self.batches:
             return frozenset(_HANDLERS.values())

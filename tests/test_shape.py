@@ -34,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config", "_registry", "store.redis", "store.memory", "store.embedded"),
     ("_intake", "_reporting", "_loops", "admin"),
     ("_stages", "observe"),
+    ("_extensions",),
     ("_runtime",),
     ("testing",),
     ("app",),

@@ -137,11 +137,8 @@ def _job() -> float:
 
 @part("Run, with its settlement")
 def _run() -> float:
-    claim = Claim("bench", 1, RAW)
-    return best_us(lambda: Run(claim, clock, _ignore).end(SUCCESS))
-
-
-def _ignore(*_: Any) -> None: ...
+    claim, bus = Claim("bench", 1, RAW), Bus()
+    return best_us(lambda: Run(claim, clock, bus).end(SUCCESS))
 
 
 @part("context, with enter_job")
@@ -220,11 +217,11 @@ def _events(n: int) -> float:
         bus = Bus()
         for _ in range(n):
             bus.attach("job.started", lambda event: None)
-        audience, job = ReporterDispatcher([], bus, clock), decode(RAW)
+        dispatcher, job = ReporterDispatcher([], bus), decode(RAW)
 
         async def told() -> None:
-            if audience.hears(JobStarted):
-                await audience.tell([JobStarted(job)])
+            if dispatcher.has_listeners(JobStarted):
+                await dispatcher.emit([JobStarted(job)])
 
         return best_us(driven(told))
 

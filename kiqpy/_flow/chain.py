@@ -1,4 +1,4 @@
-"""One queue's stages, joined; if one of them breaks, these stages start anew and no others."""
+"""Stages in a row, run together; if one of them raises, all of this row start anew."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESTARTS: Final = 3  # so many within WINDOW_S are an accident; one more is a de
 WINDOW_S: Final = 30.0
 
 
-class Link(NamedTuple):
+class StageLink(NamedTuple):
     """A stage and the edges on its two sides."""
 
     stage: Stage
@@ -29,18 +29,20 @@ class Link(NamedTuple):
 class Chain:
     """Runs the stages that `build` makes until they end by themselves, from left to right.
 
-    `mend` is called between a break and the next start: it returns what the broken stages had in
-    hand. `on_restart(error, n)` hears of it. After three restarts within 30 s `run` raises.
+    When a stage raises, `give_back` returns what the stages had in hand, `on_restart(error, n)` is
+    called, and `build` makes new stages. After three restarts within 30 s `run` raises.
     """
 
     def __init__(
         self,
-        build: Callable[[], Sequence[Link]],
-        mend: Callable[[], Awaitable[None]],
+        build: Callable[[], Sequence[StageLink]],
+        give_back: Callable[[], Awaitable[None]],
         on_restart: Callable[[BaseException, int], None],
         clock: Clock,
     ) -> None:
-        self._build, self._mend, self._on_restart = build, mend, on_restart
+        self._build = build
+        self._give_back = give_back
+        self._on_restart = on_restart
         self._clock = clock
         self._breaks: deque[float] = deque()
 
@@ -59,6 +61,6 @@ class Chain:
             self._breaks.popleft()
         if len(self._breaks) > RESTARTS:
             raise error
-        await self._mend()
+        await self._give_back()
         self._on_restart(error, len(self._breaks))
         await asyncio.sleep(0)

@@ -48,14 +48,14 @@ class Edge(Generic[T]):
         return self.limit - self._owed
 
     async def wanted(self) -> int:
-        """The demand, as soon as there is any; or, after `nudge`, whatever it is."""
+        """The demand, as soon as there is any; or, after `wake`, whatever it is."""
         if self._owed >= self.limit:
             self._room.clear()
             await self._room.wait()
         return self.limit - self._owed
 
-    def nudge(self) -> None:
-        """Make whoever waits for demand look again."""
+    def wake(self) -> None:
+        """End a wait for demand, whatever the demand is."""
         self._room.set()
 
     def offer(self, batch: list[T]) -> None:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import final
 
-from kiqpy._flow.pause import Backoff, wait
+from kiqpy._flow.pause import ExponentialBackoff, wait
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreError
 
@@ -56,13 +56,13 @@ class LoopRunner:
         self._wake.set()
 
     async def run(self) -> None:
-        backoff = Backoff(self._clock, first_s=0.5)
+        backoff = ExponentialBackoff(self._clock, first_s=0.5)
         while not self._stopping:
             self._wake.clear()
             await self._rest(await self._tick(backoff))
         await self._close()
 
-    async def _tick(self, backoff: Backoff) -> float:
+    async def _tick(self, backoff: ExponentialBackoff) -> float:
         try:
             delay_s = await self.loop.tick()
         except StoreError:

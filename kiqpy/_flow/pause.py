@@ -27,7 +27,7 @@ async def wait(event: asyncio.Event, clock: Clock, seconds: float | None) -> Non
 
 
 @final
-class Backoff:
+class ExponentialBackoff:
     """Doubling waits up to 5 s with full jitter, so that 200 workers do not return as one."""
 
     def __init__(self, clock: Clock, first_s: float = _FIRST_S, factor: float = 2.0) -> None:

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, final
 
-from kiqpy._flow.pause import Backoff, wait
+from kiqpy._flow.pause import ExponentialBackoff, wait
 from kiqpy._flow.tasks import ended
 from kiqpy._intake.buffer import Buffer, Pending, Waiting, size_of
 from kiqpy._intake.protocol import ClientSnapshot
@@ -201,7 +201,9 @@ class Client:
 
     async def _deliver(self, frame: Frame[OutgoingJob]) -> list[Pushed]:
         """Send one frame until there is an answer."""
-        backoff = Backoff(self._clock, max(self._settings.flush_interval_s, _MIN_BACKOFF_S), 1.5)
+        backoff = ExponentialBackoff(
+            self._clock, max(self._settings.flush_interval_s, _MIN_BACKOFF_S), 1.5
+        )
         timer = self._clock.call_later(self._settings.confirm_timeout_s, self._give_up_waiting)
         try:
             while True:

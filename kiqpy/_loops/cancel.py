@@ -1,14 +1,22 @@
-"""Running jobs that were cancelled anywhere are interrupted here."""
+"""Interrupts running jobs that were cancelled anywhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Final, final
+from collections.abc import Collection
+from typing import Final, Protocol, final
 
 from kiqpy._flow.loop import Loop
 from kiqpy.store import Source
 
 _LOOK_S: Final = 0.8  # a cancel is heard within a second
+
+
+class RunningJobs(Protocol):
+    """Who runs jobs, and can interrupt them."""
+
+    def runs(self) -> Collection[object]: ...
+
+    def cancel(self, cancelled: dict[str, bool]) -> None: ...
 
 
 @final
@@ -20,17 +28,13 @@ class Canceller(Loop):
 
     name = "cancel"
 
-    def __init__(
-        self,
-        store: Source,
-        running: Callable[[], Collection[object]],
-        cancel: Callable[[dict[str, bool]], None],
-    ) -> None:
-        self._store, self._running, self._cancel = store, running, cancel
+    def __init__(self, store: Source, pipelines: RunningJobs) -> None:
+        self._store = store
+        self._pipelines = pipelines
 
     async def tick(self) -> float:
-        if self._running():
+        if self._pipelines.runs():
             await self._store.look()
             if self._store.cancelled:
-                self._cancel(self._store.cancelled)
+                self._pipelines.cancel(self._store.cancelled)
         return _LOOK_S

@@ -43,12 +43,16 @@ class Cron(Loop):
         prepare: Callable[[Job], Awaitable[OutgoingJob | None]],
         leads: Callable[[], bool],
         clock: Clock,
-        tell: Callable[[Event], None],
+        emit: Callable[[Event], None],
         look_s: float = 10.0,  # who was enabled, and what the store's clock says, is heard by then
     ) -> None:
+        self._calendar = calendar
+        self._entries = entries
+        self._prepare = prepare
+        self._leads = leads
+        self._clock = clock
+        self._emit = emit
         self._look_s = look_s
-        self._calendar, self._entries, self._prepare = calendar, entries, prepare
-        self._leads, self._clock, self._tell = leads, clock, tell
         self._names = [entry.name for entry in entries]
         self._again_at = float("-inf")  # by the monotonic clock
         self._complaints = Once()
@@ -95,10 +99,8 @@ class Cron(Loop):
         due = entry.due(last, now)
         if due.left_out:
             level = logging.WARNING if entry.misfire == "all" else logging.INFO
-            _log.log(
-                level, "periodic %s: %s missed ticks are not made good (misfire=%r)",
-                entry.name, due.left_out, entry.misfire,
-            )  # fmt: skip
+            text = "periodic %s: %s missed ticks are not made good (misfire=%r)"
+            _log.log(level, text, entry.name, due.left_out, entry.misfire)
             if not due.ticks:
                 await self._calendar.tick(entry.name, [Tick(now, None)], entry.enabled)
         for start in range(0, len(due.ticks), _MAX_TICKS):
@@ -111,7 +113,7 @@ class Cron(Loop):
             results = await self._calendar.tick(entry.name, part, entry.enabled)
             for (at, parcel), result in zip(part, results, strict=True):
                 if parcel is not None and result.state in ("queued", "scheduled"):
-                    self._tell(PeriodicEnqueued(entry.name, parcel.jid, at))
+                    self._emit(PeriodicEnqueued(entry.name, parcel.jid, at))
 
     def _job(self, entry: Periodic, at: float) -> Job:
         job = entry.new(at)

@@ -1,9 +1,9 @@
-"""New queues whose names a group's pattern matches are found here."""
+"""Finds new queues, for declarations whose patterns match their names."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, final
+from collections.abc import Iterable
+from typing import Final, Protocol, final
 
 from kiqpy._flow.loop import Loop
 from kiqpy.store.census import Census
@@ -11,15 +11,23 @@ from kiqpy.store.census import Census
 _DISCOVER_S: Final = 5.0
 
 
+class TakesQueues(Protocol):
+    """Who works on queues, and may work on more."""
+
+    async def discover(self, names: Iterable[str]) -> None: ...
+
+
 @final
 class Discoverer(Loop):
-    """Finds queues whose names a pattern means."""
+    """Passes on the names of all queues; patterns are matched by who takes them."""
 
     name = "discover"
 
-    def __init__(self, census: Census, take: Callable[[Iterable[str]], Awaitable[None]]) -> None:
-        self._census, self._take = census, take
+    def __init__(self, census: Census, pipelines: TakesQueues) -> None:
+        self._census = census
+        self._pipelines = pipelines
 
     async def tick(self) -> float:
-        await self._take([queue.name for queue in await self._census.queues()])
+        queues = await self._census.queues()
+        await self._pipelines.discover([queue.name for queue in queues])
         return _DISCOVER_S

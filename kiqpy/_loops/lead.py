@@ -1,4 +1,4 @@
-"""One process of many does what need not be done by all. This only saves work: two are no harm."""
+"""Elects one process of a group. This only saves work: two that lead at once do no harm."""
 
 from __future__ import annotations
 
@@ -32,14 +32,18 @@ class Leader(Loop):
         group: str,
         ttl_s: float,
         clock: Clock,
-        tell: Callable[[Event], None],
+        emit: Callable[[Event], None],
         on_elected: Callable[[], None],
     ) -> None:
-        self._calendar, self._ident, self._group = calendar, ident, group
-        self._ttl_s, self._clock = ttl_s, clock
-        self._tell, self._on_elected = tell, on_elected
+        self._calendar = calendar
+        self._ident = ident
+        self._group = group
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._emit = emit
+        self._on_elected = on_elected
         self._until = float("-inf")
-        self._told = False
+        self._led = False  # when last asked
 
     async def tick(self) -> float:
         sent = self._clock.monotonic()
@@ -52,11 +56,11 @@ class Leader(Loop):
         return self._ttl_s / 4
 
     def leads(self) -> bool:
-        """Whether this process surely leads; tells of each change once."""
+        """Whether this process surely leads; emits one event for each change."""
         leads = self._clock.monotonic() < self._until
-        if leads != self._told:
-            self._told = leads
-            self._tell((LeaderElected if leads else LeaderResigned)(self._ident))
+        if leads != self._led:
+            self._led = leads
+            self._emit((LeaderElected if leads else LeaderResigned)(self._ident))
             if leads:
                 self._on_elected()
         return leads

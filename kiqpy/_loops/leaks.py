@@ -18,7 +18,7 @@ _LEAKS_S: Final = 5.0
 
 @final
 class LeakWatch(Loop):
-    """Finds tasks that outlived the job that started them; tells, and cancels them if so wanted.
+    """Finds tasks that outlived the job that started them; reports them, or cancels them, too.
 
     A task knows its job by the context it was started in. One that is meant to live on, such as a
     connection pool's, must be started in a context of its own.
@@ -26,22 +26,23 @@ class LeakWatch(Loop):
 
     name = "leaks"
 
-    def __init__(self, how: Literal["cancel", "report"], tell: Callable[[Event], None]) -> None:
-        self._how, self._tell = how, tell
-        self._told: set[asyncio.Task[object]] = set()
+    def __init__(self, how: Literal["cancel", "report"], emit: Callable[[Event], None]) -> None:
+        self._how = how
+        self._emit = emit
+        self._reported: set[asyncio.Task[object]] = set()
 
     async def tick(self) -> float:
         tasks = asyncio.all_tasks()
-        self._told &= tasks
-        for task in tasks - self._told:
+        self._reported &= tasks
+        for task in tasks - self._reported:
             job = job_of(_context(task))
             if job is not None and job.over and not task.cancelling():
                 self._leaked(task, job)
         return _LEAKS_S
 
     def _leaked(self, task: asyncio.Task[object], job: Job) -> None:
-        self._told.add(task)
-        self._tell(JobLeakedTask(job, task.get_name(), self._how == "cancel"))
+        self._reported.add(task)
+        self._emit(JobLeakedTask(job, task.get_name(), self._how == "cancel"))
         if self._how == "cancel":
             task.cancel()
 

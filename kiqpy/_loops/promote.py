@@ -17,7 +17,8 @@ class Promoter(Loop):
     name = "promote"
 
     def __init__(self, store: Maintenance, poll_s: float) -> None:
-        self._store, self._poll_s = store, poll_s
+        self._store = store
+        self._poll_s = poll_s
 
     async def tick(self) -> float:
         promotion = await self._store.promote(_MAX_JOBS)

@@ -21,13 +21,15 @@ class Rescuer(Loop):
     name = "rescue"
 
     def __init__(
-        self, store: Maintenance, suspicion_s: float, tell: Callable[[Event], None]
+        self, store: Maintenance, suspicion_s: float, emit: Callable[[Event], None]
     ) -> None:
-        self._store, self._tell = store, tell
-        self._sweep_s, self._suspect_s = suspicion_s * 0.8, suspicion_s * 0.2
+        self._store = store
+        self._emit = emit
+        self._sweep_s = suspicion_s * 0.8
+        self._suspect_s = suspicion_s * 0.2  # while a process may be dead
 
     async def tick(self) -> float:
         sweep = await self._store.rescue()
         for job in sweep.rescued:
-            self._tell(JobRecovered(job.jid, job.queue, job.recoveries, job.poison))
+            self._emit(JobRecovered(job.jid, job.queue, job.recoveries, job.poison))
         return self._suspect_s if sweep.suspects else self._sweep_s

@@ -1,4 +1,4 @@
-"""Who listens to what: handlers by event name, called at once, never in the way."""
+"""Handlers by event name, called at once; what they raise is logged and goes no further."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Bus:
     """
 
     def __init__(self) -> None:
-        self.heard: frozenset[str] = frozenset()  # names of events that somebody hears
+        self.listened: frozenset[str] = frozenset()  # names of events that have a handler
         self._handlers: list[tuple[frozenset[str], Handler]] = []
         self._known: dict[type[Event], list[Handler]] = {}
         self._lock = threading.Lock()
@@ -67,11 +67,15 @@ class Bus:
 
     def _change(self, handlers: list[tuple[frozenset[str], Handler]]) -> None:
         self._handlers = handlers
-        self.heard = frozenset[str]().union(*(names for names, _ in handlers))
-        self._known = {}  # after the handlers: whoever sees it empty sees them, too
+        self.listened = frozenset[str]().union(*(names for names, _ in handlers))
+        self._known = {}  # after the handlers: a thread that sees it empty sees them, too
+
+    def has_listeners(self, kind: type[Event]) -> bool:
+        """Whether an event of this kind has a handler; if not, do not even make one."""
+        return kind.name in self.listened
 
     def handlers(self, kind: type[Event]) -> list[Handler]:
-        """Who hears events of this kind; empty: do not even make one."""
+        """The handlers of events of this kind."""
         known = self._known
         found = known.get(kind)
         if found is None:

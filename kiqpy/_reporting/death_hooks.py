@@ -1,4 +1,4 @@
-"""What users want called after a job's last failure: the worker's hook, then the app's handlers."""
+"""Calls users' code after a job's last failure: the worker's hook, then the app's handlers."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ _log = logging.getLogger("kiqpy")
 
 @final
 class DeathHooks(Reporter):
-    """Calls them when the failure is durable, one job after the other; what they raise is logged.
+    """Calls the hooks when the failure is durable, one job after the other; logs what they raise.
 
     A job that is dropped without a retry by its own wish (`retry=False`) has not used up any:
     only the app's handlers hear of it, as in Sidekiq. A process that dies just then calls nobody.
     """
 
     limit: ClassVar[int] = 10_000
-    patience_s: ClassVar[float] = 25.0  # for one hook; the next job's must have their turn
+    patience_s: ClassVar[float] = 25.0  # for one hook; then the next is called
     stall_timeout: ClassVar[float] = float("inf")
 
     def __init__(self, registry: Registry, handlers: Sequence[Hook]) -> None:
-        self._registry, self._handlers = registry, handlers
+        self._registry = registry
+        self._handlers = handlers
 
-    def hears(self) -> frozenset[type[Event]]:
+    def listens_to(self) -> frozenset[type[Event]]:
         wanted = self._handlers or any(spec.has_exhausted_hook() for spec in self._registry.specs())
         return frozenset({event.JobFailure} if wanted else ())
 
@@ -52,8 +53,9 @@ class DeathHooks(Reporter):
         except UnknownWorker:
             return None
         except Exception:  # a class whose objects can't even be made
-            _log.exception("%s could not be made, after the last failure of %s",
-                           job.class_, job.jid)  # fmt: skip
+            _log.exception(
+                "%s could not be made, after the last failure of %s", job.class_, job.jid
+            )
             return None
 
     async def _call(self, hook: Hook, job: Job, error: BaseException) -> None:

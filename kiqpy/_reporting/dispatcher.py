@@ -1,4 +1,4 @@
-"""Those who hear what became of jobs: each reporter in a task of its own, behind its own edge."""
+"""Delivers job events to reporters, each in a task of its own behind its own bounded queue."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from typing import Final, final
 
 from kiqpy._flow.edge import Edge
 from kiqpy._reporting.bus import Bus
-from kiqpy.clock import Clock
 from kiqpy.errors import ConfigError
 from kiqpy.event import Event, ReporterDetached
 from kiqpy.reporter import Reporter
 
-_ERRORS: Final = 5  # in a row: then it is not the event's fault
+_MAX_ERRORS: Final = 5  # in a row: then it is not the event's fault
 
 
 @final
 class ReporterWorker:
     """One reporter and the events that wait for it."""
 
-    def __init__(self, reporter: Reporter, bus: Bus, clock: Clock) -> None:
+    def __init__(self, reporter: Reporter, bus: Bus) -> None:
         self.reporter = reporter
         self.name = type(reporter).__qualname__
         if reporter.overflow not in ("block", "drop_oldest"):
@@ -32,17 +31,17 @@ class ReporterWorker:
             )
         if reporter.batches and type(reporter).handle_many is Reporter.handle_many:
             raise ConfigError(f"{self.name}.batches is True: override handle_many, too")
-        self.kinds = reporter.hears()
+        self.kinds = reporter.listens_to()
         self.edge: Edge[Event] = Edge(reporter.limit)
         self.dropped = 0
         self.detached = False
-        self._bus, self._clock = bus, clock
+        self._bus = bus
         self._errors = 0
         self._in_hand: deque[Event] = deque()
         self._task: asyncio.Task[None] | None = None
 
-    async def tell(self, events: list[Event]) -> None:
-        """Hand over events as the reporter's overflow rule says."""
+    async def emit(self, events: list[Event]) -> None:
+        """Put events into the reporter's queue; if it is full, do as its `overflow` says."""
         if self.detached:
             return
         if len(events) <= self.edge.demand():
@@ -96,8 +95,8 @@ class ReporterWorker:
             self._errors += 1
             if isinstance(error, TimeoutError) and patience is not None and patience.expired():
                 self._detach(f"one handler took longer than {self.reporter.stall_timeout} s")
-            elif self._errors >= _ERRORS:
-                self._detach(f"{_ERRORS} errors in a row, the last: {error!r}")
+            elif self._errors >= _MAX_ERRORS:
+                self._detach(f"{_MAX_ERRORS} errors in a row, the last: {error!r}")
 
     def _detach(self, reason: str) -> None:
         self.detached = True
@@ -109,7 +108,7 @@ class ReporterWorker:
         self._task = asyncio.create_task(self.run(), name=f"kiqpy:reporter:{self.name}")
 
     async def stop(self) -> None:
-        """Let the reporter hear what was told, then stop it; if that fails, it is told."""
+        """Deliver what waits, then stop the reporter; if that fails, emit ReporterDetached."""
         self.edge.close()
         if self._task is None:
             return
@@ -134,44 +133,47 @@ def _is_cancelled() -> bool:
 
 @final
 class ReporterDispatcher:
-    """All who listen. `hears` is asked before an event is made: what nobody hears costs nothing."""
+    """All reporters, and the bus. Ask `has_listeners` before making an event: most have none."""
 
-    def __init__(self, reporters: Sequence[Reporter], bus: Bus, clock: Clock) -> None:
+    def __init__(self, reporters: Sequence[Reporter], bus: Bus) -> None:
         self.bus = bus
-        self.ears = [ReporterWorker(reporter, bus, clock) for reporter in reporters]
-        self._ears_of: dict[type[Event], list[ReporterWorker]] = {}
-        self._kinds = frozenset[type[Event]]().union(*(ear.kinds for ear in self.ears))
+        self.workers = [ReporterWorker(reporter, bus) for reporter in reporters]
+        self._workers_of: dict[type[Event], list[ReporterWorker]] = {}
+        self._kinds = frozenset[type[Event]]().union(*(w.kinds for w in self.workers))
 
-    def hears(self, kind: type[Event]) -> bool:
-        """Whether anybody wants events of this kind, now. Cheap enough to be asked for each job."""
-        return kind in self._kinds or kind.name in self.bus.heard
+    def has_listeners(self, kind: type[Event]) -> bool:
+        """Whether a reporter or a handler wants events of this kind, now. Cheap: asked per job."""
+        return kind in self._kinds or kind.name in self.bus.listened
 
-    async def tell(self, events: list[Event]) -> None:
-        """Tell everybody, in order; waits for reporters that block, for as long as they do."""
-        heard = self.bus.heard
+    async def emit(self, events: list[Event]) -> None:
+        """Call the bus's handlers, then put the events into the reporters' queues, in order.
+
+        Waits for reporters that block, for as long as they do.
+        """
+        listened = self.bus.listened
         for event in events:
-            if event.name in heard:
+            if event.name in listened:
                 self.bus.emit(event)
         if len(events) == 1:  # a start: there is one for each job
-            for ear in self._listeners(type(events[0])):
-                await ear.tell(events)
+            for worker in self._listeners(type(events[0])):
+                await worker.emit(events)
             return
-        for ear in self.ears:
-            wanted = [event for event in events if type(event) in ear.kinds]
+        for worker in self.workers:
+            wanted = [event for event in events if type(event) in worker.kinds]
             if wanted:
-                await ear.tell(wanted)
+                await worker.emit(wanted)
 
     def _listeners(self, kind: type[Event]) -> list[ReporterWorker]:
-        found = self._ears_of.get(kind)
+        found = self._workers_of.get(kind)
         if found is None:
-            found = self._ears_of[kind] = [ear for ear in self.ears if kind in ear.kinds]
+            found = self._workers_of[kind] = [w for w in self.workers if kind in w.kinds]
         return found
 
     async def start(self) -> None:
         """Start the reporters, in order."""
-        for ear in self.ears:
-            await ear.start()
+        for worker in self.workers:
+            await worker.start()
 
     async def stop(self) -> None:
-        """Let every reporter hear what was told, then stop it; none waits for another."""
-        await asyncio.gather(*(ear.stop() for ear in self.ears))
+        """Deliver to each reporter what waits for it, then stop it; none waits for another."""
+        await asyncio.gather(*(worker.stop() for worker in self.workers))

@@ -1,4 +1,4 @@
-"""What was settled and is not told yet: a reporter that blocks must not hold up what is settled."""
+"""Events waiting for delivery, apart from settling: a blocked reporter never delays an ack."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ class _Batch(NamedTuple):
 
 @final
 class EventQueue:
-    """Batches of events, told in order, each with the credit that comes back when it is told.
+    """Batches of events, delivered in order, each with credit that comes back once it is.
 
     Not bounded by itself: what holds credit back keeps the stages to the left from bringing more.
     It outlives stages that break: what is settled is told.
     """
 
-    def __init__(self, audience: ReporterDispatcher) -> None:
-        self._audience = audience
+    def __init__(self, dispatcher: ReporterDispatcher) -> None:
+        self._dispatcher = dispatcher
         self._batches: asyncio.Queue[_Batch | None] = asyncio.Queue()
-        self._untold = 0
+        self._waiting = 0
 
     def idle(self) -> bool:
-        """Whether all was told."""
-        return self._untold == 0
+        """Whether all events were delivered."""
+        return self._waiting == 0
 
     def add(self, events: list[Event], inlet: Edge[Any], credit: int) -> None:
-        """Tell these next, then give `inlet` back so much credit."""
+        """Deliver these next, then give `inlet` back so much credit."""
         if events or credit:
-            self._untold += 1
+            self._waiting += 1
             self._batches.put_nowait(_Batch(events, inlet, credit))
 
-    def end(self) -> None:
-        """Say that nothing more will be added."""
+    def close(self) -> None:
+        """Say that nothing more will be added; `run` then ends."""
         self._batches.put_nowait(None)
 
     async def run(self) -> None:
-        """Tell until the end."""
+        """Deliver until closed and empty."""
         while (batch := await self._batches.get()) is not None:
-            await self._audience.tell(batch.events)
-            self._untold -= 1
+            await self._dispatcher.emit(batch.events)
+            self._waiting -= 1
             batch.inlet.done(batch.credit)

@@ -1,4 +1,4 @@
-"""Events as they come, for who wants to wait for them: `async for event in stream`."""
+"""An async iterator over events: `async for event in stream`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from kiqpy.event import Event, ProcessStopped
 
 @final
 class EventStream:
-    """A bounded run of events; if nobody takes them, the oldest are dropped, and counted.
+    """Events in the order in which they happen; at most `limit` wait, then the oldest is dropped.
 
-    `async with` it, then `async for`: it hears what happens from then on, and ends when the app has
-    stopped. To be used in the app's event loop. A cancelled wait loses no event.
+    `dropped` counts them. Use `async with`, then `async for`: the stream begins when it is entered
+    and ends when the app has stopped. Use it in the app's event loop. Cancelling a wait loses no
+    event.
     """
 
     def __init__(
@@ -30,35 +31,35 @@ class EventStream:
         self._waiting: deque[Event] = deque()
         self._limit = count("limit", limit)
         self._open: bool | None = None
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         if self._open is not None:
             raise LifecycleError("a stream is opened once: make another with app.events(...)")
         self._open = True
         for name in self._names:
-            self._bus.attach(name, self._hear)
+            self._bus.attach(name, self._receive)
         self._bus.attach(ProcessStopped.name, self._end)
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        self._bus.detach(self._hear)
+        self._bus.detach(self._receive)
         self._bus.detach(self._end)
         self._waiting.clear()
         self._end()
 
-    def _hear(self, event: Event) -> None:
+    def _receive(self, event: Event) -> None:
         if self._queue is not None and _queue_of(event) != self._queue:
             return
         if len(self._waiting) == self._limit:
             self._waiting.popleft()
             self.dropped += 1
         self._waiting.append(event)
-        self._news.set()
+        self._changed.set()
 
     def _end(self, _event: Event | None = None) -> None:
         self._open = False
-        self._news.set()
+        self._changed.set()
 
     def __aiter__(self) -> Self:
         return self
@@ -72,8 +73,8 @@ class EventStream:
                 )
             if not self._open:
                 raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
         return self._waiting.popleft()
 
 

@@ -20,7 +20,7 @@ class Control(Lifecycle):
         from kiqpy.admin import Admin  # dear: only operators need it
 
         engine = self._running()
-        queues = [*engine.config.queues, *engine.lines.queues()]  # a client has no lines
+        queues = [*engine.config.queues, *engine.pipelines.queues()]  # a client has no lines
         return Admin(engine.store.census, engine.clock, queues)
 
     async def quiet(self, on: bool = True) -> None:
@@ -34,19 +34,19 @@ class Control(Lifecycle):
         `queue.paused`, in each process as it notices, within seconds.
         """
         changed = await self.admin.pause(queue)
-        await self._rouse(queue)
+        await self._wake(queue)
         return changed
 
     async def resume(self, queue: str) -> bool:
         """Let the queue be claimed from again; False: it was not paused. Event: `queue.running`."""
         changed = await self.admin.resume(queue)
-        await self._rouse(queue)
+        await self._wake(queue)
         return changed
 
-    async def _rouse(self, queue: str) -> None:
-        line = self._running().lines.find(queue)
-        if line is not None:
-            await line.wake()
+    async def _wake(self, queue: str) -> None:
+        pipeline = self._running().pipelines.find(queue)
+        if pipeline is not None:
+            await pipeline.wake()
 
     async def add_queue(self, name: str, limit: int = 25) -> None:
         """Work on one more queue in this process.
@@ -57,28 +57,28 @@ class Control(Lifecycle):
 
     async def remove_queue(self, name: str) -> None:
         """Claim no more of a queue in this process; its running jobs end in their own time."""
-        await self._running().lines.remove(name)
+        await self._running().pipelines.remove(name)
 
     async def unsubscribe_all(self) -> None:
         """Claim no more of any queue in this process; `add_queue` brings one back."""
-        await self._running().lines.quiet()
+        await self._running().pipelines.drain()
 
     def scale(self, name: str, limit: int) -> None:
         """Run so many jobs of a queue (or of its group) at a time in this process.
 
         Jobs above a lower limit are not interrupted.
         """
-        self._running().lines.scale(name, count("limit", limit))
+        self._running().pipelines.scale(name, count("limit", limit))
 
     def subscriptions(self) -> dict[str, int]:
         """Each queue that this process claims from, with its limit."""
-        return self._running().lines.subscriptions()
+        return self._running().pipelines.subscriptions()
 
     async def wake(self, queue: str | None = None) -> None:
         """Look for jobs now, in one queue or in all, and for due ones."""
         engine = self._running()
-        engine.upkeep.wake()
-        await engine.lines.wake(queue)
+        engine.loops.wake()
+        await engine.pipelines.wake(queue)
 
     async def cancel(self, jid: str, *, keep: bool = True) -> str:
         """Cancel a job wherever it is; a running one is interrupted within a second.

@@ -1,27 +1,43 @@
-"""What runs between `start` and `stop`: everything is started in order and stopped in reverse."""
+"""What runs between `start` and `stop` of an app: started in order, stopped in reverse.
+
+Theory of the stop. Nothing may be lost, and nothing that hangs may keep the process alive: each
+step is awaited for a bounded time and then cancelled.
+
+1. The loops begin no further round, and the pipelines claim no further job. A wait for jobs that is
+   under way is ended first: what it has just received goes back to its queue.
+2. Jobs get the grace, which `hurry` ends early. Then they are cancelled, and 3 s later their claims
+   go back to the heads of their queues, whether they have ended or not.
+3. The last acks are settled, 5 s; then each reporter gets what waits for it, 5 s.
+4. The client sends what it has buffered, 5 s. It is stopped after the jobs: they may enqueue.
+5. The heartbeat stops, and the process deletes its lease and notes. It comes after all that needs
+   the lease; a store that does not answer lets the lease run out, and others rescue what is left.
+
+What is emitted after step 3 reaches handlers of the bus, and reporters no more.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, final
 
 from kiqpy import event
+from kiqpy._extensions import builtin
+from kiqpy._extensions.composition import Composition
+from kiqpy._extensions.extension import MakeExtension
 from kiqpy._flow.loop import Loop
-from kiqpy._flow.tasks import ended
+from kiqpy._flow.once import Once
+from kiqpy._flow.tasks import TaskSet, ended
 from kiqpy._intake.admission import Admission, AdmissionSettings
 from kiqpy._intake.client import Client, ClientSettings
 from kiqpy._intake.enqueue import Enqueuer
 from kiqpy._intake.protocol import JobClient
-from kiqpy._loops.cancel import Canceller
-from kiqpy._loops.discover import Discoverer
-from kiqpy._loops.leaks import LeakWatch
 from kiqpy._registry import Registry
 from kiqpy._reporting.bus import Bus
-from kiqpy._reporting.death_hooks import DeathHooks
 from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._rules.decide import Rules
-from kiqpy._runtime.heartbeat import HeartbeatSender, HeartbeatThread
+from kiqpy._runtime.heartbeat import HeartbeatSettings, HeartbeatThread, MakeHeartbeat
 from kiqpy._runtime.loops import LoopSet
 from kiqpy._runtime.pipelines import Pipelines
 from kiqpy._runtime.process_info import ProcessInfo
@@ -31,13 +47,13 @@ from kiqpy._stages.pipeline import QueuePipeline
 from kiqpy.clock import Clock
 from kiqpy.config import Config
 from kiqpy.errors import LifecycleError, StoreError
-from kiqpy.middleware import compile_client, compile_server
-from kiqpy.observe.log import context
+from kiqpy.middleware import compile_client
+from kiqpy.queues import Queue
 from kiqpy.reporter import Reporter
-from kiqpy.store import HeartbeatReply, Store
+from kiqpy.store import Heartbeat, HeartbeatReply, Store
 
+_log = logging.getLogger("kiqpy")
 _SETTLE_S: Final = 5.0  # what the reporters, the client and the last settling get at a stop
-_TROUBLES: Final = 100  # told of one process; a text that varies must not fill the log
 
 
 def _as_it_is(client: Client) -> JobClient:
@@ -56,174 +72,211 @@ class EngineParts(NamedTuple):
     """
 
     store: Store
-    heartbeat: type[HeartbeatSender] = HeartbeatThread
+    heartbeat: MakeHeartbeat = HeartbeatThread
     wrap_client: Callable[[Client], JobClient] = _as_it_is
     slow_down: Callable[[Loop], Loop] = _unslowed
 
 
 @final
 class Engine:
-    """One started app: its store, client, pipelines, loops and heartbeat."""
+    """One started app: its store, client, pipelines, loops, heartbeat and extensions.
+
+    Its parts report to it: it is the stages' `Monitor`, the heartbeat's `HeartbeatOwner`, and the
+    extensions' `Host`.
+    """
 
     def __init__(
         self,
+        *,
         config: Config,
         registry: Registry,
-        reporters: list[Reporter],
+        reporters: Sequence[Reporter],
         parts: EngineParts,
         bus: Bus,
         clock: Clock,
         on_failure: Callable[[BaseException], None],
         on_signal: Callable[[str], None],
+        extensions: Sequence[MakeExtension] = (),
     ) -> None:
-        store = parts.store
         self.config = config
-        self.store = store
+        self.registry = registry
+        self.reporters = reporters
+        self.store = parts.store
         self.bus = bus
         self.clock = clock
+        self._on_failure = on_failure
+        self._on_signal = on_signal
         self._slow_down = parts.slow_down
-        self.client = parts.wrap_client(
-            Client(store, clock, _client_settings(config), bus.emit, on_failure, bus.handlers)
-        )
-        farewell = DeathHooks(registry, config.death_handlers)
-        self.audience = ReporterDispatcher([*reporters, farewell], bus, clock)
-        admission = _admission(config, clock)
-        self.enqueuer = Enqueuer(admission, self.client)
-        self.upkeep = LoopSet(config, store, bus, clock, admission)
-        self.lines = Pipelines(store, self.audience, clock, self._on_trouble, on_failure)
-        self._registry, self._on_signal = registry, on_signal
-        self._chores: set[asyncio.Task[None]] = set()
-        self._trouble: set[tuple[str, str]] = set()
-        self._late = asyncio.Event()
+        self._errors = Once()
+        self._tasks = TaskSet()
+        self._hurry = asyncio.Event()
         self._up = False
-        self._perform: Performer | None = None  # a client has none
+        self._performer: Performer | None = None  # an app that only enqueues has none
         self._executor = Executor(config.threads, config.processes)
-        self.pulse = ProcessInfo(store.ident, self.lines, config.lease_ttl, clock)
-        self._heartbeat: HeartbeatSender = parts.heartbeat(
-            store, clock, config.heartbeat_interval, config.stuck_after,
-            self.pulse,
-            self._on_orders, self._on_lapse, self._on_lag,
-        )  # fmt: skip
+        self._composition = Composition(self, builtin.extensions(extensions))
+        self.dispatcher = ReporterDispatcher(self._composition.reporters(), bus)
+        self.pipelines = Pipelines(self.store, self.dispatcher, clock, self)
+        self.client = parts.wrap_client(self._make_client())
+        admission = self._make_admission()
+        self.enqueuer = Enqueuer(admission, self.client)
+        self.loops = LoopSet(config, self.store, bus, clock, admission)
+        self._info = ProcessInfo(self.store.ident, self.pipelines, config.lease_ttl, clock)
+        self._heartbeat = parts.heartbeat(
+            self.store,
+            clock,
+            HeartbeatSettings(config.heartbeat_interval, config.stuck_after),
+            self,
+        )
+
+    def _make_client(self) -> Client:
+        return Client(
+            self.store,
+            self.clock,
+            _client_settings(self.config),
+            self.bus.emit,
+            self.on_failure,
+            self.bus.has_listeners,
+        )
+
+    def _make_admission(self) -> Admission:
+        config = self.config
+        settings = AdmissionSettings(retry=config.retry, max_payload=config.max_payload)
+        chain = compile_client(self._composition.client_middleware())
+        return Admission(settings, self.clock, chain)
+
+    def __repr__(self) -> str:
+        state = "up" if self._up else "down"
+        return f"<Engine {self.store.ident} {state}, {len(self.pipelines.runs())} running>"
+
+    # -- the start
 
     async def start(self) -> None:
         """Start in order; if one thing fails, stop what has started and raise."""
+        self._composition.attach(self.bus)
         try:
             await self.store.open()
             if self.config.server:
                 await self._heartbeat.start()
             await self.client.start()
-            await self.audience.start()
+            await self.dispatcher.start()
             if self.config.server:
-                self._start_lines()
-                self.upkeep.start(map(self._slow_down, self._watchers()))
+                self._start_pipelines()
+                self.loops.start(map(self._slow_down, self._composition.loops()))
         except BaseException:
             await self.stop(0.0)
             raise
         self._up = True
         self.bus.emit(event.ProcessStarted(self.store.ident))
 
-    def _start_lines(self) -> None:
-        self._perform = perform = self.performer()
-        for queue, limit in self.config.queues.items():
-            self.lines.start(self.lines.line(queue, limit, perform))
-        for group in self.config.groups:
-            self.lines.add_group(group, perform)
+    def _start_pipelines(self) -> None:
+        self._performer = performer = self.performer()
+        for spec in self.config.specs():
+            self.pipelines.start(spec, performer)
 
-    def _watchers(self) -> Iterator[Loop]:
-        """What is looked for while jobs run."""
-        lines, config = self.lines, self.config
-        yield Canceller(self.store, lines.runs, lines.cancel)
-        if config.leaked_tasks != "ignore":
-            yield LeakWatch(config.leaked_tasks, self.bus.emit)
-        if any(group.patterns() for group in config.groups):
-            yield Discoverer(self.store.census, lines.discover)
-
-    def line(self, queue: str, limit: int, store: Store, perform: Performer) -> QueuePipeline:
+    def pipeline(self, queue: str, limit: int, store: Store, performer: Performer) -> QueuePipeline:
         """One queue's stages, not yet running; `store` may be another process's half."""
-        return self.lines.line(queue, limit, perform, store)
+        return self.pipelines.pipeline(Queue(limit, queue), performer, store)
 
     def performer(self) -> Performer:
         """What runs this app's jobs."""
         config = self.config
-        defaults = Defaults(
-            Rules(config.retry, dead=True, backoff=config.backoff), config.timeout,
-            compile_server(config.middleware), context(),
-        )  # fmt: skip
-        store, audience = self.store, self.audience
-        return Performer(self._registry, self._executor, store, audience, self.clock, defaults)
+        return Performer(
+            registry=self.registry,
+            executor=self._executor,
+            dispatcher=self.dispatcher,
+            clock=self.clock,
+            defaults=Defaults(
+                rules=Rules(config.retry, dead=True, backoff=config.backoff),
+                timeout_s=config.timeout,
+            ),
+            steps=self._composition.steps(),
+        )
 
-    # -- what is heard while it runs
+    # -- what its parts report (Monitor, HeartbeatOwner)
 
-    def _on_trouble(self, queue: str, error: StoreError) -> None:
-        """Say once what keeps a queue from being fetched, until the process stops."""
-        if (queue, str(error)) not in self._trouble and len(self._trouble) < _TROUBLES:
-            self._trouble.add((queue, str(error)))
+    def on_error(self, queue: str, error: StoreError) -> None:
+        """Emit an event, once for each cause, until the process stops."""
+        if self._errors.first((queue, str(error))):
             self.bus.emit(event.FetchFailed(queue, str(error)))
 
-    def _on_lapse(self) -> None:
+    def on_failure(self, error: BaseException) -> None:
+        """A part has ended for good: the app must be stopped."""
+        self._on_failure(error)
+
+    def on_pause(self, queue: str, paused: bool) -> None:
+        """See `Monitor`."""
+        self.pipelines.on_pause(queue, paused)
+
+    def heartbeat(self) -> Heartbeat:
+        """See `HeartbeatOwner`."""
+        return self._info.heartbeat()
+
+    def on_reply(self, reply: HeartbeatReply) -> None:
+        """See `HeartbeatOwner`."""
+        self._tasks.start(self.pipelines.reconcile(reply), name="kiqpy:reconcile")
+        if reply.signal:
+            self._on_signal(reply.signal)
+
+    def on_lease_lost(self) -> None:
+        """See `HeartbeatOwner`."""
         self.bus.emit(event.LeaseLapsed(self.store.ident))
 
-    def _on_lag(self, lag_s: float) -> None:
+    def on_lag(self, lag_s: float) -> None:
+        """See `HeartbeatOwner`."""
         self.bus.emit(event.LoopLag(lag_s))
-
-    def _on_orders(self, orders: HeartbeatReply) -> None:
-        task = asyncio.create_task(self.lines.reconcile(orders), name="kiqpy:reconcile")
-        self._chores.add(task)
-        task.add_done_callback(self._chores.discard)
-        if orders.signal:
-            self._on_signal(orders.signal)
 
     # -- control
 
     async def add_queue(self, queue: str, limit: int) -> None:
         """Work on one more queue."""
-        if self._perform is None:
+        if self._performer is None:
             raise LifecycleError(f"queue {queue!r} is not added: this app only enqueues")
-        await self.lines.add(queue, limit, self._perform)
-
-    # -- the way out
+        await self.pipelines.add(Queue(limit, queue), self._performer)
 
     async def quiet(self, on: bool = True) -> None:
         """Claim nothing more until told otherwise; what runs ends in its own time."""
-        if on == self.lines.resting:
+        if on == self.pipelines.is_quiet:
             return
-        await self.lines.rest(on)
+        await self.pipelines.quiet(on)
         if on and self._up:
             self.bus.emit(event.ProcessQuiet(self.store.ident))
+
+    # -- the stop
 
     async def stop(self, grace_s: float) -> int:
         """Let jobs end for `grace_s`, push the rest back, flush the client, leave.
 
-        Returns how many jobs the client could not make durable. Bounded at every step: it ends
-        within `grace_s` and some 25 s, whatever jobs, reporters and the store do.
+        Returns how many jobs the client could not make durable. Ends within `grace_s` and some
+        25 s, whatever jobs, reporters and the store do: see the head of this module.
         """
         if self._up:
             self.bus.emit(event.ProcessStopping(self.store.ident, grace_s))
-        self.upkeep.halt()
-        quieting = asyncio.ensure_future(self.lines.halt())
-        await ended({quieting}, _SETTLE_S, self.clock)
-        await self._finish(self.upkeep.tasks, 1.0)
-        released = await self.lines.end(grace_s, self._late)
-        await self._finish({asyncio.ensure_future(self.audience.stop())}, _SETTLE_S)
+        self.loops.stop()
+        closing = asyncio.ensure_future(self.pipelines.close())
+        await ended({closing}, _SETTLE_S, self.clock)
+        await self._finish(self.loops.tasks, 1.0)
+        released = await self.pipelines.release(grace_s, self._hurry)
+        await self._finish({asyncio.ensure_future(self.dispatcher.stop())}, _SETTLE_S)
         self._executor.close()
         unflushed = await self.client.stop(_SETTLE_S)
-        await self._finish({quieting, *self._chores}, 0.0)
+        await self._finish({closing, *self._tasks}, 0.0)
         if await self._heartbeat.stop():
             await self._finish({asyncio.ensure_future(self._leave())}, _SETTLE_S)
         await self.store.close()
         if self._up:
             self.bus.emit(event.ProcessStopped(self.store.ident, released))
+        self._composition.detach(self.bus)
         return unflushed
 
     def hurry(self) -> None:
-        """Let a `stop` that is under way wait for jobs no longer."""
-        self._late.set()
+        """End the grace of a `stop` that is under way."""
+        self._hurry.set()
 
     async def _leave(self) -> None:
         try:
             await self.store.leave()
-        except StoreError as error:  # the lease then runs out by itself
-            self._on_trouble("(leaving)", error)
+        except StoreError as error:
+            _log.warning("the process could not leave, its lease will run out: %s", error)
 
     async def _finish(self, tasks: set[asyncio.Task[Any]], within_s: float) -> None:
         """Wait a while, then cancel; raises nothing."""
@@ -241,8 +294,3 @@ def _client_settings(config: Config) -> ClientSettings:
         buffer_jobs=config.buffer_limit,
         buffer_bytes=config.buffer_bytes,
     )
-
-
-def _admission(config: Config, clock: Clock) -> Admission:
-    settings = AdmissionSettings(retry=config.retry, max_payload=config.max_payload)
-    return Admission(settings, clock, compile_client(config.client_middleware))

@@ -1,18 +1,17 @@
 """The heartbeat: a thread with a socket of its own, so that a blocked event loop keeps its jobs.
 
-Only a loop that has not turned at all for `stuck_after` seconds gives them up: the thread then
-writes every thread's stack to stderr and renews the lease no more.
+Only when the loop has not turned at all for `stuck_after` seconds are the jobs given up: the thread
+then writes every thread's stack to stderr and renews the lease no more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import faulthandler
-import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import Final, Protocol, final
+from typing import Final, NamedTuple, Protocol, final
 
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreError
@@ -23,49 +22,64 @@ _TURN_S: Final = 0.1  # how long a beat waits for the loop to say what is new
 _LAG_S: Final = 0.25  # a loop that takes longer to answer is blocked by something
 
 
+class HeartbeatSettings(NamedTuple):
+    """`stuck_after_s`: for how long the loop may stand still; then the jobs are given up."""
+
+    interval_s: float
+    stuck_after_s: float | None = None
+
+
+class HeartbeatOwner(Protocol):
+    """The process that the heartbeat speaks for. All is called in its event loop."""
+
+    def heartbeat(self) -> Heartbeat:
+        """What the process says of itself now."""
+        ...
+
+    def on_reply(self, reply: HeartbeatReply) -> None:
+        """The store has taken a heartbeat, and has answered this."""
+
+    def on_lease_lost(self) -> None:
+        """Heartbeats failed for longer than the lease; told once, until one succeeds."""
+
+    def on_lag(self, lag_s: float) -> None:
+        """The loop took so long to answer: something blocks it."""
+
+
 class HeartbeatSender(Protocol):
-    """Keeps a lease alive from `start` to `stop`; virtual time needs another one than real time."""
+    """Keeps a lease alive from `start` to `stop`."""
 
-    def __init__(
-        self,
-        store: Maintenance,
-        clock: Clock,
-        interval_s: float,
-        stuck_after_s: float | None,
-        pulse: Callable[[], Heartbeat],
-        on_orders: Callable[[HeartbeatReply], None],
-        on_lapse: Callable[[], None],
-        on_lag: Callable[[float], None] = lambda _lag_s: None,
-    ) -> None: ...
+    async def start(self) -> None:
+        """Beat once, which takes the lease; raises what the store answers. Then go on."""
+        ...
 
-    async def start(self) -> None: ...
+    async def stop(self) -> bool:
+        """Beat no more; the lease is left as it is. False: it was not beating. Idempotent."""
+        ...
 
-    async def stop(self) -> bool: ...
+
+MakeHeartbeat = Callable[[Maintenance, Clock, HeartbeatSettings, HeartbeatOwner], HeartbeatSender]
 
 
 @final
 class HeartbeatThread:
-    """Beats every `interval_s` until it is stopped; hands what it hears to the event loop."""
+    """Beats every `interval_s` until it is stopped; passes the replies on to the event loop."""
 
     def __init__(
         self,
         store: Maintenance,
         clock: Clock,
-        interval_s: float,
-        stuck_after_s: float | None,
-        pulse: Callable[[], Heartbeat],
-        on_orders: Callable[[HeartbeatReply], None],
-        on_lapse: Callable[[], None],
-        on_lag: Callable[[float], None] = lambda _lag_s: None,
+        settings: HeartbeatSettings,
+        owner: HeartbeatOwner,
     ) -> None:
-        self._store, self._clock, self._interval_s = store, clock, interval_s
-        self._stuck_after_s = stuck_after_s
-        self._pulse, self._on_orders, self._on_lapse = pulse, on_orders, on_lapse
-        self._halt = threading.Event()
-        self._told = threading.Event()
-        self._thread: threading.Thread | None = None
         self.stuck = False
-        self._on_lag = on_lag
+        self._store = store
+        self._clock = clock
+        self._settings = settings
+        self._owner = owner
+        self._halt = threading.Event()
+        self._answered = threading.Event()  # the loop has said what is new
+        self._thread: threading.Thread | None = None
 
     async def start(self) -> None:
         """Beat once, which takes the lease; raises what the store answers. Then go on."""
@@ -79,47 +93,48 @@ class HeartbeatThread:
     def _refresh(self) -> None:
         """Runs in the loop, and so proves that it turns."""
         self._turned = self._clock.monotonic()
-        self._latest = self._pulse()
-        self._told.set()
+        self._latest = self._owner.heartbeat()
+        self._answered.set()
 
     def _answer(self, asked: float) -> None:
         self._refresh()
         if (lag_s := self._turned - asked) > _LAG_S:
-            self._on_lag(lag_s)
+            self._owner.on_lag(lag_s)
 
     def _beat_on(self) -> None:
-        pause_s = self._interval_s
+        interval_s = pause_s = self._settings.interval_s
         while not self._halt.wait(pause_s):
             self._ask_loop()
             if self._is_stuck():
                 continue
             try:
-                orders = self._store.beat(self._latest)
+                reply = self._store.beat(self._latest)
             except StoreError:
-                pause_s = min(_RETRY_S, self._interval_s)
+                pause_s = min(_RETRY_S, interval_s)
                 if not self._lapsed and not self._store.trusted():
                     self._lapsed = True
-                    self._post(self._on_lapse)
+                    self._post(self._owner.on_lease_lost)
             else:
-                pause_s, self._lapsed = self._interval_s, False
-                self._post(self._on_orders, orders)
+                pause_s, self._lapsed = interval_s, False
+                self._post(self._owner.on_reply, reply)
 
     def _ask_loop(self) -> None:
-        if self._told.is_set():  # else it has not answered the last time yet
-            self._told.clear()
+        if self._answered.is_set():  # else it has not answered the last time yet
+            self._answered.clear()
             self._post(self._answer, self._clock.monotonic())
-        self._told.wait(_TURN_S)
+        self._answered.wait(_TURN_S)
 
     def _post(self, call: Callable[..., None], *args: object) -> None:
         try:
             self._loop.call_soon_threadsafe(call, *args)
-        except RuntimeError:  # the loop is closed: nobody is left to hear it
+        except RuntimeError:  # the loop is closed
             self._halt.set()
 
     def _is_stuck(self) -> bool:
         """Whether the loop has not turned for too long; if it ever turns again, beating goes on."""
         still_s = self._clock.monotonic() - self._turned
-        stuck = self._stuck_after_s is not None and still_s > self._stuck_after_s
+        after_s = self._settings.stuck_after_s
+        stuck = after_s is not None and still_s > after_s
         if stuck and not self.stuck:
             self._give_up()
         self.stuck = stuck
@@ -128,25 +143,16 @@ class HeartbeatThread:
     def _give_up(self) -> None:
         print(  # noqa: T201  # the loop can't log, it is stuck
             "kiqpy: the event loop has not turned for "
-            f"{self._stuck_after_s:g} s; this process gives up its jobs. All stacks:",
+            f"{self._settings.stuck_after_s:g} s; this process gives up its jobs. All stacks:",
             file=sys.stderr,
         )
         faulthandler.dump_traceback(sys.stderr, all_threads=True)
 
     async def stop(self) -> bool:
-        """End the thread; the lease is left as it is. False: it was not beating. Idempotent."""
+        """See `HeartbeatSender.stop`; waits for the thread to end."""
         self._halt.set()
         if self._thread is None:
             return False
         await asyncio.to_thread(self._thread.join)
         self._thread = None
         return True
-
-
-def rss_kb() -> int:
-    """What this process occupies in memory, where the system says it; else 0."""
-    try:
-        with open("/proc/self/statm", "rb") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
-    except (OSError, ValueError, AttributeError):
-        return 0

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self, cast
 
 from kiqpy._declare.checks import Duration, duration
+from kiqpy._extensions.extension import MakeExtension
 from kiqpy._flow.tasks import whole
 from kiqpy._intake.protocol import JobClient
 from kiqpy._registry import Registry
@@ -27,7 +28,6 @@ from kiqpy.clock import Clock, SystemClock
 from kiqpy.config import NAMES, Config, configure, holds_env, refuse, resembles
 from kiqpy.errors import ConfigError, LifecycleError, StoreUnavailable
 from kiqpy.middleware import check_middleware
-from kiqpy.observe.log import Log
 from kiqpy.reporter import Reporter
 from kiqpy.store import Store
 
@@ -41,6 +41,8 @@ class Lifecycle:
     workers: ClassVar[Sequence[Any]] = ()
     reporters: ClassVar[Sequence[type[Reporter] | Reporter]] = ()
     periodics: ClassVar[Any] = ()  # of an instance: `Periodics`, for run-time control
+
+    _extensions: ClassVar[Sequence[MakeExtension]] = ()  # besides those that every app has
 
     def __init__(self, *, clock: Clock | None = None, **overrides: Any) -> None:
         self.name = f"{type(self).__module__}.{type(self).__qualname__}"
@@ -58,7 +60,6 @@ class Lifecycle:
             raise ConfigError(f'{self.name} has no queues: set queues = {{"default": 25}}')
         self._clock: Clock = clock or SystemClock()
         self._bus = Bus()
-        self._log = Log()
         self._engine: Engine | None = None
         self._stopping: Engine | None = None
         self._environment: Environment | None = None
@@ -132,22 +133,18 @@ class Lifecycle:
 
     async def _build(self, config: Config) -> Engine:
         reporters = [r() if isinstance(r, type) else r for r in config.reporters]
-        self._log.detach(self._bus)
-        self._log = log = Log(
-            config.start_log_level, config.done_log_level, config.fail_log_level, config.slow_after
-        )
-        log.attach(self._bus)
 
         def make(config: Config, parts: EngineParts) -> Engine:
             return Engine(
                 config=config,
                 registry=self.registry,
-                reporters=[log, *reporters],
+                reporters=reporters,
                 parts=parts,
                 bus=self._bus,
                 clock=self._clock,
                 on_failure=self._on_failure,
                 on_signal=self._on_signal,
+                extensions=self._extensions,
             )
 
         if self._environment is None:

@@ -29,8 +29,11 @@ class LoopSet:
         self, config: Config, store: Store, bus: Bus, clock: Clock, admission: Admission
     ) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
+        self._config = config
+        self._store = store
+        self._bus = bus
+        self._clock = clock
         self._admission = admission
-        self._config, self._store, self._bus, self._clock = config, store, bus, clock
         self._runners: list[LoopRunner] = []
 
     def _loops(self) -> Iterator[Loop]:
@@ -45,13 +48,24 @@ class LoopSet:
         entries = self._config.periodics
         names = "\n".join(sorted(entry.name for entry in entries))
         group = hashlib.sha256(names.encode()).hexdigest()[:16]
-        calendar, tell = self._store.calendar, self._bus.emit
         leader = Leader(
-            calendar, self._store.ident, group, self._config.elect_ttl, self._clock, tell,
+            calendar=self._store.calendar,
+            ident=self._store.ident,
+            group=group,
+            ttl_s=self._config.elect_ttl,
+            clock=self._clock,
+            emit=self._bus.emit,
             on_elected=lambda: self._wake(cron),
-        )  # fmt: skip
-        look_s = max(10.0, self._config.poll_interval)
-        cron = Cron(calendar, entries, self._prepare, leader.leads, self._clock, tell, look_s)
+        )
+        cron = Cron(
+            calendar=self._store.calendar,
+            entries=entries,
+            prepare=self._prepare,
+            leads=leader.leads,
+            clock=self._clock,
+            emit=self._bus.emit,
+            look_s=max(10.0, self._config.poll_interval),
+        )
         yield from (leader, cron)
 
     async def _prepare(self, job: Job) -> OutgoingJob | None:
@@ -66,7 +80,7 @@ class LoopSet:
             self._runners.append(runner)
             self.tasks.add(asyncio.create_task(runner.run(), name=f"kiqpy:loop:{loop.name}"))
 
-    def halt(self) -> None:
+    def stop(self) -> None:
         """Begin no further round; `tasks` end when theirs has."""
         for runner in self._runners:
             runner.stop()

@@ -8,48 +8,69 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from kiqpy._payload.json import encode
-from kiqpy._runtime.heartbeat import rss_kb
 from kiqpy._runtime.pipelines import Pipelines
 from kiqpy._stages.consumer import Run
 from kiqpy.clock import Clock
 from kiqpy.store import Heartbeat
 
-_WORK_SHOWN: Final = 250  # running jobs shown to Sidekiq's Busy page
+_MAX_RUNS: Final = 250  # shown on Sidekiq's Busy page
 
 
 @final
 class ProcessInfo:
-    """Makes a pulse of what the lines do now."""
+    """Makes a heartbeat of what the pipelines do now. `lease_s`: how long it is to count."""
 
-    def __init__(self, ident: str, lines: Pipelines, lease_s: float, clock: Clock) -> None:
-        self._ident, self._lines, self._lease_s, self._clock = ident, lines, lease_s, clock
+    def __init__(self, ident: str, pipelines: Pipelines, lease_s: float, clock: Clock) -> None:
+        self._ident = ident
+        self._pipelines = pipelines
+        self._lease_s = lease_s
+        self._clock = clock
         self._started_at = clock.now()
         self._tag = _folder()
 
-    def __call__(self) -> Heartbeat:
-        queues, concurrency = self._lines.queues(), self._lines.concurrency()
-        runs = self._lines.runs()
-        info: dict[str, Any] = {
-            "hostname": socket.gethostname(), "started_at": self._started_at, "pid": os.getpid(),
-            "tag": self._tag, "concurrency": concurrency, "queues": queues, "labels": [],
-            "identity": self._ident, "embedded": True, "weights": [dict.fromkeys(queues, 0)],
-            "version": "kiqpy",
-        }  # fmt: skip
+    def heartbeat(self) -> Heartbeat:
+        """What this process is, and what it does now."""
+        pipelines = self._pipelines
+        queues, concurrency = pipelines.queues(), pipelines.concurrency()
+        runs = pipelines.runs()
         return Heartbeat(
-            encode(info).decode(), concurrency, self._lines.resting, len(runs), self._work(runs),
-            rss_kb(), tuple(queues), self._lease_s,
-        )  # fmt: skip
+            info=encode(self._info(queues, concurrency)).decode(),
+            concurrency=concurrency,
+            quiet=pipelines.is_quiet,
+            busy=len(runs),
+            work=self._work(runs),
+            rss_kb=rss_kb(),
+            queues=tuple(queues),
+            lease_s=self._lease_s,
+        )
+
+    def _info(self, queues: list[str], concurrency: int) -> dict[str, Any]:
+        return {
+            "hostname": socket.gethostname(),
+            "started_at": self._started_at,
+            "pid": os.getpid(),
+            "tag": self._tag,
+            "concurrency": concurrency,
+            "queues": queues,
+            "labels": [],
+            "identity": self._ident,
+            "embedded": True,
+            "weights": [dict.fromkeys(queues, 0)],
+            "version": "kiqpy",
+        }
 
     def _work(self, runs: list[Run]) -> dict[str, str]:
         began = self._clock.now() - self._clock.monotonic()
         return {
-            f"{run.claim.queue}-{run.claim.delivery}": encode({
-                "queue": run.claim.queue,
-                "payload": run.claim.raw.decode(errors="replace"),
-                "run_at": int(began + run.started),
-            }).decode()
-            for run in runs[:_WORK_SHOWN]
-        }  # fmt: skip
+            f"{run.claim.queue}-{run.claim.delivery}": _shown(run, int(began + run.started))
+            for run in runs[:_MAX_RUNS]
+        }
+
+
+def _shown(run: Run, run_at: int) -> str:
+    payload = run.claim.raw.decode(errors="replace")
+    shown = {"queue": run.claim.queue, "payload": payload, "run_at": run_at}
+    return encode(shown).decode()
 
 
 def _folder() -> str:
@@ -58,3 +79,12 @@ def _folder() -> str:
         return Path.cwd().name
     except OSError:
         return ""
+
+
+def rss_kb() -> int:
+    """What this process occupies in memory, where the system says it; else 0."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+    except (OSError, ValueError, AttributeError):
+        return 0

@@ -9,9 +9,11 @@ from typing import Any, Final, Literal, final
 
 from kiqpy._flow.edge import Edge
 from kiqpy._flow.tasks import ended
+from kiqpy._reporting.bus import Bus
 from kiqpy._rules.decide import Rules
 from kiqpy._stages.settlement import Settlement
 from kiqpy.clock import Clock, Timer
+from kiqpy.event import JobSwallowedCancel
 from kiqpy.job import Claim, Job
 from kiqpy.outcome import RELEASED, Cancelled, Failure, Outcome, Snoozed
 
@@ -30,18 +32,36 @@ class Run:
     """One claim under way. `job` and `rules` are known once it is decoded; `why`, if we cancel."""
 
     __slots__ = (
-        "_clock", "_on_swallowed", "claim", "job", "rules", "started", "task", "timer", "why",
-    )  # fmt: skip
+        *("claim", "holds", "job", "rules", "started", "task", "timer", "why"),
+        *("_bus", "_clock"),
+    )
 
-    def __init__(self, claim: Claim, clock: Clock, on_swallowed: Callable[[Job, float], None]):
+    def __init__(self, claim: Claim, clock: Clock, bus: Bus) -> None:
         self.claim = claim
         self.started = clock.monotonic()
         self.job: Job | None = None
         self.rules = _NO_RULES
-        self.why: Why | None = None
-        self.timer: Timer | None = None
         self.task: Task | None = None
-        self._clock, self._on_swallowed = clock, on_swallowed
+        self.why: Why | None = None
+        self.holds: list[Callable[[], object]] | None = None
+        self._bus = bus
+        self._clock = clock
+        self.timer: Timer | None = None
+
+    # -- what a gate took for it
+
+    def hold(self, release: Callable[[], object]) -> None:
+        """Call `release` when the job's code has ended, however it ends; last taken, first."""
+        if self.holds is None:
+            self.holds = []
+        self.holds.append(release)
+
+    def let_go(self) -> None:
+        """Call what was given to `hold`. Idempotent."""
+        while self.holds:
+            self.holds.pop()()
+
+    # -- interrupting it
 
     def limit(self, timeout_s: float) -> None:
         """Cancel the run if it takes longer."""
@@ -51,7 +71,7 @@ class Run:
         self.interrupt("timeout")
 
     def interrupt(self, why: Why) -> None:
-        """Cancel the run; if it goes on all the same, that is told."""
+        """Cancel the run; if it goes on all the same, an event says so after 5 s."""
         if self.timer is not None:
             self.timer.cancel()
         self.timer = self._clock.call_later(_SWALLOWED_S, self._swallowed)
@@ -59,18 +79,20 @@ class Run:
 
     def _swallowed(self) -> None:
         if self.job is not None:
-            self._on_swallowed(self.job, _SWALLOWED_S)
+            self._bus.emit(JobSwallowedCancel(self.job, _SWALLOWED_S))
 
     def cancel(self, why: Why) -> None:
-        """Interrupt the run; a second reason changes nothing, but cancelled it stays."""
+        """Cancel the run's task. The first reason counts, but "cancelled" replaces any other."""
         if self.why is None and self.task is not None:
             self.why = why
             self.task.cancel()
         elif why in _CANCELLED:
             self.why = why
 
+    # -- its end
+
     def end(self, outcome: Outcome) -> Settlement:
-        """How the run ended, whatever it did: the one finish path of every run."""
+        """What the run comes to, whatever it did: the one finish path of every run."""
         took_s = self._clock.monotonic() - self.started
         if self.timer is not None:
             self.timer.cancel()
@@ -95,7 +117,7 @@ class Run:
 if sys.version_info >= (3, 12):
 
     def _task(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> Task:
-        """It runs at once until it waits: what never waits costs the loop no turn."""
+        """Runs the task at once until it waits: one that never waits costs the loop no turn."""
         return asyncio.Task(work, loop=loop, eager_start=True)
 
 else:
@@ -108,11 +130,11 @@ else:
 class Consumer:
     """Runs claims concurrently. What runs is in `running`; there is no other count of it."""
 
-    def __init__(
-        self, perform: Perform, clock: Clock, on_swallowed: Callable[[Job, float], None]
-    ) -> None:
+    def __init__(self, perform: Perform, clock: Clock, bus: Bus) -> None:
         self.running: set[Run] = set()
-        self._perform, self._clock, self._on_swallowed = perform, clock, on_swallowed
+        self._perform = perform
+        self._clock = clock
+        self._bus = bus
         self._loop = asyncio.get_running_loop()
         self._finished: list[Settlement] = []
         self._changed = asyncio.Event()
@@ -138,7 +160,7 @@ class Consumer:
             outlet.close()
 
     def _start(self, claim: Claim) -> None:
-        run = Run(claim, self._clock, self._on_swallowed)
+        run = Run(claim, self._clock, self._bus)
         self.running.add(run)
         run.task = _task(self._work(run), self._loop)
 
@@ -147,7 +169,7 @@ class Consumer:
         try:
             outcome = await self._perform(run)
         except BaseException as error:
-            if not self._loop.is_running():  # closed with the loop: nobody is left to hear of it
+            if not self._loop.is_running():  # the loop is closed: no settling is possible
                 raise
             outcome = Failure(error)
         self._conclude(run, outcome)
@@ -155,7 +177,7 @@ class Consumer:
     def _conclude(self, run: Run, outcome: Outcome) -> None:
         settlement = run.end(outcome)
         if run not in self.running:
-            return  # it was given back already; whatever it did since is fenced
+            return  # its claim was given back already; the store refuses what it did since
         self.running.discard(run)
         self._finished.append(settlement)
         if len(self._finished) == 1:  # one batch a turn of the loop, however many runs end in it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
@@ -16,9 +16,8 @@ import anyio
 from kiqpy._flow.tasks import whole
 from kiqpy.current import enter_job
 from kiqpy.job import Job
+from kiqpy.middleware import Next
 from kiqpy.worker import Spec
-
-CallWorker = Callable[[Job], Awaitable[Any]]
 
 
 @final
@@ -31,29 +30,30 @@ class Executor:
         self._awaited: set[asyncio.Future[Any]] = set()
 
     def close(self) -> None:
-        """Let idle threads end, and busy ones when their job has: nobody waits for it any more."""
+        """Let idle threads end now, and busy ones when their job has; nothing awaits those jobs."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for run in self._awaited:
             run.cancel()
 
-    def runs(self, spec: Spec) -> CallWorker:
+    def runs(self, spec: Spec) -> Next:
         """What runs a job of this worker; asked for once, so that a job pays for no choice."""
         if spec.executor == "async":
             return spec.run
         return partial(self._process if spec.executor == "process" else self._thread, spec)
 
     async def _process(self, spec: Spec, job: Job) -> Any:
-        """Cancelled, it kills its child: of no other job, for a child has one job at a time."""
-        from anyio import to_process  # dear to import, and few workers need it
+        """Call the worker in a child. Cancel: kills the child, which has no other job."""
+        from anyio import to_process  # expensive to import, and few workers need it
 
         call = partial(_in_child, *_address(spec), job.payload, *spec.arguments(job.args))
         process = to_process.run_sync(call, cancellable=True, limiter=self._processes)
         return _returned(await process)
 
     async def _thread(self, spec: Spec, job: Job) -> Any:
-        """A thread can't be stopped. The run ends when it does, so its slot stays taken.
+        """Call the worker in a thread.
 
-        One that waits for a thread can be: nothing of it has run.
+        Cancel: a job that waits for a thread is not run. One that runs can't be stopped: its run
+        ends when it does, so its slot stays taken.
         """
         begun = self._threads.submit(copy_context().run, _ended, partial(spec.run, job))
         run = asyncio.wrap_future(begun)
@@ -65,7 +65,7 @@ class Executor:
 
 
 def _ended(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """Runs in the thread. What is raised is passed on as a value: no future takes StopIteration."""
+    """Runs in the thread. Passes on as a value what is raised: no future takes StopIteration."""
     try:
         return call(), None
     except BaseException as error:
@@ -73,7 +73,7 @@ def _ended(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
 
 
 def _contained(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """Runs in the child, which a job may not end."""
+    """Runs in the child, which a job must not end."""
     try:
         return call(), None
     except (SystemExit, KeyboardInterrupt) as error:

@@ -1,29 +1,27 @@
-"""One job: read, checked, called. Whatever it does becomes an outcome."""
+"""One job: decoded, checked, let through the gates, performed. All of it becomes an outcome."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
-from kiqpy._flow.pause import Backoff
 from kiqpy._registry import Registry
 from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._rules.backoff import timeout_of
 from kiqpy._rules.decide import Rules
-from kiqpy._rules.unique import lock_until_start
 from kiqpy._stages.consumer import Run
 from kiqpy._stages.executor import Executor
+from kiqpy._stages.gates import Gate, JobCheck
 from kiqpy.clock import Clock
 from kiqpy.current import enter_job
-from kiqpy.errors import DecodeError, StoreUnavailable
+from kiqpy.errors import DecodeError
 from kiqpy.event import JobStarted
 from kiqpy.job import Job, decode
-from kiqpy.middleware import Around
+from kiqpy.middleware import Around, Next
 from kiqpy.outcome import (
     SUCCESS,
     Aborted,
-    Cancelled,
     Discard,
     Failure,
     Kill,
@@ -33,17 +31,27 @@ from kiqpy.outcome import (
     Snoozed,
     Success,
 )
-from kiqpy.store import Source
 from kiqpy.worker import Spec
 
 
 class Defaults(NamedTuple):
-    """What the app says where a worker says nothing; what stands around every attempt."""
+    """What the app says where a worker says nothing."""
 
     rules: Rules = Rules()
     timeout_s: float | None = None
+
+
+def _no_gates(_spec: Spec) -> tuple[Gate, ...]:
+    return ()
+
+
+class Steps(NamedTuple):
+    """What stands before and around every attempt. `gates` is asked once for each worker."""
+
+    checks: tuple[JobCheck, ...] = ()
+    gates: Callable[[Spec], tuple[Gate, ...]] = _no_gates
+    contexts: tuple[Callable[[Job], object], ...] = ()  # called in the job's own context
     around: Around | None = None
-    context: Callable[[Job], None] | None = None  # called in the job's own context, before it
 
 
 class Plan(NamedTuple):
@@ -51,8 +59,8 @@ class Plan(NamedTuple):
 
     rules: Rules
     timeout_s: float | None
-    slots: asyncio.Semaphore | None
-    perform: Callable[[Job], Awaitable[Any]]  # with the middleware around it
+    gates: tuple[Gate, ...]
+    perform: Next  # with the middleware around it
 
 
 @final
@@ -63,34 +71,38 @@ class Performer:
         self,
         registry: Registry,
         executor: Executor,
-        store: Source,
-        audience: ReporterDispatcher,
+        dispatcher: ReporterDispatcher,
         clock: Clock,
         defaults: Defaults,
+        steps: Steps,
     ) -> None:
-        self._registry, self._executor, self._store = registry, executor, store
-        self._audience, self._clock, self._defaults = audience, clock, defaults
+        self._registry = registry
+        self._executor = executor
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._defaults = defaults
+        self._steps = steps
+        self._checks = steps.checks
+        self._contexts = steps.contexts
         self._plans: dict[str, Plan] = {}
-        self._slots: dict[Spec, asyncio.Semaphore] = {}
 
     async def __call__(self, run: Run) -> Outcome:
-        run.rules, slots = self._defaults.rules, None
+        run.rules = self._defaults.rules
         try:
             job = run.job = decode(run.claim.raw)
-            if (refused := self._refused(job)) is not None:
+            if (refused := self._check(job)) is not None:
                 return refused
             plan = self._plans.get(job.class_) or self._plan(job.class_)
             run.rules = plan.rules
-            if plan.slots is not None:
-                await plan.slots.acquire()
-                slots, run.started = plan.slots, self._clock.monotonic()
-                if (refused := self._refused(job)) is not None:  # while it waited
-                    return refused
-            if "unique_until" in job.payload:
-                await self._unlock(job)
+            for gate in plan.gates:
+                answer = gate(run)
+                if answer is not None:
+                    refused = await self._wait(run, job, answer)
+                    if refused is not None:
+                        return refused
             enter_job(job)
-            if self._audience.hears(JobStarted):
-                await self._audience.tell([JobStarted(job)])
+            if self._dispatcher.has_listeners(JobStarted):
+                await self._dispatcher.emit([JobStarted(job)])
             self._enter(run, job, plan)
             result = await plan.perform(job)
             return SUCCESS if result is None else _returned(result)
@@ -101,54 +113,51 @@ class Performer:
                 raise
             return _signalled(error)
         finally:
-            if slots is not None:
-                slots.release()
+            if run.holds:
+                run.let_go()
+
+    def _check(self, job: Job) -> Outcome | None:
+        for check in self._checks:
+            if (refused := check(job)) is not None:
+                return refused
+        return None
 
     def _enter(self, run: Run, job: Job, plan: Plan) -> None:
         if (timeout_s := timeout_of(job, plan.timeout_s)) is not None:
             run.limit(timeout_s)
-        if self._defaults.context is not None:
-            self._defaults.context(job)
+        for enter in self._contexts:
+            enter(job)
 
-    def _refused(self, job: Job) -> Cancelled | Aborted | None:
-        """Why the job is not to be run any more."""
-        cancelled = self._store.cancelled
-        if cancelled and (keep := cancelled.pop(job.jid, None)) is not None:
-            return Cancelled(keep)
-        if "expires_at" in job.payload:
-            expires_at = job.expires_at
-            if expires_at is not None and expires_at <= self._clock.now():
-                return Aborted("expired")
-        return None
-
-    async def _unlock(self, job: Job) -> None:
-        """A job that is unique until it starts must not keep the next one out once it runs."""
-        lock = lock_until_start(job.payload, self._clock.now())
-        backoff = Backoff(self._clock)
-        while lock is not None:
-            try:
-                return await self._store.unlock(job.jid, lock)
-            except StoreUnavailable:
-                await backoff.pause()
+    async def _wait(
+        self, run: Run, job: Job, answer: Outcome | Awaitable[Outcome | None]
+    ) -> Outcome | None:
+        """A gate's answer. After a wait the run begins anew, and so do the checks."""
+        if not isinstance(answer, Awaitable):
+            return answer
+        if (refused := await answer) is not None:
+            return refused
+        run.started = self._clock.monotonic()
+        return self._check(job)
 
     def _plan(self, name: str) -> Plan:
         spec = self._registry.find(name)
-        given, (default, timeout_s, around, _) = spec.given, self._defaults
+        given, steps = spec.given, self._steps
+        default, timeout_s = self._defaults
         rules = Rules(
-            default.retry if given.retry is None else given.retry,
-            given.dead,
-            given.backoff or default.backoff,
-            given.retry_for,
-            given.retry_queue,
-            given.backtrace,
+            retry=default.retry if given.retry is None else given.retry,
+            dead=given.dead,
+            backoff=given.backoff or default.backoff,
+            retry_for=given.retry_for,
+            retry_queue=given.retry_queue,
+            backtrace=given.backtrace,
         )
-        slots: asyncio.Semaphore | None = None
-        if given.max_concurrency is not None:  # of the worker, whatever its jobs call it
-            slots = self._slots.setdefault(spec, asyncio.Semaphore(given.max_concurrency))
-        timeout_s = timeout_s if given.timeout is None else given.timeout
         call = self._executor.runs(spec)
-        perform = call if around is None else around(call)
-        plan = self._plans[name] = Plan(rules, timeout_s, slots, perform)
+        plan = self._plans[name] = Plan(
+            rules=rules,
+            timeout_s=timeout_s if given.timeout is None else given.timeout,
+            gates=steps.gates(spec),
+            perform=call if steps.around is None else steps.around(call),
+        )
         return plan
 
 

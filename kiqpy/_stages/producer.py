@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, Final, final
 
+from kiqpy._declare.sources import ClaimSource
 from kiqpy._flow.edge import Edge
-from kiqpy._flow.pause import Backoff
+from kiqpy._flow.pause import ExponentialBackoff, wait
 from kiqpy._flow.tasks import whole
-from kiqpy._stages.source import ClaimSource
+from kiqpy._stages.monitor import Monitor
 from kiqpy.clock import Clock
 from kiqpy.errors import QueuePaused, StoreError
 from kiqpy.job import Claim
 
-PAGE: Final = 250  # jobs a fetch: more gain nothing, and the store serves others, too
+MAX_JOBS: Final = 250  # of one fetch: more gain nothing, and the store serves others, too
 _WAIT_S: Final = 4.0
 _PAUSED_S: Final = 1.0
 
@@ -23,45 +23,50 @@ _PAUSED_S: Final = 1.0
 class Producer:
     """Fetch while there is demand and work; wait while there is demand and no work."""
 
-    def __init__(
-        self, supply: ClaimSource, clock: Clock, on_trouble: Callable[[StoreError], None]
-    ) -> None:
-        self._supply, self._clock, self._on_trouble = supply, clock, on_trouble
-        self._ending = self._resting = self._asked = False
+    def __init__(self, source: ClaimSource, clock: Clock, monitor: Monitor) -> None:
+        self._source = source
+        self._clock = clock
+        self._monitor = monitor
+        self._draining = False
+        self._quiet = False
+        self._look = False  # fetch once for what it says, also while nothing is wanted
         self._awake = asyncio.Event()
         self._outlet: Edge[Claim] | None = None
-        self._found: list[Claim] = []
+        self._found: list[Claim] = []  # claimed, and not yet put
 
     async def run(self, inlet: Edge[Any] | None, outlet: Edge[Claim] | None) -> None:
         assert inlet is None
         assert outlet is not None
         self._outlet = outlet
-        backoff = Backoff(self._clock)
+        backoff = ExponentialBackoff(self._clock)
         try:
-            while not self._ending:
+            while not self._draining:
                 try:
                     await self._round(outlet)
                     backoff.reset()
                 except QueuePaused:
                     await self._pause(_PAUSED_S)
                 except StoreError as error:
-                    self._on_trouble(error)
+                    self._report(error)
                     await self._pause(backoff.next_s())
         finally:
             outlet.close()
 
+    def _report(self, error: StoreError) -> None:
+        self._monitor.on_error(",".join(self._source.queues), error)
+
     async def _round(self, outlet: Edge[Claim]) -> None:
-        if self._resting and not self._found:
+        if self._quiet and not self._found:
             return await self._pause(None)
         if outlet.demand() <= 0:
-            await self._glance(outlet)
+            await self._look_only(outlet)
         wanted = await outlet.wanted()
-        if self._ending:
+        if self._draining:
             return
         if self._found:
             self._hand_on(outlet)
-        elif wanted > 0 and not self._resting:
-            await self._fetch(outlet, min(wanted, PAGE))
+        elif wanted > 0 and not self._quiet:
+            await self._fetch(outlet, min(wanted, MAX_JOBS))
 
     def _hand_on(self, outlet: Edge[Claim]) -> None:
         """Found claims are this process's already: nobody else can run them, so it does."""
@@ -69,23 +74,23 @@ class Producer:
         outlet.offer(self._found[:room])
         self._found = self._found[room:]
 
-    async def _glance(self, outlet: Edge[Claim]) -> None:
-        """While nothing is wanted, if asked: hear of pauses, hoard no job that a wait brought."""
-        if self._asked and not self._resting:
-            self._asked = False
+    async def _look_only(self, outlet: Edge[Claim]) -> None:
+        """While nothing is wanted, if asked: hear of pauses, give back what a wait has brought."""
+        if self._look and not self._quiet:
+            self._look = False
             await whole(self._claim(outlet, 0))
 
-    async def _fetch(self, outlet: Edge[Claim], asked: int) -> None:
-        self._asked = False
+    async def _fetch(self, outlet: Edge[Claim], limit: int) -> None:
+        self._look = False
         # Fewer than asked for: the queue is empty, and a wait ends as soon as it no longer is.
-        few = await whole(self._claim(outlet, asked)) < asked
-        if few and not self._ending and not self._resting:
-            self._asked = True  # what it brings may be more than is wanted by then
-            await self._supply.wait(_WAIT_S)
+        few = await whole(self._claim(outlet, limit)) < limit
+        if few and not self._draining and not self._quiet:
+            self._look = True  # what it brings may be more than is wanted by then
+            await self._source.wait(_WAIT_S)
 
     async def _claim(self, outlet: Edge[Claim], limit: int) -> int:
         """Owns claims between its two steps; nothing may come between them."""
-        claims = await self._supply.fetch(limit)
+        claims = await self._source.fetch(limit)
         if claims:
             # What a lost fetch has left may be more than is wanted now, and so may all of it be
             # if the limit was lowered meanwhile.
@@ -94,54 +99,42 @@ class Producer:
         return len(claims)
 
     async def adopt(self, claims: list[Claim]) -> None:
-        """Run claims that the store has on record for us and that we did not know of."""
-        mine = self._supply.mine
-        self._found += [claim for claim in claims if claim.delivery not in mine[claim.queue]]
-        for claim in claims:
-            mine[claim.queue].add(claim.delivery)
-        await self._supply.unwait()
+        """Run claims that the store has on record for this process and that were unknown here."""
+        self._found += self._source.adopt(claims)
+        await self._source.unwait()
 
     async def _pause(self, seconds: float | None) -> None:
-        """Until somebody wakes it, or so long."""
+        """Wait so long, or until `wake`, `quiet` or `drain` is called."""
         self._awake.clear()
-        if self._ending:
-            return
-        timer = None if seconds is None else self._clock.call_later(seconds, self._awake.set)
-        try:
-            await self._awake.wait()
-        finally:
-            if timer is not None:
-                timer.cancel()
+        if not self._draining:
+            await wait(self._awake, self._clock, seconds)
 
-    def hush(self) -> None:
-        """Claim nothing more, ever; the stage ends."""
-        self._ending = True
-        self._rouse()
+    # -- control
 
-    def rest(self, resting: bool) -> None:
+    def drain(self) -> None:
+        """Claim nothing more, ever; the stage ends. `wake` ends a wait that is under way."""
+        self._draining = True
+        self._resume()
+
+    def quiet(self, on: bool) -> None:
         """Claim nothing more until told otherwise."""
-        self._resting = resting
-        self._rouse()
+        self._quiet = on
+        self._resume()
 
-    def _rouse(self) -> None:
+    def _resume(self) -> None:
         self._awake.set()
         if self._outlet is not None:
-            self._outlet.nudge()
+            self._outlet.wake()
 
-    def glance(self) -> None:
-        """Look whether a queue is paused, also while nothing is wanted."""
-        self._asked = True
-        self._rouse()
+    def look(self) -> None:
+        """Find out whether a queue is paused, also while nothing is wanted."""
+        self._look = True
+        self._resume()
 
     async def wake(self) -> None:
         """Look for jobs now: a wait ends, what it has just received goes back, a pause is over."""
-        self.glance()
+        self.look()
         try:
-            await self._supply.unwait()
+            await self._source.unwait()
         except StoreError as error:  # the wait then ends by its own timeout
-            self._on_trouble(error)
-
-    async def quiet(self) -> None:
-        """Claim nothing more; what a wait has just received goes back. The rest follows."""
-        self.hush()
-        await self.wake()
+            self._report(error)

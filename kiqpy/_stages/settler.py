@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final, final
 
+from kiqpy._declare.sources import ClaimSource
 from kiqpy._flow.edge import Edge
-from kiqpy._flow.pause import Backoff
+from kiqpy._flow.pause import ExponentialBackoff
 from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._reporting.event_queue import EventQueue
 from kiqpy._rules.decide import decide
@@ -56,13 +57,16 @@ class Settler:
     def __init__(
         self,
         store: Source,
-        audience: ReporterDispatcher,
+        dispatcher: ReporterDispatcher,
         clock: Clock,
-        mine: Mapping[str, set[int]],
-        telling: EventQueue,
+        source: ClaimSource,
+        event_queue: EventQueue,
     ) -> None:
-        self._mine, self._telling = mine, telling
-        self._store, self._audience, self._clock = store, audience, clock
+        self._store = store
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._source = source
+        self._event_queue = event_queue
 
     async def run(self, inlet: Edge[Settlement] | None, outlet: Edge[Any] | None) -> None:
         assert inlet is not None
@@ -73,21 +77,21 @@ class Settler:
                     await self._commit(part[n : n + _MOST], inlet)
 
     async def _commit(self, page: list[Settlement], inlet: Edge[Settlement]) -> None:
-        early = self._telling.idle() and inlet.width() > 1
+        early = self._event_queue.idle() and inlet.width() > 1
         if early:
             inlet.done(len(page))
         events = await self._settle(page[0].claim.queue, page)
-        self._telling.add(events, inlet, 0 if early else len(page))
+        self._event_queue.add(events, inlet, 0 if early else len(page))
 
     async def _settle(self, queue: str, batch: list[Settlement]) -> list[Event]:
         now, rand = self._clock.now(), self._clock.random
         verdicts = [decide(s.claim, s.job, s.outcome, s.rules, now, rand) for s in batch]
         kept = await self._until_settled(self._store.frame(queue, verdicts))
-        self._mine[queue].difference_update([verdict.delivery for verdict in verdicts])
+        self._source.settled(queue, [verdict.delivery for verdict in verdicts])
         return self._events(batch, verdicts, kept)
 
     async def _until_settled(self, frame: Frame[Verdict]) -> list[bool]:
-        backoff = Backoff(self._clock)
+        backoff = ExponentialBackoff(self._clock)
         while True:
             try:
                 return await self._store.settle(frame)
@@ -98,8 +102,8 @@ class Settler:
         self, batch: list[Settlement], verdicts: list[Verdict], kept: list[bool]
     ) -> list[Event]:
         """What there is to tell; what nobody hears is not even made."""
-        heard = {of for of, kind in _KINDS.items() if self._audience.hears(kind)}
-        stopped = self._audience.hears(JobStopped)
+        heard = {of for of, kind in _KINDS.items() if self._dispatcher.has_listeners(kind)}
+        stopped = self._dispatcher.has_listeners(JobStopped)
         events: list[Event] = []
         for settlement, verdict, owned in zip(batch, verdicts, kept, strict=True):
             job, outcome = settlement.job, type(settlement.outcome)

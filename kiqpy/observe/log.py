@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, final
 
 from kiqpy import event
-from kiqpy._reporting.bus import Bus
 from kiqpy.event import Event
 from kiqpy.job import Job
 from kiqpy.observe._sinks import LogLine, fields_of, log_writer, structlog
@@ -22,10 +21,13 @@ _WARNINGS: Final[tuple[type[Event], ...]] = (
     event.JobRecovered, event.JobBackoffRefused, event.FlushFailed, event.FetchFailed,
     event.ReporterDetached, event.LeaseLapsed, event.LoopLag,
 )  # fmt: skip
-_NOTES: Final[tuple[type[Event], ...]] = (
+_INFOS: Final[tuple[type[Event], ...]] = (
     event.JobCancelled, event.FlushRestored, event.QueueRunning, event.QueuePausing,
     event.QueuePaused, event.ProcessStarted, event.ProcessQuiet, event.ProcessStopping,
     event.ProcessStopped, event.LeaderElected, event.LeaderResigned,
+)  # fmt: skip
+_ERRORS: Final[tuple[type[Event], ...]] = (
+    event.QueueRestarted, event.LoopFailed, event.JobRefused,
 )  # fmt: skip
 
 
@@ -60,25 +62,21 @@ class Log(Reporter):
         slow_after: float | None = None,
     ) -> None:
         self._writer = log_writer()
-        self._start_level, self._done_level, self._fail_level = start_level, done_level, fail_level
+        self._start_level = start_level
+        self._done_level = done_level
+        self._fail_level = fail_level
         self._slow_after = slow_after
         self.batches = self._writer.batches
 
-    def attach(self, bus: Bus) -> None:
-        """Write what happens outside of jobs, too."""
-        for kind in _WARNINGS:
-            bus.attach(kind.name, self._warn)
-        for kind in _NOTES:
-            bus.attach(kind.name, self._note)
-        for kind in (event.QueueRestarted, event.LoopFailed, event.JobRefused):
-            bus.attach(kind.name, self._alarm)
+    def handlers(self) -> list[tuple[str, Callable[[Event], None]]]:
+        """Event names and what writes their lines: for what happens outside of jobs."""
+        return [
+            *((kind.name, self._info) for kind in _INFOS),
+            *((kind.name, self._warning) for kind in _WARNINGS),
+            *((kind.name, self._error) for kind in _ERRORS),
+        ]
 
-    def detach(self, bus: Bus) -> None:
-        """Write no more of it."""
-        for handler in (self._warn, self._note, self._alarm):
-            bus.detach(handler)
-
-    def hears(self) -> frozenset[type[Event]]:
+    def listens_to(self) -> frozenset[type[Event]]:
         kinds: dict[type[Event], str] = {
             event.JobStarted: self._start_level,
             event.JobSuccess: self._done_level,
@@ -122,13 +120,13 @@ class Log(Reporter):
             }
         return level, happened.name, happened.job, happened.took_s, more
 
-    def _warn(self, happened: Event) -> None:
+    def _warning(self, happened: Event) -> None:
         self._writer.write("warning", happened.name, _fields(happened))
 
-    def _note(self, happened: Event) -> None:
+    def _info(self, happened: Event) -> None:
         self._writer.write("info", happened.name, _fields(happened))
 
-    def _alarm(self, happened: Event) -> None:
+    def _error(self, happened: Event) -> None:
         self._writer.write("error", happened.name, _fields(happened))
 
 

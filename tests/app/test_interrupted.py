@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kiqpy import App, LifecycleError, worker
+from kiqpy._reporting.bus import Bus
 from kiqpy._stages.consumer import Consumer, Run
 from kiqpy.clock import SystemClock
 from kiqpy.job import Claim
@@ -51,7 +52,7 @@ async def test_a_run_that_has_just_ended_is_not_given_back() -> None:
         await asyncio.sleep(0)
         return SUCCESS
 
-    consumer = Consumer(perform, SystemClock(), lambda _job, _after_s: None)
+    consumer = Consumer(perform, SystemClock(), Bus())
     consumer._start(Claim("q", 1, b"{}"))
     (run,) = consumer.running
     assert run.task is not None
@@ -67,7 +68,7 @@ async def test_a_run_that_had_not_begun_is_given_back() -> None:
         await asyncio.Event().wait()
         return SUCCESS
 
-    consumer = Consumer(perform, SystemClock(), lambda _job, _after_s: None)
+    consumer = Consumer(perform, SystemClock(), Bus())
     consumer._start(Claim("q", 1, b"{}"))
     await consumer.release(1.0)
     assert [settlement.outcome for settlement in consumer._finished] == [RELEASED]

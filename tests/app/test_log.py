@@ -279,7 +279,8 @@ def test_plain_lines_read_as_structlogs(records: list[logging.LogRecord]) -> Non
     job = Job("it's", jid='"j"', queue="mail", retry_count=1)
     who = {"jid": '"j"', "class": "it's", "queue": "mail", "attempt": 3}
     log, bus = Log(start_level="info", slow_after=1.0), Bus()
-    log.attach(bus)
+    for name, handler in log.handlers():
+        bus.attach(name, handler)
     log.handle(JobStarted(job))
     log.handle(JobSuccess(job, 2.12345678, None))
     log.handle(JobAborted(job, "no", 0.1))
@@ -365,7 +366,7 @@ async def test_a_processor_that_raises_costs_one_line_and_no_job(clean: TestServ
 
 def heard(level: int, **options: Any) -> frozenset[Any]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
-    return Log(**options).hears()
+    return Log(**options).listens_to()
 
 
 def test_lines_that_nobody_wants_are_free(lines: Lines) -> None:
@@ -381,10 +382,12 @@ def test_lines_that_nobody_wants_are_free(lines: Lines) -> None:
 
 def test_what_happens_outside_of_jobs_is_logged_without_payloads(lines: Lines) -> None:
     bus, log = Bus(), Log()
-    log.attach(bus)
+    for name, handler in log.handlers():
+        bus.attach(name, handler)
     bus.emit(FlushFailed("away", 3))
     bus.emit(JobRefused("j1", "mail", b"secret", "no"))
-    log.detach(bus)
+    for _, handler in log.handlers():
+        bus.detach(handler)
     bus.emit(FlushFailed("away", 4))
     assert lines.all == [
         {"event": "flush.failed", "level": "warning", "error": "away", "buffered": 3},

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from kiqpy._runtime.heartbeat import HeartbeatThread
+from kiqpy._runtime.heartbeat import HeartbeatSettings, HeartbeatThread
 from kiqpy.clock import SystemClock
 from kiqpy.store import Heartbeat, HeartbeatReply
 from kiqpy.store._session import Session
@@ -28,14 +28,19 @@ class Patient:
         self.lags: list[float] = []
         self.threads: set[int] = set()
         self.beats = 0
-        self.heart = HeartbeatThread(
-            store, clock, 0.05, None, lambda: PULSE, self._beat, lambda: None, self._lag
-        )
+        self.heart = HeartbeatThread(store, clock, HeartbeatSettings(interval_s=0.05), self)
 
-    def _beat(self, _orders: HeartbeatReply) -> None:
+    # -- HeartbeatOwner
+
+    def heartbeat(self) -> Heartbeat:
+        return PULSE
+
+    def on_reply(self, _reply: HeartbeatReply) -> None:
         self.beats += 1
 
-    def _lag(self, lag_s: float) -> None:
+    def on_lease_lost(self) -> None: ...
+
+    def on_lag(self, lag_s: float) -> None:
         self.lags.append(lag_s)
         self.threads.add(threading.get_ident())
 

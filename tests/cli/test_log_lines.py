@@ -144,7 +144,7 @@ def test_the_fast_path_writes_what_the_processors_would(
 ) -> None:
     log = Log(**options)
     assert log.batches
-    log.handle_many([event for event in events() if type(event) in log.hears()])
+    log.handle_many([event for event in events() if type(event) in log.listens_to()])
     short = content(stream)
     stream.seek(0)
     stream.truncate()
@@ -152,7 +152,7 @@ def test_the_fast_path_writes_what_the_processors_would(
     log = Log(**options)
     assert not log.batches
     for event in events():
-        if type(event) in log.hears():
+        if type(event) in log.listens_to():
             log.handle(event)
     assert short == content(stream)
     assert len(short) >= 10
@@ -175,7 +175,7 @@ def test_the_fast_path_is_taken_only_while_nothing_is_changed(stream: Counting) 
     assert lines(stream)[-1]["service"] == "mail"
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     assert not Log().batches
-    assert Log().hears() == frozenset()
+    assert Log().listens_to() == frozenset()
 
 
 async def mixed() -> None:

@@ -57,7 +57,7 @@ class Breaks:
 
         async def claim(stage: Producer, *args: Any) -> int:
             claims = await original(stage, *args)
-            if stage._supply.queues == ["broken"]:
+            if stage._source.queues == ["broken"]:
                 self.strike()
             return claims
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kiqpy._flow.chain import RESTARTS, WINDOW_S, Chain, Link
+from kiqpy._flow.chain import RESTARTS, WINDOW_S, Chain, StageLink
 from kiqpy._flow.edge import Edge
 from kiqpy._flow.stage import Stage
 from kiqpy.testing import FakeClock, rest
@@ -57,11 +57,11 @@ class House:
         self.breaks_at = list(breaks_at)
         self.chain = Chain(self.build, self.mend, self.restarted, clock)
 
-    def build(self) -> Sequence[Link]:
+    def build(self) -> Sequence[StageLink]:
         self.calls.append("build")
         edge: Edge[int] = Edge(2)
         stages: list[Stage] = [Count(5), Breaks(self.seen, self.breaks_at)]
-        return [Link(stages[0], None, edge), Link(stages[1], edge, None)]
+        return [StageLink(stages[0], None, edge), StageLink(stages[1], edge, None)]
 
     async def mend(self) -> None:
         self.calls.append("mend")
@@ -118,7 +118,7 @@ async def test_breaks_outside_of_the_window_are_forgotten() -> None:
     async def mend() -> None: ...
 
     chain = Chain(
-        lambda: [Link(Slow(clock, WINDOW_S / 2 + 1), None, None)],
+        lambda: [StageLink(Slow(clock, WINDOW_S / 2 + 1), None, None)],
         mend,
         lambda _error, n: restarts.append(n),
         clock,
@@ -135,7 +135,7 @@ async def test_breaks_outside_of_the_window_are_forgotten() -> None:
 async def test_a_cancelled_chain_does_not_restart() -> None:
     clock = FakeClock()
     house = House(clock)
-    house.build = lambda: [Link(Slow(clock, 60), None, None)]  # type: ignore[method-assign]
+    house.build = lambda: [StageLink(Slow(clock, 60), None, None)]  # type: ignore[method-assign]
     chain = Chain(house.build, house.mend, house.restarted, clock)
     running = asyncio.create_task(chain.run())
     await rest()

@@ -61,12 +61,12 @@ async def test_who_wants_to_put_waits_for_credit() -> None:
     assert await wanted == 1
 
 
-async def test_a_nudge_makes_who_waits_for_demand_look_again() -> None:
+async def test_a_wake_makes_who_waits_for_demand_look_again() -> None:
     edge: Edge[int] = Edge(1)
     edge.offer([1])
     wanted = asyncio.create_task(edge.wanted())
     await rest()
-    edge.nudge()
+    edge.wake()
     assert await wanted == 0
 
 
@@ -97,12 +97,12 @@ async def test_two_who_put_share_the_room() -> None:
     assert sorted(seen) == [1, 1, 1, 2, 2, 2]
 
 
-async def test_a_nudge_does_not_make_put_exceed_the_limit() -> None:
+async def test_a_wake_does_not_make_put_exceed_the_limit() -> None:
     edge: Edge[int] = Edge(1)
     edge.offer([1])
     putting = asyncio.create_task(edge.put([2]))
     await rest()
-    edge.nudge()
+    edge.wake()
     await rest()
     assert edge.statistics().owed == 1
     assert not putting.done()
@@ -209,7 +209,7 @@ STEPS = st.lists(
         st.tuples(st.just("done"), st.integers(1, 4)),
         st.tuples(st.just("shed"), st.integers(0, 5)),
         st.tuples(st.just("race"), st.integers(0, 3)),
-        st.tuples(st.just("nudge"), st.just(0)),
+        st.tuples(st.just("wake"), st.just(0)),
         st.tuples(st.just("turn"), st.integers(1, 3)),
     ),
     max_size=40,
@@ -251,8 +251,8 @@ class Walk:
                 self.finish(min(n, self.undone))
             case "shed":
                 self.dropped += self.edge.shed(n)
-            case "nudge":
-                self.edge.nudge()
+            case "wake":
+                self.edge.wake()
             case _:
                 for _ in range(n):
                     await asyncio.sleep(0)

@@ -6,26 +6,26 @@ import asyncio
 
 import pytest
 
-from kiqpy._flow.pause import Backoff, wait
+from kiqpy._flow.pause import ExponentialBackoff, wait
 from kiqpy.testing import FakeClock, rest
 
 pytestmark = pytest.mark.anyio
 
 
 def test_waits_double_up_to_five_seconds() -> None:
-    backoff = Backoff(FakeClock(), first_s=0.5)
+    backoff = ExponentialBackoff(FakeClock(), first_s=0.5)
     ceilings = [0.5, 1.0, 2.0, 4.0, 5.0, 5.0, 5.0]
     for ceiling in ceilings:
         assert ceiling / 2 <= backoff.next_s() <= ceiling
 
 
 def test_two_workers_do_not_return_as_one() -> None:
-    one, other = (Backoff(FakeClock(seed=seed)) for seed in (1, 2))
+    one, other = (ExponentialBackoff(FakeClock(seed=seed)) for seed in (1, 2))
     assert [one.next_s() for _ in range(5)] != [other.next_s() for _ in range(5)]
 
 
 def test_after_an_answer_the_wait_is_short_again() -> None:
-    backoff = Backoff(FakeClock(), first_s=0.1, factor=3)
+    backoff = ExponentialBackoff(FakeClock(), first_s=0.1, factor=3)
     for _ in range(10):
         backoff.next_s()
     backoff.reset()
@@ -34,7 +34,7 @@ def test_after_an_answer_the_wait_is_short_again() -> None:
 
 async def test_pause_waits_on_the_clock() -> None:
     clock = FakeClock()
-    pausing = asyncio.create_task(Backoff(clock, first_s=4.0).pause())
+    pausing = asyncio.create_task(ExponentialBackoff(clock, first_s=4.0).pause())
     await clock.advance(1.9)
     assert not pausing.done()
     await clock.advance(2.1)

@@ -60,23 +60,23 @@ class Dropping(Short):
 
 @asynccontextmanager
 async def telling(world: World) -> AsyncIterator[ReporterDispatcher]:
-    audience = world.audience
-    await audience.start()
+    dispatcher = world.dispatcher
+    await dispatcher.start()
     try:
-        yield audience
+        yield dispatcher
     finally:
-        for ear in audience.ears:
-            if isinstance(ear.reporter, Hears):
-                ear.reporter.gate.set()
-        await asyncio.wait_for(audience.stop(), 5)
+        for worker in dispatcher.workers:
+            if isinstance(worker.reporter, Hears):
+                worker.reporter.gate.set()
+        await asyncio.wait_for(dispatcher.stop(), 5)
 
 
 async def test_reporters_are_started_told_in_order_and_stopped_after_the_last_event() -> None:
     reporter = Hears()
     world = World(reporter)
-    async with telling(world) as audience:
-        await audience.tell([stopped(n) for n in range(5)])
-        await audience.tell([stopped(5)])
+    async with telling(world) as dispatcher:
+        await dispatcher.emit([stopped(n) for n in range(5)])
+        await dispatcher.emit([stopped(5)])
     assert reporter.heard == [0, 1, 2, 3, 4, 5]
     assert reporter.calls == ["start", "stop"]
 
@@ -84,10 +84,10 @@ async def test_reporters_are_started_told_in_order_and_stopped_after_the_last_ev
 async def test_block_holds_who_tells_until_there_is_room() -> None:
     reporter = Short()
     world = World(reporter)
-    async with telling(world) as audience:
+    async with telling(world) as dispatcher:
         reporter.gate.clear()
-        await audience.tell([stopped(n) for n in range(3)])
-        blocked = asyncio.create_task(audience.tell([stopped(n) for n in range(3, 9)]))
+        await dispatcher.emit([stopped(n) for n in range(3)])
+        blocked = asyncio.create_task(dispatcher.emit([stopped(n) for n in range(3, 9)]))
         await rest()
         assert not blocked.done()
         reporter.gate.set()
@@ -98,36 +98,36 @@ async def test_block_holds_who_tells_until_there_is_room() -> None:
 async def test_drop_oldest_never_holds_anybody_and_counts_what_it_dropped() -> None:
     reporter = Dropping()
     world = World(reporter)
-    async with telling(world) as audience:
+    async with telling(world) as dispatcher:
         reporter.gate.clear()
         for n in range(50):
-            await asyncio.wait_for(audience.tell([stopped(n)]), 5)
+            await asyncio.wait_for(dispatcher.emit([stopped(n)]), 5)
             await rest()
         reporter.gate.set()
         await rest()
-    [ear] = world.audience.ears
+    [worker] = world.dispatcher.workers
     assert reporter.heard[0] == 0  # it was being handled
     assert reporter.heard[-1] == 49
     assert reporter.heard == sorted(reporter.heard)
-    assert len(reporter.heard) + ear.dropped == 50
+    assert len(reporter.heard) + worker.dropped == 50
     assert 3 <= len(reporter.heard) <= 4
 
 
 async def test_drop_oldest_of_more_events_than_it_can_hold_keeps_the_newest() -> None:
     reporter = Dropping()
     world = World(reporter)
-    async with telling(world) as audience:
-        await audience.tell([stopped(n) for n in range(10)])
+    async with telling(world) as dispatcher:
+        await dispatcher.emit([stopped(n) for n in range(10)])
         await rest()
         assert reporter.heard == [7, 8, 9]
-        assert audience.ears[0].dropped == 7
+        assert dispatcher.workers[0].dropped == 7
         reporter.gate.clear()
-        await audience.tell([stopped(n) for n in range(3)])
+        await dispatcher.emit([stopped(n) for n in range(3)])
         await rest()
-        await audience.tell([stopped(n) for n in range(3)])
+        await dispatcher.emit([stopped(n) for n in range(3)])
         reporter.gate.set()
         await rest()
-        await audience.tell([stopped(99)])
+        await dispatcher.emit([stopped(99)])
         await rest()
         assert reporter.heard[-1] == 99
 
@@ -154,11 +154,11 @@ ERRORS: list[BaseException] = [
 async def test_five_errors_in_a_row_detach_it_and_no_other(error: BaseException) -> None:
     reporter, other = Raising(*[error] * 99), Hears()
     world = World(reporter, other)
-    async with telling(world) as audience:
+    async with telling(world) as dispatcher:
         for n in range(9):
-            await audience.tell([stopped(n)])
+            await dispatcher.emit([stopped(n)])
             await rest()
-            assert audience.ears[0].detached == (n >= 4)
+            assert dispatcher.workers[0].detached == (n >= 4)
     assert reporter.calls == 5
     assert other.heard == list(range(9))
     [event] = world.told(ReporterDetached)
@@ -169,8 +169,8 @@ async def test_five_errors_in_a_row_detach_it_and_no_other(error: BaseException)
 async def test_a_good_event_in_between_begins_the_count_again() -> None:
     reporter = Raising(*[ValueError("no")] * 4, None, *[ValueError("no")] * 4)
     world = World(reporter)
-    async with telling(world) as audience:
-        await audience.tell([stopped(n) for n in range(12)])
+    async with telling(world) as dispatcher:
+        await dispatcher.emit([stopped(n) for n in range(12)])
     assert reporter.calls == 12
     assert world.told(ReporterDetached) == []
 
@@ -182,11 +182,11 @@ class Stalled(Short):
 async def test_a_stalled_reporter_is_detached_and_who_was_blocked_goes_on() -> None:
     reporter, other = Stalled(), Hears()
     world = World(reporter, other)
-    async with telling(world) as audience:
+    async with telling(world) as dispatcher:
         reporter.gate.clear()
         for n in range(20):
-            await asyncio.wait_for(audience.tell([stopped(n)]), 5)
-        assert audience.ears[0].detached
+            await asyncio.wait_for(dispatcher.emit([stopped(n)]), 5)
+        assert dispatcher.workers[0].detached
     assert reporter.heard == []
     assert other.heard == list(range(20))
     [event] = world.told(ReporterDetached)
@@ -208,7 +208,7 @@ async def test_a_reporter_whose_stop_raises_does_not_keep_the_others_from_stoppi
 
 async def test_a_reporter_that_was_never_started_is_not_stopped() -> None:
     reporter = Hears()
-    await World(reporter).audience.stop()
+    await World(reporter).dispatcher.stop()
     assert reporter.calls == []
 
 
@@ -232,25 +232,25 @@ class Batched(Reporter):
 async def test_batches_hold_all_that_waits_in_order() -> None:
     reporter, other = Batched(), Hears()
     world = World(reporter, other)
-    async with telling(world) as audience:
-        await audience.tell([stopped(n) for n in range(2)])
-        await audience.tell([stopped(2)])
+    async with telling(world) as dispatcher:
+        await dispatcher.emit([stopped(n) for n in range(2)])
+        await dispatcher.emit([stopped(2)])
         await rest()
-        await audience.tell([stopped(n) for n in range(3, 20)])  # more than it holds at once
+        await dispatcher.emit([stopped(n) for n in range(3, 20)])  # more than it holds at once
     assert reporter.heard[0] == [0, 1, 2]
     assert [n for batch in reporter.heard for n in batch] == list(range(20)) == other.heard
     assert max(map(len, reporter.heard)) <= 5
-    assert world.audience.ears[0].edge.demand() == 5
+    assert world.dispatcher.workers[0].edge.demand() == 5
 
 
 async def test_a_batch_that_raises_is_one_error() -> None:
     reporter, other = Batched(failures=5), Hears()
     world = World(reporter, other)
-    async with telling(world) as audience:
+    async with telling(world) as dispatcher:
         for n in range(9):
-            await audience.tell([stopped(2 * n), stopped(2 * n + 1)])
+            await dispatcher.emit([stopped(2 * n), stopped(2 * n + 1)])
             await rest()
-            assert audience.ears[0].detached == (n >= 4)
+            assert dispatcher.workers[0].detached == (n >= 4)
     assert reporter.heard == []
     assert other.heard == list(range(18))
 
@@ -281,19 +281,19 @@ KINDS = {JobStarted, JobSuccess, JobAborted, JobFailure, JobStopped}
 
 
 def test_only_overridden_handlers_are_heard() -> None:
-    assert Reporter().hears() == frozenset()
-    assert Raising().hears() == {JobStopped}
-    assert Heir().hears() == {JobStopped}
-    assert Everything().hears() == KINDS == Batched().hears()
+    assert Reporter().listens_to() == frozenset()
+    assert Raising().listens_to() == {JobStopped}
+    assert Heir().listens_to() == {JobStopped}
+    assert Everything().listens_to() == KINDS == Batched().listens_to()
 
 
 async def test_what_nobody_hears_is_known() -> None:
     world = World(Raising())
     world.bus.detach(world.events.append)
-    assert world.audience.hears(JobStopped)
-    assert not world.audience.hears(JobSuccess)
+    assert world.dispatcher.has_listeners(JobStopped)
+    assert not world.dispatcher.has_listeners(JobSuccess)
     world.bus.attach("job.suc*", world.events.append)
-    assert world.audience.hears(JobSuccess)
+    assert world.dispatcher.has_listeners(JobSuccess)
 
 
 async def test_a_handler_on_the_bus_that_raises_is_logged(
@@ -306,6 +306,6 @@ async def test_a_handler_on_the_bus_that_raises_is_logged(
 
     world.bus.attach("job.*", breaks)
     world.bus.attach("job.*", world.events.append)
-    await world.audience.tell([stopped(1)])
+    await world.dispatcher.emit([stopped(1)])
     assert len(world.events) == 2  # attached twice, called twice
     assert "a handler of job.stopped raised" in caplog.text

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+from kiqpy._declare.sources import Order, strict
+from kiqpy._extensions.cancel import Cancelling
+from kiqpy._extensions.composition import Composition
+from kiqpy._extensions.expire import Expiring
+from kiqpy._extensions.slots import WorkerSlots
+from kiqpy._extensions.unlock import UnlockingAtStart
 from kiqpy._registry import Registry
 from kiqpy._reporting.bus import Bus
 from kiqpy._reporting.dispatcher import ReporterDispatcher
@@ -16,7 +22,7 @@ from kiqpy._stages.executor import Executor
 from kiqpy._stages.perform import Defaults, Performer
 from kiqpy._stages.pipeline import QueuePipeline
 from kiqpy._stages.settlement import Settlement
-from kiqpy._stages.source import ClaimSource
+from kiqpy._stages.source import QueueSource
 from kiqpy.errors import StoreError
 from kiqpy.event import Event
 from kiqpy.job import Claim
@@ -54,12 +60,27 @@ class World:
         self.bus = Bus()
         self.events: list[Event] = []
         self.bus.attach("*", self.events.append)
-        self.audience = ReporterDispatcher(reporters, self.bus, self.clock)
-        self.troubles: list[StoreError] = []
+        self.dispatcher = ReporterDispatcher(reporters, self.bus)
+        self.errors: list[StoreError] = []
+        self.pauses: list[tuple[str, bool]] = []
+        self.failures: list[BaseException] = []
         self.take_lease()
 
     def take_lease(self, lease_s: float = 1e9) -> None:
         self.store.beat(Heartbeat("", 0, False, 0, {}, 0, (QUEUE,), lease_s))
+
+    # -- Monitor
+
+    def on_error(self, _queue: str, error: StoreError) -> None:
+        self.errors.append(error)
+
+    def on_pause(self, queue: str, paused: bool) -> None:
+        self.pauses.append((queue, paused))
+
+    def on_failure(self, error: BaseException) -> None:
+        self.failures.append(error)
+
+    # -- the store
 
     def put(self, *raws: bytes) -> None:
         """Into the queue, first one first."""
@@ -70,15 +91,20 @@ class World:
         """This process's private hash."""
         return self.server.privates[ME, QUEUE]
 
-    def line(self, performer: Performer, limit: int = 3) -> QueuePipeline:
+    def source(self, queues: Sequence[str] = (QUEUE,), order: Order = strict) -> QueueSource:
+        return QueueSource(queues, self.store, self, order)
+
+    def pipeline(
+        self, performer: Performer, limit: int = 3, source: QueueSource | None = None
+    ) -> QueuePipeline:
         return QueuePipeline(
-            ClaimSource([QUEUE], self.store),
-            limit,
-            self.store,
-            performer,
-            self.audience,
-            self.clock,
-            lambda _queue, error: self.troubles.append(error),
+            source=source or self.source(),
+            limit=limit,
+            store=self.store,
+            perform=performer,
+            dispatcher=self.dispatcher,
+            clock=self.clock,
+            monitor=self,
         )
 
     def told(self, kind: type[Event]) -> list[Any]:
@@ -97,11 +123,31 @@ class World:
                 yield json.loads(raw)["jid"]
 
 
-def performer(world: World, *workers: Any, **changes: Any) -> Performer:
-    executor = Executor(changes.pop("threads", 4), changes.pop("processes", 2))
-    defaults = Defaults(changes.pop("rules", Rules()), changes.pop("timeout", None), **changes)
+class _Host(NamedTuple):
+    """As much of a started app as the checks and gates use."""
+
+    store: Session
+    clock: FakeClock
+
+
+def performer(
+    world: World,
+    *workers: Any,
+    rules: Rules | None = None,
+    timeout: float | None = None,
+    threads: int = 4,
+    processes: int = 2,
+    **steps: Any,
+) -> Performer:
+    host: Any = _Host(world.store, world.clock)
+    built_in = [Cancelling, Expiring, WorkerSlots, UnlockingAtStart]
     return Performer(
-        Registry(workers), executor, world.store, world.audience, world.clock, defaults
+        registry=Registry(workers),
+        executor=Executor(threads, processes),
+        dispatcher=world.dispatcher,
+        clock=world.clock,
+        defaults=Defaults(rules or Rules(), timeout),
+        steps=Composition(host, built_in).steps()._replace(**steps),
     )
 
 
@@ -115,7 +161,7 @@ async def settlement_of(world: World, perform: Performer, raw: bytes) -> Settlem
 
 
 def start(world: World, perform: Performer, raw: bytes) -> tuple[Run, asyncio.Task[Settlement]]:
-    run = Run(claim(raw), world.clock, lambda _job, _after: None)
+    run = Run(claim(raw), world.clock, Bus())
     task = asyncio.create_task(_concluded(run, perform))
     run.task = task  # type: ignore[assignment]
     return run, task

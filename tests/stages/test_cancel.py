@@ -36,15 +36,15 @@ async def noop(n: int) -> None:
 
 
 class House:
-    """A line, and the loop that looks for cancels, ticked by hand."""
+    """A pipeline, and the loop that looks for cancels, ticked by hand."""
 
     def __init__(self, limit: int = 3) -> None:
         self.world = World()
-        self.line = self.world.line(performer(self.world, endless, noop), limit)
-        self.canceller = Canceller(self.world.store, self.line.runs, self.line.cancel)
+        self.pipeline = self.world.pipeline(performer(self.world, endless, noop), limit)
+        self.canceller = Canceller(self.world.store, self.pipeline)
 
     async def start(self) -> None:
-        self.task = asyncio.create_task(self.line.run())
+        self.task = asyncio.create_task(self.pipeline.run())
         await rest()
 
     async def cancel(self, jid: str, keep: bool = True) -> None:
@@ -55,8 +55,8 @@ class House:
 
     async def stop(self) -> None:
         self.world.faults.heal()
-        await self.line.quiet()
-        await self.line.release(1.0)
+        await self.pipeline.drain()
+        await self.pipeline.release(1.0)
         await self.world.clock.advance(10)
         self.task.result()
         assert not self.world.held()
@@ -94,7 +94,7 @@ async def test_when_nobody_says_what_was_cancelled_the_job_runs_until_somebody_d
     house.world.faults.fail("marks", "before", times=times)
     house.world.put(payload("endless", 1, jid="j"), payload("noop", 2, jid="k"))
     await rest()
-    assert sorted(started) == ([2] if times == 1 and not house.line.runs() else [1, 2])
+    assert sorted(started) == ([2] if times == 1 and not house.pipeline.runs() else [1, 2])
     house.world.faults.heal()
     await house.canceller.tick()
     await rest()
@@ -180,7 +180,7 @@ async def test_a_cancel_at_any_moment_leaves_the_job_in_one_place() -> None:
     """While it is fetched, starts, runs, ends or is settled: dead or done, once."""
     for k in range(30):
         house = House()
-        house.task = asyncio.create_task(house.line.run())
+        house.task = asyncio.create_task(house.pipeline.run())
         house.world.put(payload("noop", 1, jid="j"))
         for _ in range(k):
             await asyncio.sleep(0)

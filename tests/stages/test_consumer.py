@@ -15,7 +15,7 @@ from kiqpy._flow.edge import Edge
 from kiqpy._stages.consumer import CANCEL_S, Consumer
 from kiqpy._stages.settlement import Settlement
 from kiqpy.event import JobFailure, JobSuccess, JobSwallowedCancel
-from kiqpy.job import Claim, Job
+from kiqpy.job import Claim
 from kiqpy.outcome import RELEASED, Aborted, Discard, Failure, Snooze, Snoozed, Success
 from kiqpy.testing import rest
 from tests.stages.harness import QUEUE, World, payload, performer
@@ -133,10 +133,7 @@ class Shop:
         self.world = world
         self.claims: Edge[Claim] = Edge(limit)
         self.settlements: Edge[Settlement] = Edge(limit, source=self.claims)
-        self.swallowed: list[tuple[Job, float]] = []
-        self.consumer = Consumer(
-            performer(world, *WORKERS), world.clock, lambda *args: self.swallowed.append(args)
-        )
+        self.consumer = Consumer(performer(world, *WORKERS), world.clock, world.bus)
         self.task = asyncio.create_task(self.consumer.run(self.claims, self.settlements))
         self.number = 0
 
@@ -225,7 +222,7 @@ async def test_a_timeout_cancels_the_job_and_is_its_failure() -> None:
         )
         assert settlement.took_s == 10.0
         await world.clock.advance(60)
-        assert it.swallowed == []
+        assert world.told(JobSwallowedCancel) == []
 
 
 async def test_the_timeout_of_a_job_that_has_ended_does_nothing() -> None:
@@ -236,7 +233,7 @@ async def test_the_timeout_of_a_job_that_has_ended_does_nothing() -> None:
         [settlement] = await it.ended()
         assert settlement.outcome == Success("in the end")
         await world.clock.advance(60)
-        assert it.swallowed == []
+        assert world.told(JobSwallowedCancel) == []
         assert seen == []
 
 
@@ -246,13 +243,13 @@ async def test_a_job_that_swallows_its_cancellation_is_told_and_keeps_its_slot()
         await it.run("swallows", "x")
         await world.clock.advance(10)
         assert seen == ["cancelled"]
-        assert it.swallowed == []
+        assert world.told(JobSwallowedCancel) == []
         await world.clock.advance(5)
-        [(job, after_s)] = it.swallowed
-        assert (job.jid, after_s) == ("j1", 5.0)
+        [told] = world.told(JobSwallowedCancel)
+        assert (told.job.jid, told.after_s) == ("j1", 5.0)
         assert it.claims.demand() == 0
         await world.clock.advance(600)
-        assert len(it.swallowed) == 1
+        assert len(world.told(JobSwallowedCancel)) == 1
         gate("x").set()
         [settlement] = await it.ended()
         assert settlement.outcome == Success("in the end")
@@ -361,16 +358,16 @@ async def test_a_cancelled_consumer_gives_back_what_runs() -> None:
 async def test_a_line_settles_each_job_exactly_once_however_they_end() -> None:
     """All of it together: three slots, thirty jobs, every way to end."""
     world = World()
-    line = world.line(performer(world, *WORKERS), 3)
-    running = asyncio.create_task(line.run())
+    pipeline = world.pipeline(performer(world, *WORKERS), 3)
+    running = asyncio.create_task(pipeline.run())
     names = [name for name, _ in ENDS] + ["sleeps"]
     world.put(*(payload(names[n % len(names)], jid=f"j{n}") for n in range(30)))
     for _ in range(100):
         await world.clock.advance(1)
-        claimed = line.statistics().claimed
+        claimed = pipeline.statistics().claimed
         assert claimed == len(world.held())
         assert claimed <= 3
-        assert line.statistics().running <= claimed
+        assert pipeline.statistics().running <= claimed
     assert not world.server.queues[QUEUE]
     assert not world.held()
     done = {event.job.jid for event in world.told(JobSuccess)}
@@ -379,21 +376,21 @@ async def test_a_line_settles_each_job_exactly_once_however_they_end() -> None:
     assert sorted(world.everywhere()) == sorted(
         f"j{n}" for n in range(30) if names[n % len(names)] not in ("returns", "discards")
     )
-    assert line.statistics() == (3, 0, 0)
-    await line.quiet()
+    assert pipeline.statistics() == (3, 0, 0)
+    await pipeline.drain()
     await rest()
     assert running.done()
 
 
 async def test_a_line_tells_of_a_swallowed_cancellation() -> None:
     world = World()
-    line = world.line(performer(world, *WORKERS), 1)
-    running = asyncio.create_task(line.run())
+    pipeline = world.pipeline(performer(world, *WORKERS), 1)
+    running = asyncio.create_task(pipeline.run())
     world.put(payload("swallows", "x"))
     await world.clock.advance(16)
     [event] = world.told(JobSwallowedCancel)
     assert (event.job.jid, event.after_s) == ("j", 5.0)
     gate("x").set()
-    await line.quiet()
+    await pipeline.drain()
     await rest()
     assert running.done()

@@ -32,8 +32,8 @@ async def waits() -> None:
 def started(world: World, limit: int = 3) -> tuple[QueuePipeline, asyncio.Task[None]]:
     global gate
     gate = asyncio.Event()
-    line = world.line(performer(world, noop, waits), limit)
-    return line, asyncio.create_task(line.run())
+    pipeline = world.pipeline(performer(world, noop, waits), limit)
+    return pipeline, asyncio.create_task(pipeline.run())
 
 
 def break_settling(world: World) -> None:
@@ -51,7 +51,7 @@ async def test_a_broken_stage_starts_anew_and_what_it_had_in_hand_goes_back() ->
     break_settling(world)
     world.bus.attach("queue.restarted", lambda _event: mend_settling(world))
     world.faults.fail("holding", "before", times=2)
-    line, running = started(world)
+    pipeline, running = started(world)
     real_settle = world.store.settle
 
     async def settle(frame):  # type: ignore[no-untyped-def]
@@ -69,7 +69,7 @@ async def test_a_broken_stage_starts_anew_and_what_it_had_in_hand_goes_back() ->
     assert [event.job.jid for event in world.told(JobSuccess)] == ["a"]
     assert not world.held()
     assert list(world.everywhere()) == []
-    await line.quiet()
+    await pipeline.drain()
     await rest()
     assert running.done()
 
@@ -78,9 +78,9 @@ async def test_a_line_that_breaks_while_it_stops_claims_nothing_more() -> None:
     """It started anew with a producer that did not know of the stop, and never ended."""
     world = World()
     world.put(*(payload("waits", jid=f"j{n}") for n in range(5)))
-    line, running = started(world, limit=2)
+    pipeline, running = started(world, limit=2)
     await rest()
-    await line.quiet()
+    await pipeline.drain()
     real_settle = world.store.settle
 
     async def settle(frame):  # type: ignore[no-untyped-def]
@@ -99,18 +99,18 @@ async def test_a_line_that_breaks_while_it_stops_claims_nothing_more() -> None:
 
 async def test_a_claim_we_do_not_know_of_is_adopted_when_it_is_seen_twice() -> None:
     world = World()
-    line, running = started(world)
+    pipeline, running = started(world)
     await rest()
     world.held()[500] = payload("noop", jid="stray")
     orders = HeartbeatReply(None, {QUEUE: 1}, {QUEUE: 0})
-    await line.reconcile(orders)
+    await pipeline.reconcile(orders)
     await rest()
     assert world.told(JobSuccess) == []
-    await line.reconcile(orders)
+    await pipeline.reconcile(orders)
     await rest()
     assert [event.job.jid for event in world.told(JobSuccess)] == ["stray"]
     assert not world.held()
-    await line.quiet()
+    await pipeline.drain()
     await rest()
     assert running.done()
 
@@ -118,15 +118,15 @@ async def test_a_claim_we_do_not_know_of_is_adopted_when_it_is_seen_twice() -> N
 async def test_a_job_in_the_inbox_of_a_full_line_goes_back_to_the_queue() -> None:
     world = World()
     world.put(payload("waits", jid="a"))
-    line, running = started(world, limit=1)
+    pipeline, running = started(world, limit=1)
     await rest()
     world.server.inboxes[ME, QUEUE].append(payload("noop", jid="boxed"))
-    await line.reconcile(HeartbeatReply(None, {QUEUE: 1}, {QUEUE: 1}))
+    await pipeline.reconcile(HeartbeatReply(None, {QUEUE: 1}, {QUEUE: 1}))
     assert len(world.server.queues[QUEUE]) == 1
     gate.set()
     await rest()
     assert [event.job.jid for event in world.told(JobSuccess)] == ["a", "boxed"]
-    await line.quiet()
+    await pipeline.drain()
     await rest()
     assert running.done()
 
@@ -134,10 +134,10 @@ async def test_a_job_in_the_inbox_of_a_full_line_goes_back_to_the_queue() -> Non
 async def test_release_gives_jobs_back_in_their_order() -> None:
     world = World()
     world.put(*(payload("waits", jid=f"j{n}") for n in range(5)))
-    line, running = started(world, limit=3)
+    pipeline, running = started(world, limit=3)
     await rest()
-    await line.quiet()
-    await line.release(1.0)
+    await pipeline.drain()
+    await pipeline.release(1.0)
     await rest()
     assert running.done()
     back = list(reversed(world.server.queues[QUEUE]))
@@ -165,8 +165,8 @@ async def test_what_is_settled_is_told_though_a_stage_breaks() -> None:
     jids = [f"j{n}" for n in range(6)]
     for n in (0, 3):
         world.put(*(payload("noop", jid=jid) for jid in jids[n : n + 3]))
-    ears = [asyncio.create_task(ear.run()) for ear in world.audience.ears]
-    line, running = started(world, limit=20)
+    tasks = [asyncio.create_task(it.run()) for it in world.dispatcher.workers]
+    pipeline, running = started(world, limit=20)
     await rest()
     assert world.server.stats["processed"] == 6
     assert reporter.heard == []
@@ -183,10 +183,10 @@ async def test_what_is_settled_is_told_though_a_stage_breaks() -> None:
     assert world.told(QueueRestarted)
     reporter.gate.set()
     await world.clock.advance(10)
-    await line.quiet()
+    await pipeline.drain()
     await world.clock.advance(10)
     await asyncio.wait_for(running, 5)
     assert reporter.heard == [*jids, "late"]
-    for ear in world.audience.ears:
-        ear.edge.close()
-    await asyncio.wait(ears)
+    for it in world.dispatcher.workers:
+        it.edge.close()
+    await asyncio.wait(tasks)

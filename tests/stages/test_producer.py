@@ -9,8 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from kiqpy._flow.edge import Edge
-from kiqpy._stages.producer import PAGE, Producer
-from kiqpy._stages.source import ClaimSource
+from kiqpy._stages.producer import MAX_JOBS, Producer
 from kiqpy.errors import LeaseLost, StoreUnavailable
 from kiqpy.job import Claim
 from kiqpy.testing import rest
@@ -24,8 +23,8 @@ class Mill:
 
     def __init__(self, world: World, limit: int) -> None:
         self.edge: Edge[Claim] = Edge(limit)
-        self.supply = ClaimSource([QUEUE], world.store)
-        self.producer = Producer(self.supply, world.clock, world.troubles.append)
+        self.source = world.source()
+        self.producer = Producer(self.source, world.clock, world)
         self.task = asyncio.create_task(self.producer.run(None, self.edge))
 
     async def took(self) -> list[bytes]:
@@ -34,7 +33,7 @@ class Mill:
         if not self.edge.statistics().waiting:
             return []
         claims = await self.edge.get() or []
-        self.supply.mine[QUEUE].difference_update([claim.delivery for claim in claims])
+        self.source.settled(QUEUE, [claim.delivery for claim in claims])
         self.edge.done(len(claims))
         return [claim.raw for claim in claims]
 
@@ -46,7 +45,8 @@ async def mill(world: World, limit: int = 3) -> AsyncIterator[Mill]:
         yield running
     finally:
         world.faults.heal()
-        await running.producer.quiet()
+        running.producer.drain()
+        await running.producer.wake()
         await world.clock.advance(10)
         assert running.task.done()
         assert running.edge.statistics().closed
@@ -79,11 +79,11 @@ async def test_it_claims_the_oldest_first_and_all_in_order() -> None:
 
 async def test_a_fetch_asks_for_a_page_at_most() -> None:
     world = World()
-    world.put(*(payload(jid=f"j{n}") for n in range(3 * PAGE)))
+    world.put(*(payload(jid=f"j{n}") for n in range(3 * MAX_JOBS)))
     async with mill(world, 1000):
         await rest()
         assert world.faults.calls["fetch"] == 4
-        assert len(world.held()) == 3 * PAGE
+        assert len(world.held()) == 3 * MAX_JOBS
 
 
 async def test_a_job_that_comes_in_is_claimed_without_polling() -> None:
@@ -119,7 +119,8 @@ async def test_quiet_ends_it_and_gives_back_what_a_wait_received() -> None:
     running = Mill(world, 3)
     await rest()
     world.server.inboxes[ME, QUEUE].append(JOBS[0])
-    await running.producer.quiet()
+    running.producer.drain()
+    await running.producer.wake()
     await rest()
     assert running.task.done()
     assert await running.edge.get() is None
@@ -132,7 +133,8 @@ async def test_quiet_ends_it_while_its_edge_is_full() -> None:
     world.put(*JOBS)
     running = Mill(world, 2)
     await rest()
-    await running.producer.quiet()
+    running.producer.drain()
+    await running.producer.wake()
     await rest()
     assert running.task.done()
     assert len(world.held()) == 2
@@ -141,8 +143,9 @@ async def test_quiet_ends_it_while_its_edge_is_full() -> None:
 async def test_quiet_before_the_start_claims_nothing() -> None:
     world = World()
     world.put(*JOBS)
-    producer = Producer(ClaimSource([QUEUE], world.store), world.clock, world.troubles.append)
-    await producer.quiet()
+    producer = Producer(world.source(), world.clock, world)
+    producer.drain()
+    await producer.wake()
     edge: Edge[Claim] = Edge(3)
     await producer.run(None, edge)
     assert await edge.get() is None
@@ -155,7 +158,8 @@ async def test_quiet_ends_it_while_the_store_is_away() -> None:
     world.faults.fail("unwait", "before", times=1000)
     running = Mill(world, 3)
     await world.clock.advance(20)
-    await running.producer.quiet()
+    running.producer.drain()
+    await running.producer.wake()
     await rest()
     assert running.task.done()
 
@@ -168,7 +172,7 @@ async def test_a_paused_queue_is_left_alone_and_looked_at_each_second() -> None:
         await world.clock.advance(10)
         assert not world.held()
         assert 9 <= world.faults.calls["fetch"] <= 12
-        assert world.troubles == []
+        assert world.errors == []
         world.server.paused.clear()
         await world.clock.advance(1)
         assert len(world.held()) == 3
@@ -181,7 +185,7 @@ async def test_a_store_that_is_away_is_asked_less_and_less_often() -> None:
     async with mill(world, 3):
         await world.clock.advance(60)
         assert 12 <= world.faults.calls["fetch"] <= 30
-        assert {type(error) for error in world.troubles} == {StoreUnavailable}
+        assert {type(error) for error in world.errors} == {StoreUnavailable}
         world.faults.heal()
         await world.clock.advance(5)
         assert len(world.held()) == 3
@@ -219,7 +223,7 @@ async def test_without_a_lease_nothing_is_claimed() -> None:
     async with mill(world, 3):
         await world.clock.advance(20)
         assert not world.held()
-        assert {type(error) for error in world.troubles} == {LeaseLost}
+        assert {type(error) for error in world.errors} == {LeaseLost}
         world.take_lease()
         await world.clock.advance(5)
         assert len(world.held()) == 3

@@ -50,18 +50,17 @@ class Desk:
     def __init__(self, world: World, limit: int) -> None:
         self.world = world
         self.store = Slow(world)
-        self.mine: set[int] = set()
+        self.source = world.source()
         self.edge: Edge[Settlement] = Edge(limit)
-        self.telling = EventQueue(world.audience)
-        mine = {QUEUE: self.mine}
-        settler = Settler(self.store, world.audience, world.clock, mine, self.telling)
+        self.event_queue = EventQueue(world.dispatcher)
+        settler = Settler(self.store, world.dispatcher, world.clock, self.source, self.event_queue)
         self.task = asyncio.create_task(settler.run(self.edge, None))
 
     async def claims(self, n: int, **fields: Any) -> list[Settlement]:
         """Jobs that were claimed and have ended well."""
         self.world.put(*(payload(jid=f"j{k}", **fields) for k in range(n)))
         claims = await self.world.store.fetch(QUEUE, n)
-        self.mine.update(claim.delivery for claim in claims)
+        self.source.adopt(claims)
         return [
             Settlement(claim, decode(claim.raw), SUCCESS, Rules(), 0.5, 12.0) for claim in claims
         ]
@@ -70,19 +69,19 @@ class Desk:
 @asynccontextmanager
 async def desk(world: World, limit: int = 2000) -> AsyncIterator[Desk]:
     async with asyncio.TaskGroup() as group:
-        ears = [group.create_task(ear.run()) for ear in world.audience.ears]
+        workers = [group.create_task(worker.run()) for worker in world.dispatcher.workers]
         it = Desk(world, limit)
-        group.create_task(it.telling.run())
+        group.create_task(it.event_queue.run())
         yield it
         it.store.gate.set()
         it.edge.close()
         await world.clock.advance(60)
         assert it.task.done()
         it.task.result()
-        it.telling.end()
-        for ear in world.audience.ears:
-            ear.edge.close()
-        await asyncio.wait(ears) if ears else None
+        it.event_queue.close()
+        for worker in world.dispatcher.workers:
+            worker.edge.close()
+        await asyncio.wait(workers) if workers else None
 
 
 def ended(settlements: Sequence[Settlement], outcome: Outcome) -> list[Settlement]:
@@ -102,7 +101,7 @@ async def test_what_piles_up_while_a_frame_is_under_way_is_the_next_frame() -> N
         await rest()
         assert [len(frame.items) for frame in it.store.frames] == [1, 49]
         assert not it.world.held()
-        assert it.mine == set()
+        assert it.source.claimed(QUEUE) == set()
 
 
 async def test_a_frame_is_bounded() -> None:
@@ -247,7 +246,7 @@ async def test_nobody_hears_costs_no_event() -> None:
     async def tell(events: list[Any]) -> None:
         told.append(events)
 
-    world.audience.tell = tell  # type: ignore[method-assign]
+    world.dispatcher.tell = tell  # type: ignore[method-assign]
     async with desk(world) as it:
         it.edge.offer(await it.claims(3))
         await rest()

@@ -1,4 +1,4 @@
-"""Queues that share a limit, and a line whose limit, rest and pauses change while jobs run."""
+"""Queues that share a limit, and a pipeline whose limit, rest and pauses change while jobs run."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from kiqpy import current_job, worker
-from kiqpy._stages.pipeline import QueuePipeline
-from kiqpy._stages.source import ClaimSource, strict
+from kiqpy._declare.sources import Order, strict
 from kiqpy.errors import StoreRefused
 from kiqpy.event import JobSuccess, QueueRestarted
 from kiqpy.job import Claim
@@ -66,31 +65,26 @@ def boxed(world: World) -> dict[str, int]:
 
 
 class Group:
-    """A line that runs on several queues, and all that it must keep true."""
+    """A pipeline that runs on several queues, and all that it must keep true."""
 
     def __init__(
         self,
         world: World,
         limit: int,
         queues: Sequence[str] = QUEUES,
-        order=strict,  # type: ignore[no-untyped-def]
+        order: Order = strict,
     ) -> None:
         self.world = world
-        self.pauses: list[tuple[str, bool]] = []
-        self.supply = ClaimSource(
-            queues, world.store, order, lambda *told: self.pauses.append(told)
-        )
-        self.line = QueuePipeline(
-            self.supply, limit, world.store, performer(world, waits), world.audience, world.clock,
-            lambda _queue, error: world.troubles.append(error),
-        )  # fmt: skip
-        self.task = asyncio.create_task(self.line.run())
+        self.pauses = world.pauses
+        self.source = world.source(queues, order)
+        self.pipeline = world.pipeline(performer(world, waits), limit, self.source)
+        self.task = asyncio.create_task(self.pipeline.run())
 
     async def stop(self) -> None:
         """Ends at once; nothing is left in a private hash or in an inbox."""
         self.world.faults.heal()
-        await self.line.quiet()
-        await self.line.release(1.0)
+        await self.pipeline.drain()
+        await self.pipeline.release(1.0)
         await self.world.clock.advance(10)
         assert self.task.done()
         self.task.result()
@@ -173,7 +167,7 @@ async def test_when_all_are_paused_they_are_looked_at_each_second() -> None:
     await world.clock.advance(60)
     assert 3 * 58 <= world.faults.calls["fetch"] <= 3 * 62
     assert world.faults.calls["wait"] == 0
-    assert world.troubles == []
+    assert world.errors == []
     world.server.paused.discard("c")
     await world.clock.advance(1)
     assert held(world) == {"c": 1}
@@ -185,9 +179,9 @@ async def test_a_group_of_patterns_without_any_queue_yet_does_not_spin() -> None
     group = Group(world, 5, queues=[])
     await world.clock.advance(60)
     assert world.faults.calls["*"] <= 1
-    group.supply.queues.append("a")
+    group.source.queues.append("a")
     fill(world, "a", "a0")
-    await group.line.wake()
+    await group.pipeline.wake()
     await rest()
     assert held(world) == {"a": 1}
     await group.stop()
@@ -244,7 +238,7 @@ async def test_a_queue_that_is_refused_starves_no_other() -> None:
     calls = world.faults.calls["fetch"]
     await world.clock.advance(60)
     assert world.faults.calls["fetch"] <= calls + 3 * 30
-    assert {type(error) for error in world.troubles} == {StoreRefused}
+    assert {type(error) for error in world.errors} == {StoreRefused}
     world.server.floors.clear()
     await world.clock.advance(5)
     assert held(world) == {"a": 1, "b": 1, "c": 2}
@@ -297,7 +291,7 @@ async def test_a_job_that_a_wait_brought_after_the_limit_was_lowered_goes_back_a
     await rest()
     fill(world, "a", "first")
     await rest()
-    group.line.scale(1)
+    group.pipeline.scale(1)
     fill(world, "a", "second")
     await rest()
     assert boxed(world) == {}
@@ -318,8 +312,8 @@ async def test_a_wait_that_breaks_strands_nothing_in_the_other_inboxes() -> None
     world.server.queues["a"].append(payload("waits", jid="a0"))
     await world.clock.advance(2)
     assert running == ["a0"]
-    group.supply._boxed.update(("b", "c"))  # a wait whose reply was lost may have filled them
-    group.line._producer.glance()
+    group.source._inbox_maybe_full.update(("b", "c"))  # as a lost reply leaves them
+    group.pipeline._producer.look()
     await rest()
     assert boxed(world) == {}
     await group.stop()
@@ -377,13 +371,13 @@ async def test_a_claim_of_any_of_its_queues_is_adopted_when_it_is_seen_twice() -
     await rest()
     world.server.privates[ME, "c"][77] = payload("waits", jid="stray")
     orders = HeartbeatReply(None, {"a": 0, "b": 0, "c": 1}, {})
-    await group.line.reconcile(orders)
+    await group.pipeline.reconcile(orders)
     await rest()
     assert running == []
-    await group.line.reconcile(orders)
+    await group.pipeline.reconcile(orders)
     await rest()
     assert running == ["stray"]
-    await group.line.reconcile(orders)
+    await group.pipeline.reconcile(orders)
     await rest()
     assert started == {"stray": 1}
     await group.stop()
@@ -406,7 +400,7 @@ async def test_claims_of_a_fetch_that_still_asks_for_cancels_are_not_adopted() -
     await rest()
     assert held(world) == {"a": 1}
     for _ in range(3):
-        await group.line.reconcile(HeartbeatReply(None, {"a": 1}, {"a": 0}))
+        await group.pipeline.reconcile(HeartbeatReply(None, {"a": 1}, {"a": 0}))
         await rest()
     gate.set()
     await rest()
@@ -423,7 +417,7 @@ async def test_a_full_line_hears_of_a_pause_at_a_heartbeat() -> None:
     await world.clock.advance(60)
     assert ("a", True) not in group.pauses
     fetches = world.faults.calls["fetch"]
-    await group.line.reconcile(HeartbeatReply(None, {"a": 1}, {"a": 0}))
+    await group.pipeline.reconcile(HeartbeatReply(None, {"a": 1}, {"a": 0}))
     await rest()
     assert ("a", True) in group.pauses
     await world.clock.advance(60)
@@ -447,8 +441,8 @@ async def test_a_mixed_batch_is_settled_queue_by_queue() -> None:
     assert sorted(done(world)) == everyone
     assert world.faults.calls["settle"] == 3
     assert held(world) == {}
-    assert all(not known for known in group.supply.mine.values())
-    assert group.line.statistics() == (12, 0, 0)
+    assert not any(map(group.source.claimed, group.source.queues))
+    assert group.pipeline.statistics() == (12, 0, 0)
     await group.stop()
 
 
@@ -508,7 +502,7 @@ async def test_a_limit_lowered_while_a_fetch_is_under_way_breaks_nothing(lower: 
     sent, answer = slow_fetch(world)
     group = Group(world, 5, queues=["a"])
     await sent.wait()
-    group.line.scale(lower)
+    group.pipeline.scale(lower)
     answer.set()
     await rest()
     assert running == everyone[:lower]
@@ -526,7 +520,7 @@ async def test_a_limit_lowered_below_what_runs_interrupts_nothing_and_starts_not
     fill(world, "a", *(f"a{n}" for n in range(8)))
     group = Group(world, 4)
     await rest()
-    group.line.scale(2)
+    group.pipeline.scale(2)
     for jid, runs in (("a0", 3), ("a1", 2), ("a2", 2), ("a3", 2)):
         end(jid)
         await rest()
@@ -535,7 +529,7 @@ async def test_a_limit_lowered_below_what_runs_interrupts_nothing_and_starts_not
     calls = world.faults.calls.copy()
     await world.clock.advance(100)
     assert world.faults.calls == calls
-    group.line.scale(4)
+    group.pipeline.scale(4)
     await rest()
     assert len(running) == 4
     await group.stop()
@@ -549,7 +543,7 @@ async def test_whatever_the_limit_does_it_is_never_exceeded(seed: int) -> None:
     """Scaled up and down at random while jobs come, run and end: a claim needs a free slot."""
     world, rand = World(), random.Random(seed)
     group = Group(world, 3)
-    line, total = group.line, 0
+    pipeline, total = group.pipeline, 0
     for _ in range(300):
         act = rand.random()
         if act < 0.45:
@@ -560,13 +554,13 @@ async def test_whatever_the_limit_does_it_is_never_exceeded(seed: int) -> None:
         elif act < 0.8 and running:
             end(*rand.sample(running, rand.randrange(1, len(running) + 1)))
         elif act < 0.95:
-            line.scale(rand.randint(1, MOST))
+            pipeline.scale(rand.randint(1, MOST))
         else:
             world.faults.fail("fetch", rand.choice(["before", "after"]))
-        before = line._claims.statistics().owed
+        before = pipeline._claims.statistics().owed
         await (rest() if rand.random() < 0.5 else stepped(rand.randrange(4)))
-        limit, claimed, runs = line.statistics()
-        owed = line._claims.statistics().owed
+        limit, claimed, runs = pipeline.statistics()
+        owed = pipeline._claims.statistics().owed
         assert owed <= max(limit, before)
         assert len(running) <= runs <= owed
         assert runs <= claimed <= owed + MOST  # and a frame of acks
@@ -587,15 +581,15 @@ async def test_a_resting_line_claims_nothing_and_asks_nothing(queues: list[str])
     world = World()
     group = Group(world, 2, queues=queues)
     await rest()
-    group.line.rest(True)
-    await group.line.wake()
+    group.pipeline.quiet(True)
+    await group.pipeline.wake()
     fill(world, "a", "a0")
     await rest()
     calls = world.faults.calls.copy()
     await world.clock.advance(100)
     assert (running, world.faults.calls) == ([], calls)
     assert boxed(world) == {}
-    group.line.rest(False)
+    group.pipeline.quiet(False)
     await rest()
     assert running == ["a0"]
     await group.stop()
@@ -608,10 +602,10 @@ async def test_jobs_that_were_claimed_before_the_rest_are_run() -> None:
     sent, answer = slow_fetch(world)
     group = Group(world, 3, queues=["a"])
     await sent.wait()
-    group.line.scale(1)
-    group.line.rest(True)
+    group.pipeline.scale(1)
+    group.pipeline.quiet(True)
     answer.set()
-    await group.line.wake()
+    await group.pipeline.wake()
     await rest()
     for jid in ("a0", "a1", "a2"):
         assert running == [jid]
@@ -628,8 +622,8 @@ async def test_jobs_that_wait_for_a_slot_at_the_stop_go_back_too() -> None:
     sent, answer = slow_fetch(world)
     group = Group(world, 3, queues=["a"])
     await sent.wait()
-    group.line.scale(1)
-    group.line.rest(True)
+    group.pipeline.scale(1)
+    group.pipeline.quiet(True)
     answer.set()
     await rest()
     assert running == ["a0"]
@@ -642,25 +636,25 @@ Act = Callable[[Group], Awaitable[object]]
 
 
 async def pause(group: Group) -> None:
-    group.world.server.paused.update(group.supply.queues)
+    group.world.server.paused.update(group.source.queues)
 
 
 async def resume(group: Group) -> None:
     group.world.server.paused.clear()
-    await group.line.wake()
+    await group.pipeline.wake()
 
 
 async def resting(group: Group) -> None:
-    group.line.rest(True)
-    await group.line.wake()
+    group.pipeline.quiet(True)
+    await group.pipeline.wake()
 
 
 async def awake(group: Group) -> None:
-    group.line.rest(False)
-    await group.line.wake()
+    group.pipeline.quiet(False)
+    await group.pipeline.wake()
 
 
-ACTS: list[Act] = [pause, resume, resting, awake, lambda group: group.line.wake()]
+ACTS: list[Act] = [pause, resume, resting, awake, lambda group: group.pipeline.wake()]
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -673,7 +667,7 @@ async def test_rest_pause_and_wake_at_once_lose_nothing_and_end_in_order(seed: i
     for _ in range(200):
         tasks.add(asyncio.ensure_future(rand.choice(ACTS)(group)))
         if rand.random() < 0.5:
-            fill(world, rand.choice(group.supply.queues), f"j{total}")
+            fill(world, rand.choice(group.source.queues), f"j{total}")
             total += 1
         if running and rand.random() < 0.5:
             end(rand.choice(running))

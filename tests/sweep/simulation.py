@@ -116,7 +116,7 @@ class ByHand:
         self._engine, self._beats = engine, False
 
     async def start(self) -> None:
-        self._engine.store.beat(self._engine.pulse())
+        self._engine.store.beat(self._engine.heartbeat())
         self._beats = True
 
     async def stop(self) -> bool:
@@ -175,10 +175,10 @@ class Tenant(App):
         engine = self.engine
         assert engine is not None
         try:
-            orders = engine.store.beat(engine.pulse())
+            reply = engine.store.beat(engine.heartbeat())
         except StoreUnavailable:
             return
-        engine._on_orders(orders)
+        engine.on_reply(reply)
         await rest()
 
     async def __aexit__(

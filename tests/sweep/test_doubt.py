@@ -80,7 +80,7 @@ async def test_more_found_than_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     tenant = await claimed_without_answer(house, faults, 2)
     engine = tenant.engine
     assert engine is not None
-    line = engine.lines.find("sweep")
+    line = engine.pipelines.find("sweep")
     line._claims._owed += 1  # as if a stray had been adopted meanwhile
     await house.clock.advance(1)
     assert sum(house.starts.values()) == 1

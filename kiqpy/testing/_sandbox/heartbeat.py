@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import final
 
+from kiqpy._runtime.heartbeat import HeartbeatOwner, HeartbeatSettings
 from kiqpy.clock import Clock, Timer
 from kiqpy.errors import StoreError
-from kiqpy.store import Heartbeat, HeartbeatReply, Maintenance
+from kiqpy.store import Maintenance
 
 
 @final
@@ -18,31 +18,29 @@ class TimerHeartbeat:
         self,
         store: Maintenance,
         clock: Clock,
-        interval_s: float,
-        stuck_after_s: float | None,
-        pulse: Callable[[], Heartbeat],
-        on_orders: Callable[[HeartbeatReply], None],
-        on_lapse: Callable[[], None],
-        on_lag: Callable[[float], None] = lambda _lag_s: None,  # virtual time has none
+        settings: HeartbeatSettings,
+        owner: HeartbeatOwner,
     ) -> None:
-        self._store, self._clock, self._interval_s = store, clock, interval_s
-        self._pulse, self._on_orders, self._on_lapse = pulse, on_orders, on_lapse
+        self._store = store
+        self._clock = clock
+        self._interval_s = settings.interval_s
+        self._owner = owner
         self._timer: Timer | None = None
         self._lapsed = False
 
     async def start(self) -> None:
         """Beat once, which takes the lease; raises what the store answers. Then go on."""
-        self._store.beat(self._pulse())
+        self._store.beat(self._owner.heartbeat())
         self._timer = self._clock.call_later(self._interval_s, self._beat)
 
     def _beat(self) -> None:
         self._timer = self._clock.call_later(self._interval_s, self._beat)
         try:
-            self._on_orders(self._store.beat(self._pulse()))
+            self._owner.on_reply(self._store.beat(self._owner.heartbeat()))
         except StoreError:
             if not self._lapsed and not self._store.trusted():
                 self._lapsed = True
-                self._on_lapse()
+                self._owner.on_lease_lost()
         else:
             self._lapsed = False
 

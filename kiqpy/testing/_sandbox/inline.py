@@ -72,15 +72,15 @@ class InlineRunner:
 
     async def _run(self, parcel: OutgoingJob, ending: asyncio.Event) -> None:
         store = self._process(parcel)
-        line = self._engine.line(parcel.queue, 1, store, self._perform)
-        running = asyncio.ensure_future(line.run())
+        pipeline = self._engine.pipeline(parcel.queue, 1, store, self._perform)
+        running = asyncio.ensure_future(pipeline.run())
         stopped = asyncio.ensure_future(ending.wait())
         try:
             await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             over = ending.is_set()
             stopped.cancel()
-            await whole(_conclude(line, running, store, over))
+            await whole(_conclude(pipeline, running, store, over))
 
     def _process(self, parcel: OutgoingJob) -> Store:
         ident = f"inline:{parcel.jid}:{self._engine.clock.token(4)}"
@@ -91,10 +91,10 @@ class InlineRunner:
 
 
 async def _conclude(
-    line: QueuePipeline, running: asyncio.Future[None], store: Store, over: bool
+    pipeline: QueuePipeline, running: asyncio.Future[None], store: Store, over: bool
 ) -> None:
-    await line.quiet()
+    await pipeline.drain()
     if not over:
-        await line.release(CANCEL_S)
+        await pipeline.release(CANCEL_S)
     await running
     await store.leave()

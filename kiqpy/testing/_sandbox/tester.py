@@ -196,10 +196,10 @@ class AppTester:
     async def _run(self, left: int) -> int:
         """Until nothing more can be run; how many more jobs may be."""
         await self._engine.client.flush()
-        self._engine.upkeep.wake()  # there may be a queue that a pattern stands for
+        self._engine.loops.wake()  # there may be a queue that a pattern stands for
         await rest()
         self._session.admit(left)
-        await self._engine.lines.wake()  # one that was paused may be so no longer
+        await self._engine.pipelines.wake()  # one that was paused may be so no longer
         while True:
             self._session.settled.clear()
             await rest()
@@ -212,8 +212,8 @@ class AppTester:
         return left
 
     def _waiting(self) -> bool:
-        resting = self._engine.lines.resting
-        queues = set[str]() if resting else self._session.asked - self._server.paused
+        quiet = self._engine.pipelines.is_quiet
+        queues = set[str]() if quiet else self._session.asked - self._server.paused
         return any(self._server.queues[queue] for queue in queues)
 
     def _held(self) -> bool:
@@ -225,7 +225,7 @@ class AppTester:
         return min((found[0][0] for found in firsts if found), default=None)
 
     def _stuck(self, timeout: float) -> str:
-        jobs = [run.job for run in self._engine.lines.runs() if run.job is not None]
+        jobs = [run.job for run in self._engine.pipelines.runs() if run.job is not None]
         names = ", ".join(f"{job.class_}({', '.join(map(repr, job.args))})" for job in jobs)
         return f"after {timeout:g} s these jobs still run: {names or '(none: the queue is stuck)'}"
 
@@ -238,11 +238,11 @@ class AppTester:
 
     async def _pass(self, seconds: float) -> None:
         until = self.clock.now() + seconds
-        self._engine.upkeep.wake()  # the loops look again at what comes next
+        self._engine.loops.wake()  # the loops look again at what comes next
         await self.clock.advance(seconds)
         while self.clock.now() < until:
             await self.clock.advance(_ULP_S)
-        self._engine.upkeep.wake()
+        self._engine.loops.wake()
         await rest()
         self._record_new()
 

@@ -1,0 +1,103 @@
+"""The one list of what every app is composed of, in order; and the smallest items of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import final
+
+from kiqpy._extensions.cancel import Cancelling
+from kiqpy._extensions.expire import Expiring
+from kiqpy._extensions.extension import Extension, Host, MakeExtension
+from kiqpy._extensions.slots import WorkerSlots
+from kiqpy._extensions.unlock import UnlockingAtStart
+from kiqpy._flow.loop import Loop
+from kiqpy._loops.discover import Discoverer
+from kiqpy._loops.leaks import LeakWatch
+from kiqpy._reporting.bus import Handler
+from kiqpy._reporting.death_hooks import DeathHooks
+from kiqpy.job import Job
+from kiqpy.middleware import ClientMiddleware, ServerMiddleware
+from kiqpy.observe.log import Log, context
+from kiqpy.reporter import Reporter
+
+
+def extensions(more: Iterable[MakeExtension] = ()) -> list[MakeExtension]:
+    """`more` are gates behind the worker's slots, and middleware outside of the app's own."""
+    return [
+        Logging,
+        Cancelling,
+        Expiring,
+        WorkerSlots,
+        *more,
+        Declared,
+        CallingDeathHooks,
+        WatchingLeaks,
+        Discovering,
+        UnlockingAtStart,
+    ]
+
+
+@final
+class Logging(Extension):
+    """Lines about jobs and all else; the job's fields in the lines that it writes itself."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        config = host.config
+        self._log = Log(
+            start_level=config.start_log_level,
+            done_level=config.done_log_level,
+            fail_level=config.fail_log_level,
+            slow_after=config.slow_after,
+        )
+
+    def contexts(self) -> Sequence[Callable[[Job], object]]:
+        bind = context()
+        return () if bind is None else (bind,)
+
+    def reporters(self) -> Sequence[Reporter]:
+        return (self._log,)
+
+    def handlers(self) -> Sequence[tuple[str, Handler]]:
+        return self._log.handlers()
+
+
+@final
+class Declared(Extension):
+    """The middleware and reporters that the app declares."""
+
+    def client_middleware(self) -> Sequence[ClientMiddleware | type[object]]:
+        return self.host.config.client_middleware
+
+    def server_middleware(self) -> Sequence[ServerMiddleware | type[object]]:
+        return self.host.config.middleware
+
+    def reporters(self) -> Sequence[Reporter]:
+        return self.host.reporters
+
+
+@final
+class CallingDeathHooks(Extension):
+    """`on_exhausted` of workers and `death_handlers` of the app, after a job's last failure."""
+
+    def reporters(self) -> Sequence[Reporter]:
+        return (DeathHooks(self.host.registry, self.host.config.death_handlers),)
+
+
+@final
+class WatchingLeaks(Extension):
+    """`leaked_tasks`: tasks that outlive their job are reported, or cancelled, too."""
+
+    def loops(self) -> Sequence[Loop]:
+        how = self.host.config.leaked_tasks
+        return () if how == "ignore" else (LeakWatch(how, self.host.bus.emit),)
+
+
+@final
+class Discovering(Extension):
+    """Queues whose names a declared pattern matches are worked on once they have held a job."""
+
+    def loops(self) -> Sequence[Loop]:
+        if not any(spec.patterns() for spec in self.host.config.specs()):
+            return ()
+        return (Discoverer(self.host.store.census, self.host.pipelines),)

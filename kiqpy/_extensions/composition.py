@@ -1,0 +1,62 @@
+"""The parts of all extensions, each kind put together in the order of the list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+from typing import final
+
+from kiqpy._extensions.extension import Extension, Host, MakeExtension
+from kiqpy._flow.loop import Loop
+from kiqpy._reporting.bus import Bus, Handler
+from kiqpy._stages.gates import Gate
+from kiqpy._stages.perform import Steps
+from kiqpy.middleware import ClientMiddleware, compile_server
+from kiqpy.reporter import Reporter
+from kiqpy.worker import Spec
+
+
+@final
+class Composition:
+    """What one started app is extended with."""
+
+    def __init__(self, host: Host, makers: Iterable[MakeExtension]) -> None:
+        self._extensions: list[Extension] = [make(host) for make in makers]
+        self._handlers: list[Handler] = []
+
+    def client_middleware(self) -> tuple[ClientMiddleware | type[object], ...]:
+        """Around each push, outermost first."""
+        return tuple(chain.from_iterable(e.client_middleware() for e in self._extensions))
+
+    def reporters(self) -> list[Reporter]:
+        """Started in this order."""
+        return list(chain.from_iterable(e.reporters() for e in self._extensions))
+
+    def loops(self) -> list[Loop]:
+        """Of a server."""
+        return list(chain.from_iterable(e.loops() for e in self._extensions))
+
+    def steps(self) -> Steps:
+        """What stands before and around every attempt."""
+        extensions = self._extensions
+        return Steps(
+            checks=tuple(chain.from_iterable(e.checks() for e in extensions)),
+            gates=self._gates,
+            contexts=tuple(chain.from_iterable(e.contexts() for e in extensions)),
+            around=compile_server(chain.from_iterable(e.server_middleware() for e in extensions)),
+        )
+
+    def _gates(self, spec: Spec) -> tuple[Gate, ...]:
+        return tuple(chain.from_iterable(e.gates(spec) for e in self._extensions))
+
+    def attach(self, bus: Bus) -> None:
+        """Attach the handlers."""
+        for pattern, handler in chain.from_iterable(e.handlers() for e in self._extensions):
+            bus.attach(pattern, handler)
+            self._handlers.append(handler)
+
+    def detach(self, bus: Bus) -> None:
+        """Detach them. Idempotent."""
+        for handler in self._handlers:
+            bus.detach(handler)
+        self._handlers.clear()

@@ -1,0 +1,113 @@
+"""What a capability may add to an app, and what it may use of the app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from kiqpy._flow.loop import Loop
+from kiqpy._intake.protocol import JobClient
+from kiqpy._registry import Registry
+from kiqpy._reporting.bus import Bus, Handler
+from kiqpy._stages.consumer import Run
+from kiqpy._stages.gates import Gate, JobCheck
+from kiqpy.clock import Clock
+from kiqpy.config import Config
+from kiqpy.job import Job
+from kiqpy.middleware import ClientMiddleware, ServerMiddleware
+from kiqpy.reporter import Reporter
+from kiqpy.store import Store
+from kiqpy.worker import Spec
+
+
+class RunningQueues(Protocol):
+    """The queues that this process works on, as an extension sees them."""
+
+    def runs(self) -> list[Run]:
+        """What runs now."""
+        ...
+
+    def cancel(self, cancelled: dict[str, bool]) -> None:
+        """Interrupt those of the cancelled jobs that run here; they are taken off the list."""
+        ...
+
+    async def discover(self, names: Iterable[str]) -> None:
+        """Take in those queues that a declaration's pattern matches."""
+        ...
+
+
+class Host(Protocol):
+    """The app that an extension is made for; one for each start.
+
+    In the extension's constructor `pipelines` and `client` are not there yet: they are made of
+    what the extensions say. All of the rest is.
+    """
+
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def registry(self) -> Registry: ...
+
+    @property
+    def reporters(self) -> Sequence[Reporter]: ...
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def bus(self) -> Bus: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def pipelines(self) -> RunningQueues: ...
+
+    @property
+    def client(self) -> JobClient: ...
+
+
+class Extension:
+    """Override the parts that a capability has. Each is asked once a start; order is the list's.
+
+    Loops, checks and gates are asked of a server only, not of an app that only enqueues.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def client_middleware(self) -> Sequence[ClientMiddleware | type[object]]:
+        """Around each push; the first extension's is the outermost."""
+        return ()
+
+    def server_middleware(self) -> Sequence[ServerMiddleware | type[object]]:
+        """Around each attempt; the first extension's is the outermost."""
+        return ()
+
+    def contexts(self) -> Sequence[Callable[[Job], object]]:
+        """Called in the job's own context, before the middleware: what they set, the job sees."""
+        return ()
+
+    def checks(self) -> Sequence[JobCheck]:
+        """Asked first, and again whenever a gate has waited."""
+        return ()
+
+    def gates(self, spec: Spec) -> Sequence[Gate]:
+        """Asked before each attempt of this worker's jobs; what they took is given back after."""
+        return ()
+
+    def reporters(self) -> Sequence[Reporter]:
+        """Told of jobs' ends, each behind a queue of its own."""
+        return ()
+
+    def handlers(self) -> Sequence[tuple[str, Handler]]:
+        """Pattern and handler, attached from before the start until after the stop."""
+        return ()
+
+    def loops(self) -> Sequence[Loop]:
+        """Run from the start to the stop."""
+        return ()
+
+
+MakeExtension = Callable[[Host], Extension]

@@ -1,0 +1,40 @@
+"""`max_concurrency`: so many jobs of one worker run at a time in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import final
+
+from kiqpy._extensions.extension import Extension, Host
+from kiqpy._stages.consumer import Run
+from kiqpy._stages.gates import Gate
+from kiqpy.worker import Spec
+
+
+@final
+class WorkerSlots(Extension):
+    """A gate for each worker that has the option; the worker's names share its slots."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self._gates: dict[Spec, SlotsGate] = {}
+
+    def gates(self, spec: Spec) -> Sequence[Gate]:
+        if spec.given.max_concurrency is None:
+            return ()
+        if spec not in self._gates:
+            self._gates[spec] = SlotsGate(spec.given.max_concurrency)
+        return (self._gates[spec],)
+
+
+@final
+class SlotsGate:
+    """Waits for a slot, which the run holds until the job's code has ended."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = asyncio.Semaphore(slots)
+
+    async def __call__(self, run: Run) -> None:
+        await self._slots.acquire()
+        run.hold(self._slots.release)

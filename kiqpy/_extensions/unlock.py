@@ -1,0 +1,46 @@
+"""A job that is unique until it starts frees its lock then, or it would keep the next one out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import final
+
+from kiqpy._extensions.extension import Extension
+from kiqpy._flow.pause import ExponentialBackoff
+from kiqpy._rules.unique import lock_until_start
+from kiqpy._stages.consumer import Run
+from kiqpy._stages.gates import Gate
+from kiqpy.clock import Clock
+from kiqpy.errors import StoreUnavailable
+from kiqpy.job import Job
+from kiqpy.store import Source
+from kiqpy.worker import Spec
+
+
+@final
+class UnlockingAtStart(Extension):
+    """A gate; the last one, for what it frees can't be taken again."""
+
+    def gates(self, spec: Spec) -> Sequence[Gate]:
+        return (unlock_gate(self.host.store, self.host.clock),)
+
+
+def unlock_gate(store: Source, clock: Clock) -> Gate:
+    """Lets every job through; those with `unique_until` when the store has freed their lock."""
+
+    def gate(run: Run) -> Awaitable[None] | None:
+        job = run.job
+        if job is None or "unique_until" not in job.payload:
+            return None
+        return unlock(job)
+
+    async def unlock(job: Job) -> None:
+        lock = lock_until_start(job.payload, clock.now())
+        backoff = ExponentialBackoff(clock)
+        while lock is not None:
+            try:
+                return await store.unlock(job.jid, lock)
+            except StoreUnavailable:
+                await backoff.pause()
+
+    return gate
