@@ -11,6 +11,7 @@ import pytest
 
 from kiqpy import ConfigError, QueueGroup
 from kiqpy.config import configure
+from kiqpy.queues import Queue
 
 NAMES = ["critical", "default", "low"]
 DRAWS = 20_000
@@ -172,3 +173,16 @@ def test_other_queues_stand_instead_of_the_groups_too() -> None:
     assert config.replace(retry=3).groups == (GROUP,)
     changed = config.replace(queues={"critical": 5})
     assert (changed.queues, changed.groups) == ({"critical": 5}, ())
+
+
+def test_a_queue_may_be_declared_as_a_value() -> None:
+    config = configure({"queues": {"mail": Queue(3), "low": 2}})
+    assert config.queues == {"mail": 3, "low": 2}
+    assert config.specs() == [Queue(3, "mail"), Queue(2, "low")]
+    with pytest.raises(ConfigError, match="mail"):
+        configure({"queues": {"mail": Queue(0)}})
+
+
+def test_each_declaration_has_a_pipeline_of_its_own() -> None:
+    config = configure({"queues": {"mail": 3, "shared": GROUP}})
+    assert config.specs() == [Queue(3, "mail"), GROUP]
