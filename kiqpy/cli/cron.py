@@ -20,7 +20,7 @@ from kiqpy.cli._load_app import load_app
 
 _HEADS = ("name", "when", "zone", "worker", "queue", "next", "last")
 _MAX_NAME: Final = 500  # a name that is cut could not be copied to --enable
-Action = Callable[[Periodics], Awaitable[str]]
+PeriodicAction = Callable[[Periodics], Awaitable[str]]
 
 
 @click.command(short_help="list, enable, disable or run periodic jobs")
@@ -68,14 +68,14 @@ def cron(
         click.echo(f"{found.name} declares no periodics")
 
 
-async def _run(app: App, action: Action) -> tuple[list[PeriodicRow], str]:
+async def _run(app: App, action: PeriodicAction) -> tuple[list[PeriodicRow], str]:
     async with app.client_only():
         periodics: Periodics = app.periodics
         message = await action(periodics)
         return await periodics(), message
 
 
-def _action(enable: str | None, disable: str | None, run_now: str | None) -> Action:
+def _action(enable: str | None, disable: str | None, run_now: str | None) -> PeriodicAction:
     async def action(periodics: Periodics) -> str:
         if enable is not None:
             changed = await periodics.enable(enable)
