@@ -71,16 +71,17 @@ def _links(option: str, chain: Iterable[Any]) -> list[_Link]:
 
 @final
 class _Invocation:
-    """One job's way through a chain; `at` is the middleware whose code runs now."""
+    """One job's passage through a chain; `at` is the middleware whose code runs now."""
 
     __slots__ = ("at", "core", "links")
 
     def __init__(self, links: list[_Link], core: Next) -> None:
-        self.links, self.core = links, core
+        self.links = links
+        self.core = core
         self.at = 0
 
     async def go(self, job: Job, n: int, caller: _CallNext | None = None) -> Any:
-        """Into the nth middleware and all that is further in; `caller` hears how that ended."""
+        """Into the nth middleware and all that is further in; `caller` gets how that ended."""
         turn: _CallNext | None = None
         try:
             if n == len(self.links):
@@ -93,10 +94,14 @@ class _Invocation:
             if turn is not None and error is not turn.raised:
                 _attribute(error, self.links[n].name)
             if caller is not None:
-                caller.raised, caller.ended, self.at = error, True, n - 1
+                caller.raised = error
+                caller.ended = True
+                self.at = n - 1
             raise
         if caller is not None:
-            caller.result, caller.ended, self.at = result, True, n - 1
+            caller.result = result
+            caller.ended = True
+            self.at = n - 1
         return result
 
 
@@ -104,10 +109,11 @@ class _Invocation:
 class _CallNext:
     """What one middleware gets as `call_next`, for one job, and what came of calling it."""
 
-    __slots__ = ("_began", "_n", "_way", "ended", "raised", "result")
+    __slots__ = ("_began", "_invocation", "_n", "ended", "raised", "result")
 
-    def __init__(self, way: _Invocation, n: int) -> None:
-        self._way, self._n = way, n
+    def __init__(self, invocation: _Invocation, n: int) -> None:
+        self._invocation = invocation
+        self._n = n
         self._began: Coroutine[Any, Any, Any] | None = None
         self.ended = False
         self.result: Any = None
@@ -118,7 +124,7 @@ class _CallNext:
             raise ArgumentError(f"call_next takes the job, not {job!r}")
         if self._began is not None:
             raise RuntimeError("call_next was called twice: a job goes on once, or not at all")
-        self._began = self._way.go(job, self._n + 1, self)
+        self._began = self._invocation.go(job, self._n + 1, self)
         return self._began
 
     def answer(self, result: Any) -> Any:
@@ -126,7 +132,7 @@ class _CallNext:
         if self._began is None:
             return result if isinstance(result, Signal) else Discard(HALTED)
         if not self.ended:
-            name = self._way.links[self._n].name
+            name = self._invocation.links[self._n].name
             if inspect.getcoroutinestate(self._began) == inspect.CORO_CREATED:
                 self._began.close()  # the error says it; a warning would only add to it
             raise RuntimeError(f"middleware {name} did not await call_next(job)")
@@ -173,19 +179,19 @@ class ClientChain:
     async def __call__(self, job: Job) -> Job | None:
         """The job that is to be pushed; None: none. Raises what a middleware raises."""
         accepted: list[Job] = []
-        await self._way(accepted).go(job, 0)
+        await self._invocation(accepted).go(job, 0)
         return accepted[0] if accepted else None
 
     def run_sync(self, job: Job) -> Job | None:
         """The same for code that can't await. LifecycleError if a middleware has to wait."""
         accepted: list[Job] = []
-        way = self._way(accepted)
-        run = way.go(job, 0)
+        invocation = self._invocation(accepted)
+        run = invocation.go(job, 0)
         try:
             run.send(None)
         except StopIteration:
             return accepted[0] if accepted else None
-        name = self._links[way.at].name
+        name = self._links[invocation.at].name
         with suppress(RuntimeError):  # it may wait again in a `finally`
             run.close()
         raise LifecycleError(
@@ -193,7 +199,7 @@ class ClientChain:
             "`await enqueue(...)`, or make the middleware do without"
         )
 
-    def _way(self, accepted: list[Job]) -> _Invocation:
+    def _invocation(self, accepted: list[Job]) -> _Invocation:
         async def accept(job: Job) -> None:
             accepted.append(job)
 

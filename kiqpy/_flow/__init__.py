@@ -1,1 +1,1 @@
-"""How things run, whatever they are: edges, stages, chains of stages, loops, and the tree."""
+"""How things run, whatever they are: edges, stages, chains of stages, loops, tasks, waits."""

@@ -1,4 +1,4 @@
-"""Waits: for an event or a time, and ever longer ones for somebody who does not answer."""
+"""Waits: for an event or a time; and ever longer ones between tries."""
 
 from __future__ import annotations
 

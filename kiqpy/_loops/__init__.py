@@ -1,1 +1,1 @@
-"""What happens by time: due jobs are promoted, dead processes' jobs are rescued."""
+"""What happens by time: promote, rescue, lead, cron, cancel, leaks, discover."""

@@ -8,7 +8,7 @@ from typing import Final, Protocol, final
 from kiqpy._flow.loop import Loop
 from kiqpy.store import Source
 
-_LOOK_S: Final = 0.8  # a cancel is heard within a second
+_LOOK_S: Final = 0.8  # so that a running job is interrupted within a second
 
 
 class RunningJobs(Protocol):

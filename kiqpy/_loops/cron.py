@@ -1,4 +1,4 @@
-"""Ticks of periodic jobs become jobs."""
+"""Enqueues periodic jobs at their ticks, in the process that leads."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Cron(Loop):
         leads: Callable[[], bool],
         clock: Clock,
         emit: Callable[[Event], None],
-        look_s: float = 10.0,  # who was enabled, and what the store's clock says, is heard by then
+        look_s: float = 10.0,  # switches and the store's clock are read this often
     ) -> None:
         self._calendar = calendar
         self._entries = entries
@@ -54,46 +54,46 @@ class Cron(Loop):
         self._emit = emit
         self._look_s = look_s
         self._names = [entry.name for entry in entries]
-        self._again_at = float("-inf")  # by the monotonic clock
+        self._next_at = float("-inf")  # by the monotonic clock
         self._complaints = Once()
 
     async def tick(self) -> float:
         if not self._leads():
-            self._again_at = float("-inf")
+            self._next_at = float("-inf")
             return _NOT_LEADING_S
-        if self._again_at <= self._clock.monotonic():
-            await self._see_to_all()
-        return max(_SHORTEST_S, self._again_at - self._clock.monotonic())
+        if self._next_at <= self._clock.monotonic():
+            await self._tick_all()
+        return max(_SHORTEST_S, self._next_at - self._clock.monotonic())
 
-    async def _see_to_all(self) -> None:
-        look = await self._look()
-        looked_at = self._clock.monotonic()
-        next_at = look.now + self._look_s
+    async def _tick_all(self) -> None:
+        state = await self._state()
+        read_at = self._clock.monotonic()
+        next_at = state.now + self._look_s
         for entry in self._entries:
-            if look.switched.get(entry.name, entry.enabled):
-                next_at = min(next_at, await self._see_to(entry, look))
-        self._again_at = looked_at + next_at - look.now
+            if state.switched.get(entry.name, entry.enabled):
+                next_at = min(next_at, await self._tick_entry(entry, state))
+        self._next_at = read_at + next_at - state.now
 
-    async def _look(self) -> PeriodicState:
-        look = await self._calendar.look(self._names)
-        latest = look.now + AHEAD_S
-        new = [n for n in self._names if n not in look.marks or look.marks[n].at > latest]
+    async def _state(self) -> PeriodicState:
+        state = await self._calendar.look(self._names)
+        latest = state.now + AHEAD_S
+        new = [n for n in self._names if n not in state.marks or state.marks[n].at > latest]
         if not new:
-            return look
+            return state
         await self._calendar.note(new)
         return await self._calendar.look(self._names)
 
-    async def _see_to(self, entry: Periodic, look: PeriodicState) -> float:
-        """Enqueue what is due of one entry, and say when it is to be looked at again."""
-        last = look.marks[entry.name].at
+    async def _tick_entry(self, entry: Periodic, state: PeriodicState) -> float:
+        """Enqueue the due ticks of one entry; the time of its next tick, by the store's clock."""
+        last = state.marks[entry.name].at
         try:
-            await self._catch_up(entry, last, look.now)
+            await self._catch_up(entry, last, state.now)
         except StoreUnavailable:
             raise
-        except Exception as error:  # its queue, its arguments, a middleware: not the others' fault
+        except Exception as error:  # its queue, arguments, middleware; the other entries go on
             self._complain(entry, error)
-            return look.now + self._look_s
-        return entry.next(max(last, look.now))
+            return state.now + self._look_s
+        return entry.next(max(last, state.now))
 
     async def _catch_up(self, entry: Periodic, last: float, now: float) -> None:
         due = entry.due(last, now)

@@ -1,4 +1,4 @@
-"""Tasks that outlive the job that started them are found by their context."""
+"""Finds tasks that outlive the job that started them, by their context."""
 
 from __future__ import annotations
 

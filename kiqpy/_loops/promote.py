@@ -1,4 +1,4 @@
-"""Due jobs leave the schedule and retry sets."""
+"""Moves due jobs from the schedule and retry sets into their queues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs of dead processes go back to the heads of their queues."""
+"""Puts jobs of dead processes back at the heads of their queues."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Rescuer(Loop):
     """Looks for dead processes; more often while there is one that may be dead.
 
     A suspicion needs three sightings over `suspicion_s` and no gap longer than that, so that an
-    outage of the store, during which nobody could renew a lease, steals nothing.
+    outage of the store, in which no process could renew its lease, takes no jobs away.
     """
 
     name = "rescue"

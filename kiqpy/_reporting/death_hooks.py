@@ -24,7 +24,7 @@ class DeathHooks(Reporter):
     """Calls the hooks when the failure is durable, one job after the other; logs what they raise.
 
     A job that is dropped without a retry by its own wish (`retry=False`) has not used up any:
-    only the app's handlers hear of it, as in Sidekiq. A process that dies just then calls nobody.
+    only the app's handlers are called, as in Sidekiq. If the process dies just then, none is.
     """
 
     limit: ClassVar[int] = 10_000

@@ -21,7 +21,7 @@ class EventQueue:
     """Batches of events, delivered in order, each with credit that comes back once it is.
 
     Not bounded by itself: what holds credit back keeps the stages to the left from bringing more.
-    It outlives stages that break: what is settled is told.
+    It outlives stages that break: events of settled jobs are delivered all the same.
     """
 
     def __init__(self, dispatcher: ReporterDispatcher) -> None:

@@ -40,7 +40,7 @@ class HeartbeatOwner(Protocol):
         """The store has taken a heartbeat, and has answered this."""
 
     def on_lease_lost(self) -> None:
-        """Heartbeats failed for longer than the lease; told once, until one succeeds."""
+        """Heartbeats failed for longer than the lease; called once, until one succeeds."""
 
     def on_lag(self, lag_s: float) -> None:
         """The loop took so long to answer: something blocks it."""

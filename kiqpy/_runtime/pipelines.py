@@ -98,7 +98,7 @@ class Pipelines:
             await asyncio.sleep(0)  # until `_ended` has seen it, too
 
     async def discover(self, names: Iterable[str]) -> None:
-        """Take in those queues that a declaration's pattern matches and nobody here works on."""
+        """Take in queues that match a declared pattern, unless a pipeline here has them."""
         for queue in sorted(set(names) - set(self.queues())):
             matching = (p for p, spec in self._specs.items() if spec.matches(queue))
             pipeline = next(matching, None)

@@ -1,1 +1,1 @@
-"""The three stages a job passes: producer, consumer, reporter; and those who hear about it."""
+"""The three stages of a queue: producer, consumer, settler; and what runs one job."""

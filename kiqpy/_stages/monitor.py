@@ -1,4 +1,4 @@
-"""What the stages report to whoever runs them: nothing of it changes what they do."""
+"""What the stages report to the engine; nothing of it changes what they do."""
 
 from __future__ import annotations
 

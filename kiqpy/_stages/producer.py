@@ -69,13 +69,13 @@ class Producer:
             await self._fetch(outlet, min(wanted, MAX_JOBS))
 
     def _hand_on(self, outlet: Edge[Claim]) -> None:
-        """Found claims are this process's already: nobody else can run them, so it does."""
+        """Put claims as far as there is demand; the store has them on record for this process."""
         room = max(0, outlet.demand())
         outlet.offer(self._found[:room])
         self._found = self._found[room:]
 
     async def _look_only(self, outlet: Edge[Claim]) -> None:
-        """While nothing is wanted, if asked: hear of pauses, give back what a wait has brought."""
+        """While nothing is wanted, if asked: find out about pauses, empty the inboxes."""
         if self._look and not self._quiet:
             self._look = False
             await whole(self._claim(outlet, 0))

@@ -1,4 +1,4 @@
-"""What the consumer hands to the reporter: a claim and how its run ended."""
+"""What the consumer hands to the settler: a claim and how its run ended."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ class Settlement(NamedTuple):
     ended_at: float
 
     def waited_s(self) -> float | None:
-        """From the push to the queue until the run began; None when nobody knows."""
+        """From the push to the queue until the run began; None if the push left no time."""
         pushed_at = self.job.enqueued_at if self.job is not None else None
         return None if pushed_at is None else max(0.0, self.ended_at - self.took_s - pushed_at)

@@ -34,7 +34,7 @@ class StoreSources:
 class QueueSource:
     """Queues that are fetched from in turn until the limit is filled, and waited for together.
 
-    After each fetch `monitor.on_pause` is told whether the cluster has paused the queue.
+    After each fetch `monitor.on_pause` is called with whether the cluster has paused the queue.
     """
 
     def __init__(

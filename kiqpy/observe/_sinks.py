@@ -81,8 +81,11 @@ def fields_of(
 ) -> dict[str, Any]:
     """The fields of a line about a job."""
     fields: dict[str, Any] = {
-        "jid": job.jid, "class": job.class_, "queue": job.queue, "attempt": job.attempt,
-    }  # fmt: skip
+        "jid": job.jid,
+        "class": job.class_,
+        "queue": job.queue,
+        "attempt": job.attempt,
+    }
     if took_s is not None:
         fields["took_s"] = round(took_s, 6)
     return fields | more if more else fields

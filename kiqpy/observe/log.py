@@ -17,25 +17,43 @@ from kiqpy.observe._sinks import LogLine, fields_of, log_writer, structlog
 from kiqpy.reporter import Reporter
 
 _WARNINGS: Final[tuple[type[Event], ...]] = (
-    event.JobDead, event.JobFenced, event.JobSwallowedCancel, event.JobLeakedTask,
-    event.JobRecovered, event.JobBackoffRefused, event.FlushFailed, event.FetchFailed,
-    event.ReporterDetached, event.LeaseLapsed, event.LoopLag,
-)  # fmt: skip
+    event.JobDead,
+    event.JobFenced,
+    event.JobSwallowedCancel,
+    event.JobLeakedTask,
+    event.JobRecovered,
+    event.JobBackoffRefused,
+    event.FlushFailed,
+    event.FetchFailed,
+    event.ReporterDetached,
+    event.LeaseLapsed,
+    event.LoopLag,
+)
 _INFOS: Final[tuple[type[Event], ...]] = (
-    event.JobCancelled, event.FlushRestored, event.QueueRunning, event.QueuePausing,
-    event.QueuePaused, event.ProcessStarted, event.ProcessQuiet, event.ProcessStopping,
-    event.ProcessStopped, event.LeaderElected, event.LeaderResigned,
-)  # fmt: skip
+    event.JobCancelled,
+    event.FlushRestored,
+    event.QueueRunning,
+    event.QueuePausing,
+    event.QueuePaused,
+    event.ProcessStarted,
+    event.ProcessQuiet,
+    event.ProcessStopping,
+    event.ProcessStopped,
+    event.LeaderElected,
+    event.LeaderResigned,
+)
 _ERRORS: Final[tuple[type[Event], ...]] = (
-    event.QueueRestarted, event.LoopFailed, event.JobRefused,
-)  # fmt: skip
+    event.QueueRestarted,
+    event.LoopFailed,
+    event.JobRefused,
+)
 
 
 def context() -> Callable[[Job], None] | None:
     """What binds a job to structlog's lines written in the job's own task.
 
-    None unless the application configured `structlog.contextvars.merge_contextvars`: nobody would
-    see it.
+    None unless the application configured `structlog.contextvars.merge_contextvars`: without it no
+    line shows what is bound.
     """
     configured = structlog()
     if configured is None:
@@ -83,10 +101,10 @@ class Log(Reporter):
             event.JobAborted: self._done_level,
             event.JobFailure: self._fail_level,
         }
-        heard = {kind for kind, level in kinds.items() if self._writer.enabled(level)}
+        logged = {kind for kind, level in kinds.items() if self._writer.enabled(level)}
         if self._slow_after is not None and self._writer.enabled("warning"):
-            heard |= {event.JobSuccess, event.JobAborted, event.JobFailure}
-        return frozenset(heard)
+            logged |= {event.JobSuccess, event.JobAborted, event.JobFailure}
+        return frozenset(logged)
 
     def handle(self, event: Event) -> None:
         self.handle_many((event,))
