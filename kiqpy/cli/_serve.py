@@ -7,10 +7,11 @@ import os
 import platform
 import signal
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Final, final
 
+from kiqpy._flow.tasks import TaskSet
 from kiqpy.app import App
 from kiqpy.cli._dump import dump
 from kiqpy.cli._screen import complain, one_line, say, version
@@ -36,7 +37,7 @@ class Service:
         self._quieted = False
         self._without_grace = False
         self._stopping = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet()
 
     async def run(self) -> int:
         """Run the app until it is stopped; the exit code.
@@ -131,7 +132,7 @@ class Service:
     def _stop_now(self) -> None:
         self._without_grace = True
         if self._stopping:
-            self._do(self._app.stop(0))
+            self._tasks.start(self._app.stop(0))
 
     def _supervisor_ended(self) -> None:
         self._stop_asked.set()
@@ -141,14 +142,9 @@ class Service:
         if self._stopping or self._stop_asked.is_set() or self._quieted:
             return
         self._quieted = True
-        self._do(self._app.quiet())
+        self._tasks.start(self._app.quiet())
         if self._link is None:
             say("quiet: no more jobs are claimed; running jobs finish")
-
-    def _do(self, step: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(step)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def banner(app: App, who: str, *, fast: bool) -> str:
