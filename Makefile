@@ -1,5 +1,5 @@
-# The two commands of the README, `make demo` and `make test`, each do all their own set-up.
-# They need Python 3.11 (or newer) and make. The second run needs no network.
+# The two commands of the README, `make demo` and `make test`, set themselves up in .venv.
+# They need Python 3.11 (or newer) and make. After the first run they need no network.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -33,13 +33,13 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
 	    printf '  make %-10s %s\n' "$$name" "$$what"; done
 
-demo: $(READY) ## watch real work being done: parse this machine's Python library
+demo: $(READY) ## parse this machine's Python library as jobs
 	$(BIN)/kiqpy demo
 
 dev: $(READY) ## set up .venv with the project and all its tools
 	@echo 'Ready: . .venv/bin/activate'
 
-test: check ## check, then the whole suite (and its core on Python 3.12 and 3.13 if installed)
+test: check ## check, then all tests (and the core ones on Python 3.12 and 3.13 if installed)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 	@for v in $(OTHERS_HERE); do $(MAKE) --no-print-directory test-on-$$v || exit; done
 
@@ -52,10 +52,10 @@ check: $(READY) ## ruff, format, mypy --strict, pyright strict
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-bench: $(READY) .venv/.bench ## kiqpy beside a bare loop and its peers (PEERS=saq,arq or PEERS=, ONLY=drain, ROUNDS=5, QUICK=1)
+bench: $(READY) .venv/.bench ## compare kiqpy with a bare loop and its peers (PEERS=saq,arq or PEERS=, ONLY=drain, ROUNDS=5, QUICK=1)
 	$(BIN)/python -m benchmarks --peers '$(PEERS)' --only '$(ONLY)' $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)
 
-# Only the picture needs it: without it the numbers are printed and saved all the same.
+# matplotlib draws the picture; without it the numbers are still printed and saved.
 .venv/.bench: $(READY)
 	@$(BIN)/python -m pip install -qq --group bench && touch $@ || echo 'no matplotlib: there will be no picture'
 
@@ -76,7 +76,7 @@ test-on-%: .venv-%/.stamp
 # $(call make_venv,folder,interpreter,dependency group). Debian may lack ensurepip: then the
 # system's pip, if there is one, puts a pip into the bare venv.
 define make_venv
-@test -n '$(2)' || { echo 'kiqpy needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python' >&2; exit 1; }
+@test -n '$(2)' || { echo 'kiqpy needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python' >&2; exit 1; }
 @echo 'Setting up $(1) with $(2) (once; about a minute) ...'
 @$(2) -m venv $(1) >/dev/null 2>&1 \
     || { $(2) -m venv --clear --without-pip $(1) && $(2) -m pip --python $(1)/bin/python install -q pip; } >/dev/null 2>&1 \

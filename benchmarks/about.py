@@ -1,4 +1,4 @@
-"""Where and with what a run was made."""
+"""The machine, the versions and the commit of a run."""
 
 from __future__ import annotations
 

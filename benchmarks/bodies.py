@@ -1,4 +1,4 @@
-"""What jobs do, for every party alike; async, and as plain functions for threads."""
+"""The bodies of jobs, the same for every party: async, and as plain functions for threads."""
 
 from __future__ import annotations
 

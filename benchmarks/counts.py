@@ -1,9 +1,9 @@
-"""What a job costs in things that can be counted: `python -m benchmarks.counts`.
+"""Countable costs of a job: `python -m benchmarks.counts`.
 
 Calls (of Python functions, resumptions of coroutines, and built-ins), handles and turns of the
 standard event loop, commands, round trips, bytes, memory. How fast the machine is changes only how
 jobs fall into batches. What the measuring's own threads do is not counted.
-`tests/app/test_counts.py` holds all of it down.
+`tests/app/test_counts.py` sets a bound for each.
 """
 
 from __future__ import annotations

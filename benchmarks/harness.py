@@ -1,4 +1,4 @@
-"""One party, one measure, one process, one line of JSON: what every party's file ends in.
+"""Runs one measure of one party in one process, and prints one line of JSON.
 
     python -m benchmarks.peers.saq URL enqueue one|tasks100|bulk1000|nowait N
                                        drain N [CONCURRENCY]

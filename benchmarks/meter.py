@@ -1,4 +1,4 @@
-"""Counts bodies: when the first began and the last ended, and what went on between.
+"""Counts bodies: when the first began, when the last ended, and what was used in between.
 
 Standard library only: it runs inside every party's worker process.
 """

@@ -1,4 +1,4 @@
-"""Who is measured: the interpreter, the module and the environment of each party."""
+"""The parties: interpreter, module and environment of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured, in order: which command, how many jobs, which figures are shown."""
+"""The measures, in order: command, number of jobs, and the figures that are shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The producer's side of the measures. Standard library only: every party's interpreter runs it."""
+"""Measures of enqueueing. Standard library only, because every party's interpreter runs it."""
 
 from __future__ import annotations
 

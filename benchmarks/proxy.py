@@ -1,4 +1,4 @@
-"""A link that takes its time: `python -m benchmarks.proxy PORT TARGET_PORT ROUND_TRIP_MS`.
+"""A proxy with a round-trip time: `python -m benchmarks.proxy PORT TARGET_PORT ROUND_TRIP_MS`.
 
 Every byte arrives half a round trip later, in both directions; nothing is lost, and the bandwidth
 is not limited.

@@ -1,4 +1,4 @@
-"""Tables of what was measured: medians, the smallest and the largest, ratios of pairs."""
+"""Tables of a run: medians, smallest and largest values, ratios of pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs: every party in turn, round after round, the order turned around each time (A B B A)."""
+"""Runs all parties in turn, round after round, in alternating order (A B B A)."""
 
 from __future__ import annotations
 

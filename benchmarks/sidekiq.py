@@ -1,4 +1,4 @@
-"""kiqpy beside Sidekiq itself, where Ruby has it: `python -m benchmarks.sidekiq [ROUNDS] [JOBS]`.
+"""kiqpy and Sidekiq in turns: `python -m benchmarks.sidekiq [ROUNDS] [JOBS]`.
 
 Debian: `apt-get install --no-install-recommends ruby-sidekiq`. Both drain the same number of no-op
 jobs from the same server, in turns (A B B A). Sidekiq fetches by BRPOP, and so loses what a dying

@@ -1,4 +1,4 @@
-"""The short table of README, made of a result: `python -m benchmarks.summary RESULT.json`."""
+"""Makes README's table from a result: `python -m benchmarks.summary RESULT.json`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A proxy before a server that counts what clients send and get: commands, writes, bytes."""
+"""A proxy that counts what clients and server exchange: commands, writes, bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The least of a Redis client, for what the measuring itself asks. Standard library only."""
+"""A minimal Redis client for the measuring itself. Standard library only."""
 
 from __future__ import annotations
 

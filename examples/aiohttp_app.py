@@ -1,4 +1,4 @@
-"""The same with aiohttp: `python -m aiohttp.web -P 8000 aiohttp_app:make`."""
+"""Sign-ups with aiohttp, mails as jobs: `python -m aiohttp.web -P 8000 aiohttp_app:make`."""
 
 from aiohttp import web
 

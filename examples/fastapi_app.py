@@ -1,4 +1,4 @@
-"""Sign-ups by FastAPI and the mail that follows, in one process: `uvicorn fastapi_app:service`."""
+"""Sign-ups with FastAPI, mails as jobs: `uvicorn fastapi_app:service`."""
 
 from fastapi import FastAPI
 from pydantic import BaseModel

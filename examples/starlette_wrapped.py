@@ -1,4 +1,4 @@
-"""A Starlette service that has a lifespan already: `uvicorn starlette_wrapped:service`."""
+"""A Starlette service with a lifespan of its own: `uvicorn starlette_wrapped:service`."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""What every test may ask for: a real server, and a database that must end clean."""
+"""Fixtures for every test: a private real server, and a database without left-over keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for what must come, for a bounded time."""
+"""Waits for a condition, for a bounded time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store that loses calls, loses replies, or carries a call out long after."""
+"""A store backend that loses calls, loses replies, or carries a call out late."""
 
 from __future__ import annotations
 

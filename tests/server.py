@@ -1,4 +1,4 @@
-"""A real Redis or Valkey server for tests: start it, talk to it, kill it, bring it back."""
+"""A real Redis or Valkey server for tests: start it, send commands, kill it, restart it."""
 
 from __future__ import annotations
 

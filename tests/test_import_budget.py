@@ -1,4 +1,4 @@
-"""An import brings what is used by all, and nothing that only some use: what is loaded, counted.
+"""Importing kiqpy loads only what all users need.
 
 Times depend on the machine; `python -m benchmarks.ours.imports` measures them.
 """

@@ -1,4 +1,4 @@
-"""The parts, by name: each makes what it needs, and returns its microseconds."""
+"""The parts, by name: each sets up what it needs, and returns its microseconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Microseconds of a call: the best of several, each long enough for the clock."""
+"""Microseconds of a call: the best of several timings, each long enough for the clock."""
 
 from __future__ import annotations
 

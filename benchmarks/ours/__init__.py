@@ -1,4 +1,4 @@
-"""kiqpy, and the bare loop beside it, measured like any other party. Plain or fast.
+"""kiqpy and the bare loop as parties, plain or fast.
 
 `BENCH_VARIANT` ending in `-fast` stands for `kiqpy[fast]`: uvloop, and msgspec to read payloads.
 Without it both are kept out of the process, whatever is installed.

@@ -1,4 +1,4 @@
-"""The bare loop: what redis-py, asyncio and our own scripts can do with nothing of kiqpy between.
+"""The bare loop: redis-py, asyncio and kiqpy's scripts, without kiqpy's Python.
 
 Fetch a page by the script, decode, one task a job, settle what has ended by the script, again.
 No retries, no events, no recovery. It enqueues by the push script, one frame at a time: what comes

@@ -1,4 +1,4 @@
-"""What more data costs: `python -m benchmarks.ours.growth URL queued|queues|scheduled K`.
+"""The cost of more data: `python -m benchmarks.ours.growth URL queued|queues|scheduled K`.
 
 10,000 no-op jobs run while there are K queued jobs in all, K queues that they are spread over, or K
 jobs scheduled for tomorrow. A cost that grows with K is a defect.

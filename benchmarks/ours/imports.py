@@ -1,4 +1,4 @@
-"""What an import costs: `python -m benchmarks.ours.imports URL kiqpy|bare`; the best of seven."""
+"""The cost of an import: `python -m benchmarks.ours.imports URL kiqpy|bare`; the best of seven."""
 
 from __future__ import annotations
 

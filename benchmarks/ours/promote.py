@@ -1,4 +1,4 @@
-"""Due jobs leave the schedule: `python -m benchmarks.ours.promote URL kiqpy|bare N`.
+"""How fast due jobs leave the schedule: `python -m benchmarks.ours.promote URL kiqpy|bare N`.
 
 The clock runs from the start of the app, or the loop, until the last has left; nothing runs them.
 """

@@ -1,4 +1,4 @@
-"""The peers: what each is installed from, and what kind of body it runs. Standard library only."""
+"""The peers: their packages and the kind of body that each runs. Standard library only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A venv of its own for each peer, under `.bench/PEER/`, made from PyPI when first asked for."""
+"""Creates a venv for each peer under `.bench/PEER/`, from PyPI, when it is first needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Another client: asks the server at the socket again and again until its stdin has something.
+"""A second client: pings the server at a socket until its stdin has data.
 
 Prints how many times it asked, and the 50th and 99th percentile and the longest answer in ms.
 """

@@ -1,4 +1,4 @@
-"""`jobs.admin`: each call that an ancestor's console had, and what must hold for all of them.
+"""`jobs.admin`: every call that the ancestors' consoles had, and the rules for all of them.
 
 What the table in docs/admin.md says of `Exq.Api.find_retry` is shown by `test_exq_api_find_retry`
 here, and so on.

@@ -1,4 +1,4 @@
-"""A million jobs in a queue and a million dead: looking stays quick, and searches bounded.
+"""A million jobs in a queue and a million dead: listing stays fast, and searches are bounded.
 
 Time is the server's own, of COMMANDSTATS: the best of three, printed with `-s`.
 """

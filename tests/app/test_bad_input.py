@@ -1,4 +1,4 @@
-"""Whatever a user gets wrong is answered with one message that names the cause and the fix."""
+"""Every mistake of a user is answered with one message that names the cause and the fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job that is cancelled, wherever it is: it does not run, or stops within a second."""
+"""A cancelled job does not run, or stops within a second, wherever it is."""
 
 from __future__ import annotations
 

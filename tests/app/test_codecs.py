@@ -1,4 +1,4 @@
-"""A worker that declares codecs gets its values back, however they travelled."""
+"""`perform` gets the values of a worker's codecs back, whatever way the job took."""
 
 from __future__ import annotations
 

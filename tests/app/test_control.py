@@ -1,4 +1,4 @@
-"""What can be changed while an app runs: its queues, their limits, quiet, pauses, groups."""
+"""Changes while an app runs: queues, limits, quiet, pauses, groups."""
 
 from __future__ import annotations
 

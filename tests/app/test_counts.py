@@ -1,4 +1,4 @@
-"""What a job costs: calls, handles, commands, bytes, memory. None depends on the machine."""
+"""What a job costs in calls, handles, commands, bytes and memory, on any machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an app is declared: class, constructor, init hook; and two apps do not meet."""
+"""An app is declared by class, constructor and init hook; two apps share nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An app inside a web service: who starts first, who ends last, and what comes out of it."""
+"""An app inside a web service: order of start and stop, and what each error does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All the ways in which a job is handed over."""
+"""All ways to enqueue a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every event of the catalogue, made to happen in a running app and heard through `attach`."""
+"""Every event of the catalogue is emitted by a running app, and reaches `attach`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Expiring jobs: what comes too late is not run, is told, and keeps nobody out."""
+"""An expired job does not run, is reported, and frees its lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failing, in a running app on a real server: when it is tried again, who is told, what is kept."""
+"""Failing jobs on a real server: retries, hooks, and what is stored."""
 
 from __future__ import annotations
 

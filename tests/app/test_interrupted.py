@@ -1,4 +1,4 @@
-"""What we interrupt keeps what is its own: its worker's rules, its outcome, its way to the end."""
+"""A job that kiqpy interrupts keeps its worker's rules, its outcome, and its finish path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an outside LPUSH to the body of a job, beside the least that can do it."""
+"""From an outside LPUSH to the body of a job, compared with the least that can do it."""
 
 from __future__ import annotations
 

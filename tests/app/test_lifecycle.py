@@ -1,4 +1,4 @@
-"""Starting and stopping: twice, in the wrong order, again, side by side, under way."""
+"""Start and stop: twice, in the wrong order, again, concurrently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log lines: what they hold, at which level, and what a job's own lines get of its context."""
+"""Log lines: their fields, their levels, and a job's context in the application's lines."""
 
 from __future__ import annotations
 

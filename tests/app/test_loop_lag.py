@@ -1,4 +1,4 @@
-"""How long the event loop took to answer a heartbeat: measured, told once, in the loop's thread."""
+"""The lag of the event loop is measured by the heartbeat, and reported once."""
 
 from __future__ import annotations
 

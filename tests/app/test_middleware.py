@@ -1,4 +1,4 @@
-"""Middleware: around each attempt, around each push; alone first, then in a running app."""
+"""Middleware around each attempt and each push: alone, then in a running app."""
 
 from __future__ import annotations
 

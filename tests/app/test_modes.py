@@ -1,4 +1,4 @@
-"""Suites that start their app as in production: `test_mode`, a scope for each test, `set_mode`."""
+"""Suites that start their app as in production: `test_mode`, `set_mode`, a scope for each test."""
 
 from __future__ import annotations
 

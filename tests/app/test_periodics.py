@@ -1,4 +1,4 @@
-"""Periodic jobs of an app, from the declaration to the run; listed, switched and run at once."""
+"""Periodic jobs of an app: declared, enqueued, run, listed, disabled, run at once."""
 
 from __future__ import annotations
 

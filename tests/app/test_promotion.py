@@ -1,4 +1,4 @@
-"""Due jobs: how soon they start, and how little others notice when there are very many."""
+"""Due jobs start soon, and many of them do not delay others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reporters in a running app: whatever they do, every job is settled, and settled first."""
+"""Reporters in a running app: every job is settled, and before its reporters are called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`async with jobs.testing() as t`: what a user's test sees, does, and is told when it fails."""
+"""`async with jobs.testing() as t`: what a test can see and do, and what a failure says."""
 
 from __future__ import annotations
 

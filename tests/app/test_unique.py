@@ -1,4 +1,4 @@
-"""Unique jobs in a running app, on a real server: who gets a lock, who keeps it, what frees it."""
+"""Unique jobs in a running app: taking, keeping and freeing a lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every party can be asked: adapters are there, ours run, and what fails says why."""
+"""Every benchmark party has an adapter, ours run, and a failure says why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tables of a run say about its numbers."""
+"""The tables of a benchmark run show the right numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kiqpy ...` in this process: exit code, stdout and stderr, as an operator gets them."""
+"""Runs `kiqpy ...` in this process; returns exit code, stdout and stderr."""
 
 from __future__ import annotations
 

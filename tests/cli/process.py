@@ -1,4 +1,4 @@
-"""The command in a process of its own, in a folder of its own, as a user starts it."""
+"""Runs `kiqpy ...` in a process and a folder of its own."""
 
 from __future__ import annotations
 

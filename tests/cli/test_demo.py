@@ -1,4 +1,4 @@
-"""`kiqpy demo`: its report adds up, whatever was done to it on the way."""
+"""`kiqpy demo`: the report adds up, whatever happened during the run."""
 
 from __future__ import annotations
 

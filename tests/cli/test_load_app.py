@@ -1,4 +1,4 @@
-"""Which app `kiqpy run` means, and what it says when there is none."""
+"""How `kiqpy run` finds its app, and its errors when there is none."""
 
 from __future__ import annotations
 

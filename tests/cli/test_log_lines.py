@@ -1,4 +1,4 @@
-"""JSON lines: complete, in order, and written once a turn of the event loop."""
+"""JSON log lines: complete, in order, and written once in each turn of the event loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kiqpy new`: what it writes is right, runs, and replaces nothing."""
+"""`kiqpy new`: the files it writes are right and run, and it overwrites nothing."""
 
 from __future__ import annotations
 

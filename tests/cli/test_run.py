@@ -1,4 +1,4 @@
-"""`kiqpy run` as an operator meets it: signals, exit codes, and errors in one line."""
+"""`kiqpy run` with real processes: signals, exit codes, one-line errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `kiqpy run` asks of an app that others have declared: other options, and to hurry."""
+"""`kiqpy run` overrides the options of an app, and can stop it early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that enqueues: `enqueue_process.py URL ORACLE FIRST COUNT`; it is made to be killed.
+"""A process that enqueues: `enqueue_process.py URL ORACLE FIRST COUNT`. Tests kill it.
 
 Before a job is handed over `try N` is appended to the oracle, and `ok N STATE` once there is a
 receipt. Four tasks at a time, so that frames hold one to four jobs.

@@ -1,4 +1,4 @@
-"""What really happened, kept outside of Redis, and how a test looks at a server from outside."""
+"""A record of what really happened, outside of Redis, and a view of the server from outside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process with a periodic job of each second, made to be killed.
+"""A process with a periodic job every second. Tests kill it.
 
 Run as `periodic_process.py URL ORACLE JSON`.
 JSON: {"name": options of Periodic}. To the oracle go `up IDENT PID`, `leads PID`,

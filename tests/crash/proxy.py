@@ -1,4 +1,4 @@
-"""A network that misbehaves as told, between a client and a server on this machine.
+"""A TCP proxy between a client and a local server that fails as it is told.
 
 Messages are told apart, so that a fault strikes exactly one of them: a reply is cut after the
 server has carried out its request, a request is held back until the client has given it up, and

@@ -1,4 +1,4 @@
-"""A reporter that is slower than the jobs: the jobs wait in Redis, not in the process.
+"""A reporter that is slower than the jobs: jobs wait in Redis, not in the process.
 
 The invariant: at every look, what the process has claimed is within the limits of its queues.
 """

@@ -1,4 +1,4 @@
-"""Five processes, one of which leads; leaders that are killed, stopped and go on; downtime.
+"""Periodic jobs of five processes: leaders are killed, stopped and resumed; downtime.
 
 The oracle has seen each job that ran, and which tick it was for.
 """

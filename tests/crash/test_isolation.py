@@ -1,4 +1,4 @@
-"""One queue's stage raises, which it never should: the other queues do not notice.
+"""If a stage of one queue raises, the other queues are not affected.
 
 The invariant: a queue that breaks starts anew with all its jobs, each of which is run in the end;
 one that breaks a fourth time within 30 s stops the app, and says so.

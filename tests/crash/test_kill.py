@@ -1,4 +1,4 @@
-"""Processes that die, that are stopped for too long, and jobs that kill their process.
+"""Processes that are killed or stopped for too long, and jobs that kill their process.
 
 The invariant: a job that was pushed is finished, by the oracle's account, which is no part of
 Redis; a job is started once more exactly for each time its process died with it, and that is

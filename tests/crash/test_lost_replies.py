@@ -1,4 +1,4 @@
-"""Replies that never come and requests that come too late: no job is lost by them, none doubled.
+"""Lost replies and late requests lose no job and duplicate none.
 
 The invariant: a job whose receipt says `queued` is in Redis exactly once; a job whose client died
 before its receipt is there once or not at all; and whatever a live process claims, it runs, once.

@@ -1,4 +1,4 @@
-"""Names and payloads that have lost jobs elsewhere: all are run, whichever way they take.
+"""Names and payloads that have lost jobs in other libraries: all run.
 
 The invariant: each job runs once, by the queue that it was put into, and the text of its `args`
 is the same at the end of every way (queue, schedule, retry, rescue) as it was at the beginning.

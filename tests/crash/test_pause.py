@@ -1,4 +1,4 @@
-"""A pause, seen from outside: two processes at full speed start no job of the queue any more."""
+"""After a pause, two processes at full speed start no job of the queue."""
 
 from __future__ import annotations
 

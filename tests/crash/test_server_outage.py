@@ -1,4 +1,4 @@
-"""A server that dies, that is away for long, that forgets, that refuses to write.
+"""A server that dies, is away for long, loses its data, or refuses to write.
 
 The invariant: what was acked survives every one of these if the server keeps its data; what runs
 is not stolen while nobody could renew a lease; and what the server has lost is fenced, not fatal.

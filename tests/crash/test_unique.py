@@ -1,4 +1,4 @@
-"""Unique jobs when processes die, are stopped, race, or lose the server's replies.
+"""Unique jobs when processes die, are stopped, race, or lose replies.
 
 The invariant: of one token at most one job waits or runs before its lock's time is over; the lock
 is its job's alone, and gone when that has ended.

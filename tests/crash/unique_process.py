@@ -1,4 +1,4 @@
-"""Unique jobs in a process made to be killed.
+"""A process with unique jobs. Tests kill it.
 
 `unique_process.py works URL ORACLE [OPTION=VALUE ...]` works, and appends to the oracle
 `up PID`, and `start JID PID`, `end JID PID` around each job; jobs end when ORACLE.go exists.

@@ -1,4 +1,4 @@
-"""A worker process, made to be killed: `worker_process.py URL ORACLE [OPTION=VALUE ...]`.
+"""A worker process: `worker_process.py URL ORACLE [OPTION=VALUE ...]`. Tests kill it.
 
 What it does goes to the oracle: `start N PID RECOVERED` and `end N PID` around each job, and
 `up IDENT PID`, `recovered JID COUNT POISON`, `fenced N`, `lapsed`, `dead JID` as they are heard.

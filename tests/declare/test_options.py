@@ -1,4 +1,4 @@
-"""Worker options: checked where they are written, with the fix in the message."""
+"""Worker options are checked where they are written, with the fix in the message."""
 
 from __future__ import annotations
 

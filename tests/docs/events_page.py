@@ -17,8 +17,9 @@ _HEAD = """\
 
 <!-- Written by `python -m tests.docs.events_page` from kiqpy/event.py. Change that file. -->
 
-What an app can tell while it runs. A handler gets the event alone, in the app's event loop: it must
-be quick, and what it raises is logged and goes no further. Patterns are those of shells.
+An app emits these events while it runs. A handler gets the event as its only argument and is
+called in the app's event loop, so it must be quick. If it raises, the error is logged and has no
+other effect. Patterns are shell patterns.
 
 ```python
 from kiqpy import App
@@ -34,8 +35,9 @@ jobs.attach("job.failure", failed)  # from any thread, at any time
 jobs.detach(failed)
 ```
 
-Or wait for them. A stream holds at most `limit` events; then the oldest are dropped, and counted in
-`stream.dropped`. It hears what happens while it is open, and ends when the app has stopped.
+To wait for events, open a stream. It gets the events that happen while it is open, and ends when
+the app has stopped. It holds at most `limit` events; if there are more, the oldest are dropped
+and counted in `stream.dropped`.
 
 ```python
 async def watch(jobs: App) -> None:
@@ -44,9 +46,10 @@ async def watch(jobs: App) -> None:
             print(event.name, event)
 ```
 
-With `queue=` only events about that queue, or about a job of it, are heard. A pattern that no event
-can match is a `ConfigError`, with the nearest name. Events are frozen dataclasses in `kiqpy.event`.
-Job events of an outcome are told after it is durable. What nobody hears is not even made.
+With `queue=`, the stream gets only events about that queue or about its jobs. A pattern that
+matches no event raises `ConfigError`, which suggests the nearest name. Events are frozen
+dataclasses in `kiqpy.event`. The event of an outcome is emitted after the outcome is stored in
+Redis. An event without a listener is not created.
 """
 
 

@@ -1,4 +1,4 @@
-"""The Python snippets of a page: found, and run in order in one namespace.
+"""Finds the Python snippets of a page, and runs them in order in one namespace.
 
 `python page.py docs/embedding.md` runs them as a reader would, one after the other; they may use
 `await` at the top. What a snippet prints is compared with the block after it, if that one is marked

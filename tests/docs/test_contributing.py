@@ -36,3 +36,9 @@ def test_the_tour_and_the_way_of_a_job_are_there() -> None:
 def test_the_links_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^):#]+)\)", TEXT)
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_order_of_the_tests_names_every_folder() -> None:
+    page = (ROOT / "tests" / "README.md").read_text("utf-8")
+    folders = {path.name for path in (ROOT / "tests").iterdir() if any(path.glob("*.py"))}
+    assert {name for name in folders if f"`{name}/`" not in page} == set()

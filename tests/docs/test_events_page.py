@@ -1,4 +1,4 @@
-"""docs/events.md says what kiqpy/event.py says."""
+"""docs/events.md is up to date with kiqpy/event.py."""
 
 from __future__ import annotations
 

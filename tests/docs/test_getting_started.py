@@ -1,4 +1,4 @@
-"""docs/getting-started.md, followed to the letter: no server, no URL, an empty folder."""
+"""docs/getting-started.md works as written: no server, no URL, an empty folder."""
 
 from __future__ import annotations
 

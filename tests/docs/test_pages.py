@@ -1,4 +1,4 @@
-"""Every page of docs/: its snippets run, or say why not; its links lead somewhere."""
+"""Every page of docs/: its snippets run, or say why not; its links exist."""
 
 from __future__ import annotations
 

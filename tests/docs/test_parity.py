@@ -1,4 +1,4 @@
-"""docs/parity.md: every row that there must be, with a state, and with tests that exist."""
+"""docs/parity.md has every row, each with a state and with tests that exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/periodic.md shows is so."""
+"""The tables and errors on docs/periodic.md are right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""README's snippets run, and print what README says they print."""
+"""README's snippets run and print what README shows."""
 
 import re
 import subprocess

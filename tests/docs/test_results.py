@@ -1,4 +1,4 @@
-"""What README says of speed is what was measured: its table is made of the saved result."""
+"""README's table of figures is made from the saved benchmark result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each example as its reader runs it: a process of its own, asked over HTTP, ended by a signal."""
+"""Each example runs as a process, answers HTTP requests, and stops on a signal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A field more in a payload: the quick way says the same as the thorough one."""
+"""Adding a field to a payload: the fast path gives the same bytes as the thorough one."""
 
 from __future__ import annotations
 

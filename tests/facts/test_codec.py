@@ -1,4 +1,4 @@
-"""Typed codecs: what goes in comes out, as readable JSON, and nothing that was not listed."""
+"""Typed codecs: values survive a round trip as readable JSON; unlisted types are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue of events: frozen values with names, words and units."""
+"""The catalogue of events: frozen values with names, descriptions and units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Payloads: read strictly, changed sparingly, refused by name."""
+"""Payloads: parsed strictly, changed sparingly, and refused with a name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Periodic jobs as declared: what is understood, what is refused and how, what misfires."""
+"""Declaring periodic jobs: what is accepted, what is refused and how, missed ticks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When clocks jump: a table checked by hand, and properties over 50 zones and ten years.
+"""Clock changes: a table checked by hand, and properties over 50 zones and ten years.
 
 The properties are judged by an oracle that knows nothing of timetables: it looks at each minute.
 """

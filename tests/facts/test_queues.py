@@ -1,4 +1,4 @@
-"""Queues that share a limit: what may be declared, and in which order they are asked."""
+"""Queues that share a limit: what may be declared, and the order of queues."""
 
 from __future__ import annotations
 

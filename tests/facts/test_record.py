@@ -1,4 +1,4 @@
-"""Records are frozen values, in all that a dataclass is asked for."""
+"""Records are frozen values and behave like dataclasses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chain of stages: ends from left to right, starts anew after a break, gives up after four."""
+"""A chain of stages ends from left to right, restarts after a failure, and gives up after four."""
 
 from __future__ import annotations
 

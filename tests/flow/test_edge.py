@@ -1,4 +1,4 @@
-"""An edge: demand goes left, batches go right, credit comes back when items are done."""
+"""An edge: demand flows left, batches flow right, credit comes back when items are done."""
 
 from __future__ import annotations
 

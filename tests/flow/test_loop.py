@@ -1,4 +1,4 @@
-"""What runs by time: jitter, back-off, defects, waking and stopping."""
+"""Loops: jitter, back-off, defects, waking and stopping."""
 
 from __future__ import annotations
 

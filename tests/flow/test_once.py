@@ -1,4 +1,4 @@
-"""A cause is reported once, and not without end."""
+"""A cause is reported once, and the number of causes is bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waits for an event or a time; waits between two tries: doubling, bounded, jittered."""
+"""Waiting for an event or a time; back-off that doubles, with a bound and jitter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Short steps that end whole, and waiting for those who may not end."""
+"""Steps that a cancellation does not interrupt, and waiting for tasks that may not end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client: accepts at memory speed, makes durable once each, says how far behind it is."""
+"""The client accepts jobs at memory speed, stores each once, and reports how far behind it is."""
 
 from __future__ import annotations
 

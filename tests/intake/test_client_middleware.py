@@ -1,4 +1,4 @@
-"""What stands around a push: every door leads through it, and nobody sees half of its work."""
+"""Client middleware: every way to enqueue passes it, and none sees a half-changed job."""
 
 from __future__ import annotations
 

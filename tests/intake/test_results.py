@@ -1,4 +1,4 @@
-"""What is told of a frame's results: to whom, and of which jobs."""
+"""The results of a frame reach the right receipts and events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop that makes jobs of ticks, in virtual time, over the store in memory."""
+"""The loop that enqueues ticks, in virtual time, on the memory store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The leader: elected, renewed in time, trusted no longer than its lease, resigned at the end."""
+"""The leader: elected, renewed in time, trusted no longer than its term, resigned at the end."""
 
 from __future__ import annotations
 

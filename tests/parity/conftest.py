@@ -1,4 +1,4 @@
-"""The house for tests of parity: a clean server, nothing has run."""
+"""Fixtures for the parity tests: a clean server, and nothing has run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An app of which docs/parity.md is proved: its workers, and a look at what the server holds."""
+"""The app of the parity tests: its workers, and a view of what the server holds."""
 
 from __future__ import annotations
 

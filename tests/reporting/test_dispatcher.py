@@ -1,4 +1,4 @@
-"""Reporters: each behind its own edge; whatever they do, jobs and other reporters do not suffer."""
+"""Reporters have their own edges: none disturbs jobs or other reporters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a job: formulas, limits, fields, and never an exception."""
+"""What an outcome means for its job: formulas, limits, fields, and never an exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unique jobs: equal tokens for equal jobs; whose lock it is, how long, and what frees it."""
+"""Unique jobs: equal tokens for equal jobs; owner, time and end of a lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers for the process executor: a child imports this file by its name."""
+"""Workers for the process executor, in a file that a child can import by name."""
 
 from __future__ import annotations
 

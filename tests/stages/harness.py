@@ -1,4 +1,4 @@
-"""What a stage needs around it in a test: a clock, a store in memory that may fail, who listens."""
+"""The surroundings of a stage in a test: a clock, a memory store that can fail, listeners."""
 
 from __future__ import annotations
 

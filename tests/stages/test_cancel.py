@@ -1,4 +1,4 @@
-"""Cancels and replies that are lost: a cancelled job is never run to its end, and none is lost."""
+"""Cancels and lost replies: a cancelled job never finishes, and no job is lost."""
 
 from __future__ import annotations
 

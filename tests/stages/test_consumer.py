@@ -1,4 +1,4 @@
-"""The consumer: one task a claim, and one finish path for every way in which a job can end."""
+"""The consumer: one task for each claim, and one finish path for every way a job can end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One job: whatever it is and does becomes an outcome."""
+"""Performing one job: whatever it is and does becomes an outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One queue's three stages together: restarts alone, gives back, and finds what it lost."""
+"""The three stages of a queue together: restart, give back, and find what was lost."""
 
 from __future__ import annotations
 

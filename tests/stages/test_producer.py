@@ -1,4 +1,4 @@
-"""The producer: claims what is wanted and not more, and survives a store that does not answer."""
+"""The producer claims as many jobs as are wanted, and survives a store that does not answer."""
 
 from __future__ import annotations
 

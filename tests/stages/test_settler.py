@@ -1,4 +1,4 @@
-"""The last stage: settles batch by batch until the store has it, then tells, then gives credit."""
+"""The settler retries until the store has a batch, then emits events, then returns credit."""
 
 from __future__ import annotations
 

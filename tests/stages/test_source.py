@@ -1,4 +1,4 @@
-"""Queues that share a limit, and a pipeline whose limit, rest and pauses change while jobs run."""
+"""Queues that share a limit, and pipelines whose limit and pauses change while jobs run."""
 
 from __future__ import annotations
 

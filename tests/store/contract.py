@@ -1,4 +1,4 @@
-"""Worlds for the store suite: several processes over one server, and what it really holds.
+"""Worlds for the store tests: several processes over one server, and a view of its keys.
 
 The suite talks to `Session`s only; a world is for what no process could see or do by itself: where
 each job is, how a lease ends, what another program does to a key.

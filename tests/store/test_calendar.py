@@ -1,4 +1,4 @@
-"""Periodic ticks and the leader, over each backend: each tick once, whoever sends it."""
+"""Periodic ticks and the leader, on each backend: each tick once, whoever sends it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator sees, and what acts do: over memory and a real server, in a namespace too."""
+"""Inspecting and changing jobs, on memory and on a real server, with a namespace too."""
 
 from __future__ import annotations
 

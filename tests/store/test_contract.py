@@ -1,9 +1,8 @@
-"""What every store must do, verb by verb, over each backend there is.
+"""What every store must do, verb by verb, on each backend.
 
-The sixteen holes that were once found in the protocol each have a test here, with these exceptions:
-the other half of 1 and 4 (a fresh nonce per start and fork, spooling) is the client's and
-is shown with it; of 7 and 8 the waiting side is here and the beat's reaction is shown with the
-heartbeat; the look of 5 at HLEN likewise.
+Each fault that was found in an early design of the protocol has a test here. What concerns the
+client (a new nonce for each start and fork) is tested with the client, and what concerns the
+heartbeat (its count of claims, its reaction to abandoned waits) with the pipeline.
 """
 
 from __future__ import annotations

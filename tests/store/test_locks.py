@@ -1,4 +1,4 @@
-"""Locks of unique jobs, over each backend: whose they are, how long they hold, what frees them."""
+"""Locks of unique jobs, on each backend: their owner, their time, what frees them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any order of any steps, with lost and late calls, against a model of plain lists and dicts."""
+"""Any order of any steps, with lost and late calls, against a model of lists and dicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An app on the store in memory, on virtual time, with a plan of what goes wrong."""
+"""An app on the memory store, in virtual time, with a plan of faults."""
 
 from __future__ import annotations
 

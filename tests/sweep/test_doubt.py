@@ -1,4 +1,4 @@
-"""A fetch without an answer: whatever it did, each of its jobs runs once; none is left behind."""
+"""A fetch without an answer: each of its jobs runs once, and none is left behind."""
 
 from __future__ import annotations
 

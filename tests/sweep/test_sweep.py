@@ -1,4 +1,4 @@
-"""One thing goes wrong, at every place where it can.
+"""One fault at every place where it can happen.
 
 A small day is lived once without faults, and its calls to the store are counted. Then it is lived
 again for each of them, with that one call failing in one way, or with the process being stopped,

@@ -1,4 +1,4 @@
-"""One call to the store goes wrong, at every place where it can, on a day of unique jobs.
+"""One fault in every call to the store, on a day of unique jobs.
 
 At each look no lock is anybody's but that of a job which is there; at the end all are free but the
 one of a job that waits: it took the lock which another's start had freed.

@@ -1,4 +1,4 @@
-"""The tests on docs/testing.md, run as a user would run them; what it says a failure says."""
+"""The tests on docs/testing.md pass, and a failure says what the page shows."""
 
 from __future__ import annotations
 

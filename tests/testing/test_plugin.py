@@ -1,4 +1,4 @@
-"""The pytest plugin in suites as users write them, each in a pytest of its own."""
+"""The pytest plugin in suites as users write them, each in its own pytest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mypy and pyright accept right calls and report wrong ones, on the very lines."""
+"""mypy and pyright accept right calls, and report wrong ones on their lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fleet decides: no process, no time but the test's own."""
+"""The decisions of a fleet, with fake processes and a fake clock."""
 
 from __future__ import annotations
 

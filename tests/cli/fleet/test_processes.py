@@ -1,4 +1,4 @@
-"""`kiqpy run --processes N` as an operator meets it: real processes, a real server."""
+"""`kiqpy run --processes N` with real processes and a real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded server, with real servers and real processes, some of which are killed."""
+"""The embedded server, with real servers and real processes, some of them killed."""
 
 # ruff: noqa: ASYNC240 - nothing else runs in these loops that a look at a file could hold up
 

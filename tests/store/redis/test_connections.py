@@ -1,4 +1,4 @@
-"""Addresses as they may be shown; connections that end while nobody uses them; odd words."""
+"""Shown addresses hide passwords; connections that close while idle; unusual error texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A free lock file is proof of death; a held one, or none, proves nothing."""
+"""A free lock file proves that a process is dead; a held one, or none, proves nothing."""
 
 from __future__ import annotations
 

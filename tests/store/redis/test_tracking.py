@@ -1,4 +1,4 @@
-"""Queues beyond the eighth: woken by hints of the server, and found without them."""
+"""Queues beyond the eighth: woken by the server's hints, and found without them."""
 
 import asyncio
 from collections.abc import AsyncIterator
