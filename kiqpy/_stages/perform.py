@@ -90,8 +90,9 @@ class Performer:
         run.rules = self._defaults.rules
         try:
             job = run.job = decode(run.claim.raw)
-            if (refused := self._check(job)) is not None:
-                return refused
+            for check in self._checks:
+                if (refused := check(job)) is not None:
+                    return refused
             plan = self._plans.get(job.class_) or self._plan(job.class_)
             run.rules = plan.rules
             for gate in plan.gates:
@@ -106,17 +107,13 @@ class Performer:
             self._enter(run, job, plan)
             result = await plan.perform(job)
             return SUCCESS if result is None else _returned(result)
-        except GeneratorExit:
-            raise
         except BaseException as error:  # SystemExit too: one job must not end the others
-            if _is_our_cancel(error, run):
-                raise
-            return _signalled(error)
+            return _raised(error, run)
         finally:
             if run.holds:
                 run.let_go()
 
-    def _check(self, job: Job) -> Outcome | None:
+    def _check_again(self, job: Job) -> Outcome | None:
         for check in self._checks:
             if (refused := check(job)) is not None:
                 return refused
@@ -137,7 +134,7 @@ class Performer:
         if (refused := await answer) is not None:
             return refused
         run.started = self._clock.monotonic()
-        return self._check(job)
+        return self._check_again(job)
 
     def _plan(self, name: str) -> Plan:
         spec = self._registry.find(name)
@@ -161,9 +158,15 @@ class Performer:
         return plan
 
 
-def _is_our_cancel(error: BaseException, run: Run) -> bool:
-    """A job may raise CancelledError by itself; then it is an error like any other."""
-    return isinstance(error, asyncio.CancelledError) and run.why is not None
+def _raised(error: BaseException, run: Run) -> Outcome:
+    """What an error comes to that is being handled; raises it again if it is not the job's.
+
+    A job may raise CancelledError by itself; then it is an error like any other.
+    """
+    ours = isinstance(error, asyncio.CancelledError) and run.why is not None
+    if ours or isinstance(error, GeneratorExit):
+        raise error
+    return _signalled(error)
 
 
 def _returned(result: object) -> Outcome:
