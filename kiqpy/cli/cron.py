@@ -28,9 +28,13 @@ PeriodicAction = Callable[[Periodics], Awaitable[str]]
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document; times in epoch seconds."
 )
-@click.option("--enable", metavar="NAME", help="Enqueue its jobs again, from the next tick on.")
-@click.option("--disable", metavar="NAME", help="Enqueue no more jobs of it, in any process.")
-@click.option("--run", "run_now", metavar="NAME", help="Enqueue one job of it now.")
+@click.option(
+    "--enable", metavar="NAME", help="Enqueue the jobs of this entry again, from its next tick on."
+)
+@click.option(
+    "--disable", metavar="NAME", help="Stop enqueueing jobs of this entry, in all processes."
+)
+@click.option("--run", "run_now", metavar="NAME", help="Enqueue one job of this entry now.")
 @click.option(
     "--redis",
     envvar="KIQPY_REDIS_URL",

@@ -44,7 +44,7 @@ def _common(command: Any) -> Any:
     return command
 
 
-@new.command()
+@new.command(short_help="create an app, and name it in pyproject.toml")
 @_common
 def app(name: str, path: str | None, force: bool) -> None:
     """Create an app, and name it in pyproject.toml so that `kiqpy run` finds it."""
@@ -58,7 +58,7 @@ def app(name: str, path: str | None, force: bool) -> None:
     click.echo(f"next: kiqpy new worker SendWelcome, then kiqpy run {target}")
 
 
-@new.command()
+@new.command(short_help="create a worker: a class or a function")
 @_common
 @click.option(
     "-q", "--queue", default="default", metavar="QUEUE", show_default=True, help="Its queue."
@@ -90,7 +90,7 @@ def worker(
     _print_next(module, f"workers = [{name}]", f'queues = {{"{queue}": 25}}')
 
 
-@new.command()
+@new.command(short_help="create a reporter")
 @_common
 def reporter(name: str, path: str | None, force: bool) -> None:
     """Create a reporter, which is called with the outcome of jobs."""

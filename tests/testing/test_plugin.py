@@ -147,10 +147,10 @@ def test_an_app_may_be_named_by_its_class(suite: Suite) -> None:
 @pytest.mark.parametrize(
     ("ini", "message"),
     [
-        ("", "kiqpy_app: which app? Say one of"),
+        ("", "kiqpy_app: which app? Name it in one of these ways"),
         ("kiqpy_app = shpo:jobs", "there is no module 'shpo'"),
-        ("kiqpy_app = shop:job", 'kiqpy_app = "shop:job" is no kiqpy.App'),
-        ("kiqpy_app = shop", 'give "module:jobs"'),
+        ("kiqpy_app = shop:job", 'kiqpy_app = "shop:job" is not a kiqpy.App'),
+        ("kiqpy_app = shop", 'write it as "module:jobs"'),
     ],
 )
 def test_an_app_that_is_not_found_is_explained(suite: Suite, ini: str, message: str) -> None:
@@ -265,7 +265,7 @@ def test_without_a_server_program_tests_are_skipped(suite: Suite) -> None:
     code, said = suite.run("-rs")
     assert code == 0, said
     assert "3 skipped" in said
-    assert "no server program is found" in said
+    assert "no server program was found" in said
 
 
 def test_pytest_starts_without_the_program(suite: Suite) -> None:
