@@ -67,24 +67,24 @@ def main() -> None:
     measures, began = chosen(given.only), time.monotonic()
     results: list[rounds.Result] = []
     with addresses(measures) as (near, far):
-        told = about.run(near, who, turns, share)
+        facts = about.run(near, who, turns, share)
         for measure in measures:
             url = far if measure.far else near
             results += rounds.measured(measure, who, url, turns, share, rounds.on_screen)
-    told["took_s"] = round(time.monotonic() - began)
-    print(f"\n\n{report.tables(report.by_measure(results), told)}\n")
-    print(f"Sidekiq: {told['sidekiq']}.")
-    save(given.out, told, results)
+    facts["took_s"] = round(time.monotonic() - began)
+    print(f"\n\n{report.tables(report.by_measure(results), facts)}\n")
+    print(f"Sidekiq: {facts['sidekiq']}.")
+    save(given.out, facts, results)
 
 
-def save(folder: Path, told: dict[str, Any], results: list[rounds.Result]) -> None:
+def save(folder: Path, facts: dict[str, Any], results: list[rounds.Result]) -> None:
     """The runs as JSON, and the picture where matplotlib is installed."""
     folder.mkdir(parents=True, exist_ok=True)
-    quick = "-quick" if told["share"] < 1 else ""
-    path = folder / f"{told['date']}-{told['machine']}{quick}.json"
+    quick = "-quick" if facts["share"] < 1 else ""
+    path = folder / f"{facts['date']}-{facts['machine']}{quick}.json"
     rows = [result._asdict() for result in results]
-    path.write_text(json.dumps({"about": told, "results": rows}, indent=1) + "\n")
-    print(f"{path}: {told['took_s']} s", file=sys.stderr)
+    path.write_text(json.dumps({"about": facts, "results": rows}, indent=1) + "\n")
+    print(f"{path}: {facts['took_s']} s", file=sys.stderr)
     try:
         from benchmarks import plot
     except ImportError:

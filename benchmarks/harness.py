@@ -149,7 +149,7 @@ def logged(party: Party, url: str, count: str, how: str = "") -> None:
 
 
 def serve(party: Party, url: str, concurrency: str) -> None:
-    """One of several workers; whoever started it ends it."""
+    """One of several workers; the process that started it ends it."""
     arm(url, 0)
     party.serve(url, int(concurrency))
 
@@ -257,9 +257,9 @@ class child:
 
     def check(self) -> None:
         """Wait until it has done its work."""
-        told = self._process.communicate()[1].decode().strip().splitlines()
+        written = self._process.communicate()[1].decode().strip().splitlines()
         if self._process.returncode:
-            raise SystemExit(f"its producer: {told[-1] if told else 'failed'}")
+            raise SystemExit(f"its producer: {written[-1] if written else 'failed'}")
 
     def when(self, ready: Callable[[], bool]) -> None:
         """Let it go on as soon as `ready()`."""
@@ -267,9 +267,9 @@ class child:
         def wait() -> None:
             while not ready():
                 time.sleep(0.01)
-            told = self._process.communicate(b"go\n")[1]
+            written = self._process.communicate(b"go\n")[1]
             if self._process.returncode:
-                sys.stderr.buffer.write(told)
+                sys.stderr.buffer.write(written)
                 os._exit(1)
 
         threading.Thread(target=wait, daemon=True).start()

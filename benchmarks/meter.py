@@ -80,7 +80,7 @@ class Meter:
     def arrived(self, sent_at: float) -> None:
         """A stamped job has come; those stamped 0 only warm up and are not counted."""
         if not sent_at:
-            self.now_running += 1  # seen by whoever waits for the warming up
+            self.now_running += 1  # read by the code that waits for the warm-up
             return
         self.samples.append(time.monotonic() - sent_at)
         if len(self.samples) == self.total:

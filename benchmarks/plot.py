@@ -47,8 +47,8 @@ def colour(party: str, kinds: dict[str, str]) -> str:
 
 def draw(result: Path, out: Path) -> Path:
     """Write the picture of a result; returns where."""
-    told = json.loads(result.read_text())
-    about, results = told["about"], told["results"]
+    saved = json.loads(result.read_text())
+    about, results = saved["about"], saved["results"]
     panels = [(bars(results, m, f), title) for m, f, title in PANELS]
     panels = [(found, title) for found, title in panels if found]
     if not panels:

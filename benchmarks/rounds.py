@@ -45,11 +45,11 @@ def once(
         return {}, f"no end within {patience_s:g} s"
     finally:
         _end_group(process)
-    told = [text for text in out.splitlines() if text.startswith("{")]
-    if not told:
+    lines = [text for text in out.splitlines() if text.startswith("{")]
+    if not lines:
         lines = err.strip().splitlines() or [f"ended with {process.returncode}, saying nothing"]
         return {}, lines[-1].strip()[:160]
-    figures: dict[str, Any] = json.loads(told[-1])
+    figures: dict[str, Any] = json.loads(lines[-1])
     lacks = figures.get("unsupported")
     return ({}, str(lacks)) if lacks else (figures, "")
 

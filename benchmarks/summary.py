@@ -32,7 +32,7 @@ OURS: Final = ("kiqpy", "kiqpy-fast", "bare-fast")
 KINDS: Final = ("async", "sync")
 
 
-def table(told: dict[str, Any]) -> str:
+def table(result: dict[str, Any]) -> str:
     """Markdown: medians of ours, of the bare loop, and of the best peer of each kind."""
     heads = [
         "",
@@ -42,17 +42,17 @@ def table(told: dict[str, Any]) -> str:
         "best async peer",
         "best peer in threads",
     ]
-    rows = [heads, ["---"] * len(heads), *(_row(line, told) for line in LINES)]
+    rows = [heads, ["---"] * len(heads), *(_row(line, result) for line in LINES)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def _row(line: Line, told: dict[str, Any]) -> list[str]:
-    found = medians(line, told["results"])
-    kinds: dict[str, str] = told["about"]["kinds"]
+def _row(line: Line, result: dict[str, Any]) -> list[str]:
+    found = medians(line, result["results"])
+    kinds: dict[str, str] = result["about"]["kinds"]
     best = max if line.figure in HIGHER else min
     cells = [line.title, *(number(found[name]) for name in OURS)]
     for kind in KINDS:
-        peers = [name for name in found if name not in told["about"]["ours"]]
+        peers = [name for name in found if name not in result["about"]["ours"]]
         peers = [name for name in peers if kinds[name] == kind]
         name = best(peers, key=lambda peer: found[peer]) if peers else ""
         cells.append(f"{number(found[name])} ({name})" if name else "-")

@@ -41,16 +41,16 @@ def versions(peer: Peer) -> dict[str, str]:
 def interpreter(version: str) -> str:
     """A Python of that version that really runs (a shim may not)."""
     ask = [f"python{version}", "-c", "import sys; print(sys.executable)"]
-    told = (
+    ran = (
         subprocess.run(
             ask, capture_output=True, text=True, env={**os.environ, "PYENV_VERSION": version}
         )
         if shutil.which(ask[0])
         else None
     )
-    if told is None or told.returncode:
+    if ran is None or ran.returncode:
         raise NotInstalled(f"needs Python {version}, which is not here")
-    return told.stdout.strip()
+    return ran.stdout.strip()
 
 
 def _make(home: Path, packages: list[str], base: str) -> None:
