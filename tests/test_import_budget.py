@@ -19,8 +19,9 @@ EVERY_NAME = "import kiqpy\nfor name in kiqpy.__all__: getattr(kiqpy, name)"
 
 # Not for a program that enqueues and runs jobs: of testing, of the command line, of operators.
 OTHERS_USE = {
-    *("click", "croniter", "pytest", "kiqpy._web", "kiqpy.integrations", "kiqpy.cli"),
-    *("kiqpy.admin", "kiqpy.admin._moves", "kiqpy.admin._rows"),
+    *("click", "croniter", "pytest", "kiqpy.integrations", "kiqpy.cli"),
+    *("kiqpy.admin", "kiqpy.admin._moves", "kiqpy.admin._rows", "kiqpy.admin._search"),
+    *("kiqpy.web", "starlette", "jinja2", "uvicorn"),
     *("kiqpy.testing", "kiqpy.testing._fakeclock", "kiqpy.testing._modes"),
     *("kiqpy.testing._sandbox", "kiqpy.testing._sandbox.environment", "kiqpy.store.memory.backend"),
 }

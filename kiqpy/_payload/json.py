@@ -12,7 +12,7 @@ import json.decoder
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 from kiqpy.errors import ArgumentError
 
@@ -29,6 +29,7 @@ else:
 _scan_string: Callable[[str, int], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _PLAIN: Final[frozenset[object]] = frozenset((str, int, bool, type(None)))
+_MAX_BACKTRACE_BYTES: Final = 2**20  # a bomb must not fill the memory of whoever looks
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -101,6 +102,17 @@ def canonical(value: object) -> bytes:
 def pack_lines(lines: Sequence[str]) -> str:
     """Lines as Sidekiq keeps a backtrace: base64 of zlib of a JSON array."""
     return base64.b64encode(zlib.compress(_encoder.encode(list(lines)).encode())).decode()
+
+
+def unpack_lines(packed: object) -> list[str]:
+    """The lines of a backtrace, packed or not; [] if it can't be read or is beyond all measure."""
+    if isinstance(packed, str):
+        try:
+            unpacker = zlib.decompressobj()
+            packed = parse(unpacker.decompress(base64.b64decode(packed), _MAX_BACKTRACE_BYTES))
+        except (ValueError, zlib.error):
+            return []
+    return [str(line) for line in cast("list[object]", packed)] if isinstance(packed, list) else []
 
 
 def amend(raw: bytes, changes: Mapping[str, Any], drop: Sequence[str] = ()) -> bytes:

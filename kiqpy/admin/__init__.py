@@ -9,6 +9,7 @@ from typing import Final, final
 from kiqpy._declare.checks import queue_name
 from kiqpy.admin._moves import Action, Mover, Progress
 from kiqpy.admin._rows import BulkResult, Day, Found, JobRow, Page, Stats, Tally, row, where
+from kiqpy.admin._search import Field, Search, Searcher, token
 from kiqpy.clock import Clock
 from kiqpy.errors import ArgumentError, ConfigError, StoreRefused, suggest
 from kiqpy.store.census import PLACES, Census, Process, Queue, RunningJob
@@ -17,12 +18,14 @@ __all__ = [
     "Admin",
     "BulkResult",
     "Day",
+    "Field",
     "Found",
     "JobRow",
     "Page",
     "Process",
     "Queue",
     "RunningJob",
+    "Search",
     "Stats",
     "Tally",
 ]  # fmt: skip
@@ -128,6 +131,40 @@ class Admin:
         entries = await self._census.scored(at, score)
         rows = [row(at, entry) for entry in entries if entry.job and entry.job.jid == jid]
         return Found(rows, len(entries), complete=True)
+
+    async def search(
+        self,
+        place: str,
+        text: str,
+        *,
+        fields: Sequence[Field] = (),
+        cursor: str = "",
+        limit: int = 100,
+        most: int = MOST,
+    ) -> Search:
+        """Jobs of a place that hold `text`: anywhere, or in one of the named `fields`.
+
+        Upper and lower case differ. It stops once `limit` were found (a few more may be told) or
+        `most` entries were looked at; go on with the `cursor` that is returned. What moves
+        meanwhile may be missed, or told again by a later call.
+        """
+        if not text or limit < 1 or most < 1:
+            raise ArgumentError("a search needs a text, and a limit and most of 1 or more")
+        searcher = Searcher(self._census)
+        bounds = {"limit": limit, "most": most}
+        return await searcher.search(where(place), text, fields, cursor=cursor, **bounds)
+
+    @staticmethod
+    def token(seen: JobRow) -> str:
+        """A short text that names this entry as it is now, for a form or a URL; see `locate`."""
+        return token(seen)
+
+    async def locate(self, place: str, tokens: Iterable[str], *, most: int = MOST) -> list[JobRow]:
+        """The rows with these tokens, without those that are no longer as they were.
+
+        At once in a set; in a queue at most `most` entries are looked at.
+        """
+        return await Searcher(self._census).locate(where(place), tokens, most)
 
     async def processes(self) -> list[Process]:
         """The processes that live, Sidekiq's too."""

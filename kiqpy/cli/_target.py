@@ -45,9 +45,9 @@ class Target(NamedTuple):
             raise ConfigError(_NO_TARGET)
         return App(server=False, queues={}, **changes)
 
-    def run(self, work: Callable[[App], Awaitable[T]]) -> T:
+    def run(self, work: Callable[[App], Awaitable[T]], *, log_level: str = "error") -> T:
         """Start the client, run `work` with it, and stop it."""
-        _logs.configure("error", "auto", sys.stderr)
+        _logs.configure(log_level, "auto", sys.stderr)
         app = self.client()
 
         async def main() -> T:
@@ -68,6 +68,14 @@ def _names_app(project: Path) -> bool:
 
 def with_target(command: Callable[..., int]) -> Callable[..., int]:
     """Add the options of `Target` to a command; it gets the Target as its first argument."""
+    as_json = click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document to stdout."
+    )
+    return as_json(with_location(command))
+
+
+def with_location(command: Callable[..., int]) -> Callable[..., int]:
+    """The same for a command that prints no answer: without --json."""
 
     @click.option(
         "--redis",
@@ -82,10 +90,13 @@ def with_target(command: Callable[..., int]) -> Callable[..., int]:
         metavar="MODULE:APP",
         help="Use this app's settings and workers.  [default: the app in pyproject.toml]",
     )
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
     @functools.wraps(command)
     def targeted(
-        redis: str | None, namespace: str | None, app: str | None, as_json: bool, **given: Any
+        redis: str | None,
+        namespace: str | None,
+        app: str | None,
+        as_json: bool = False,
+        **given: Any,
     ) -> int:
         return command(Target(redis, namespace, app, as_json), **given)
 

@@ -1,0 +1,93 @@
+"""What can be done from a page: its words, and whether it is asked for once more. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple
+
+from kiqpy.web._query import Notice
+
+Kind = Literal["jobs", "queue", "process", "periodic"]
+
+
+class Action(NamedTuple):
+    """A button. `asks`: it can't be undone, so a page asks for it once more, in words."""
+
+    name: str
+    kind: Kind
+    label: str
+    past: str
+    consequence: str
+    asks: bool = False
+
+
+_ALL: Final = (
+    Action("retry", "jobs", "Retry now", "Put into their queues",
+           "They are put into their queues now."),
+    Action("requeue", "jobs", "Run now", "Put into their queues",
+           "They are put into their queues now."),
+    Action("kill", "jobs", "Move to dead", "Moved to the dead set",
+           "They move to the dead set and can be retried from there."),
+    Action("delete", "jobs", "Delete", "Deleted",
+           "They are gone for good.", asks=True),
+    Action("cancel", "jobs", "Cancel", "Cancelled",
+           "What runs is interrupted within a second and moves to the dead set. "
+           "A job in a thread can't be interrupted.", asks=True),
+    Action("pause", "queue", "Pause", "Paused", "No process claims its jobs until it is resumed."),
+    Action("resume", "queue", "Resume", "Resumed", "Processes claim jobs of it again."),
+    Action("clear", "queue", "Delete queue", "Deleted",
+           "All jobs that wait in it are gone for good.", asks=True),
+    Action("quiet", "process", "Quiet", "Told to be quiet",
+           "It ends the jobs it runs and claims no more."),
+    Action("stop", "process", "Stop", "Told to stop",
+           "It claims no more jobs, gives those it runs their time to end, pushes the rest back, "
+           "and exits. Whatever supervises it may start it again.", asks=True),
+    Action("enable", "periodic", "Enable", "Enabled", "It ticks from now on."),
+    Action("disable", "periodic", "Disable", "Disabled", "It does not tick until it is enabled."),
+    Action("run_now", "periodic", "Run now", "Enqueued once",
+           "One job of it is enqueued; its ticks go on as they were."),
+)  # fmt: skip
+ACTIONS: Final[Mapping[str, Action]] = {action.name: action for action in _ALL}
+_OF_PLACE: Final = {
+    "retry": ("retry", "kill", "delete"),
+    "scheduled": ("requeue", "kill", "delete"),
+    "dead": ("retry", "delete"),
+    "running": ("cancel",),
+}
+
+
+def actions_of(place: str) -> list[Action]:
+    """What can be done to jobs where they are."""
+    return [ACTIONS[name] for name in _OF_PLACE.get(place, ("kill", "delete"))]
+
+
+def words_of(notice: Notice) -> str:
+    """What an action has come to, for a person."""
+    action = ACTIONS.get(notice.did)
+    if action is None:
+        return ""
+    return " ".join(part for part in (_done(action, notice), *_not_done(notice)) if part)
+
+
+def _done(action: Action, notice: Notice) -> str:
+    if action.kind == "jobs" or action.name == "clear":
+        return f"{action.past}: {counted(notice.done)}."
+    changed = f"{action.past}." if notice.done else "Nothing to do: it was so already, or is gone."
+    heard = " It hears of that at its next heartbeat, within some seconds."
+    return changed + (heard if notice.done and action.kind == "process" else "")
+
+
+def _not_done(notice: Notice) -> list[str]:
+    said: list[str] = []
+    if notice.gone:
+        said.append(f"{counted(notice.gone)} had gone meanwhile: run, or moved by somebody else.")
+    if notice.unreadable:
+        said.append(f"{counted(notice.unreadable)} can't be read, so can only be deleted.")
+    if notice.left:
+        said.append("There was no time for all of them: do the same again for the rest.")
+    return said
+
+
+def counted(count: int) -> str:
+    """How many jobs, in words."""
+    return f"{count:,} job{'' if count == 1 else 's'}"
