@@ -16,6 +16,7 @@ from kiqpy._flow.tasks import whole
 from kiqpy._intake.protocol import JobClient
 from kiqpy._registry import Registry
 from kiqpy._reporting.bus import Bus, Handler
+from kiqpy._runtime.dump import dump
 from kiqpy._runtime.engine import Engine, EngineParts
 from kiqpy._runtime.environment import (
     Environment,
@@ -165,8 +166,11 @@ class Lifecycle:
             self._ended.set()
 
     def _on_signal(self, name: str) -> None:
-        if name == "TSTP" and self._engine is not None:
-            self._engine_task(self._engine.quiet())
+        """Heed what was sent from afar: by `admin.signal`, or by Sidekiq's pages and its API."""
+        if name == "TTIN":
+            dump()
+        elif name in ("TSTP", "CONT") and self._engine is not None:
+            self._engine_task(self._engine.quiet(name == "TSTP"))
         elif name == "TERM" and self._ended is not None:
             self._ended.set()
 

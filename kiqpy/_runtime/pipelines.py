@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextvars import copy_context
-from typing import Final, final
+from typing import Any, Final, final
 
 from kiqpy import event
 from kiqpy._declare.sources import QueueSpec
@@ -142,6 +142,18 @@ class Pipelines:
     def concurrency(self) -> int:
         """How many jobs may run here at a time."""
         return sum(pipeline.limit for pipeline in self._tasks if not pipeline.draining)
+
+    def capsules(self) -> dict[str, dict[str, Any]]:
+        """Each pipeline by its first queue, as Sidekiq 8 lists what a process works on."""
+        return {
+            p.source.queues[0]: {
+                "concurrency": p.limit,
+                "mode": "strict",
+                "weights": dict.fromkeys(p.source.queues, 0),
+            }
+            for p in self._tasks
+            if p.source.queues and not p.draining
+        }
 
     def runs(self) -> list[Run]:
         """What runs now."""

@@ -9,6 +9,7 @@ from typing import Any, Final, final
 
 from kiqpy._payload.json import encode
 from kiqpy._runtime.pipelines import Pipelines
+from kiqpy._runtime.version import version
 from kiqpy._stages.consumer import Run
 from kiqpy.clock import Clock
 from kiqpy.store import Heartbeat
@@ -27,6 +28,7 @@ class ProcessInfo:
         self._clock = clock
         self._started_at = clock.now()
         self._tag = _folder()
+        self._version = f"kiqpy {version()}"
 
     def heartbeat(self) -> Heartbeat:
         """What this process is, and what it does now."""
@@ -54,9 +56,10 @@ class ProcessInfo:
             "queues": queues,
             "labels": [],
             "identity": self._ident,
-            "embedded": True,
+            "embedded": False,  # true: Sidekiq 7 and 8 refuse to quiet or stop it
             "weights": [dict.fromkeys(queues, 0)],
-            "version": "kiqpy",
+            "capsules": self._pipelines.capsules(),
+            "version": self._version,
         }
 
     def _work(self, runs: list[Run]) -> dict[str, str]:

@@ -34,7 +34,7 @@ Which = JobRow | str | Iterable["JobRow | str"]
 MOST: Final = 1_000_000  # entries a search looks at: about two seconds, a thousand at a time
 _MOST_DAYS: Final = 5 * 366  # then the daily counters are gone
 _MOST_PER_PAGE: Final = 1000
-_SIGNALS: Final = ("TSTP", "TERM", "TTIN")
+_SIGNALS: Final = ("TSTP", "CONT", "TERM", "TTIN")
 
 
 @final
@@ -296,18 +296,22 @@ class Admin:
         return await self._census.paused()
 
     async def signal(self, ident: str, name: str) -> bool:
-        """Send TSTP (quiet), TERM (stop) or TTIN (dump); heard at its next heartbeat.
+        """Send TSTP (quiet), CONT (end of quiet), TERM (stop) or TTIN (dump of tasks and stacks).
 
-        False: there is no such process.
+        The process heeds it at its next heartbeat; one of Sidekiq's ignores CONT. False: there is
+        no such process.
         """
         if name not in _SIGNALS:
             hint = suggest(name, _SIGNALS) or "give one of them"
-            raise ArgumentError(f"signal {name!r} is none of TSTP, TERM and TTIN; {hint}")
+            raise ArgumentError(f"signal {name!r} is none of {', '.join(_SIGNALS)}; {hint}")
         return await self._census.signal(ident, name)
 
-    async def quiet_process(self, ident: str) -> bool:
-        """Let a process claim no more jobs. False: there is no such process."""
-        return await self.signal(ident, "TSTP")
+    async def quiet_process(self, ident: str, on: bool = True) -> bool:
+        """Let a process claim no more jobs, or with `on=False` claim them again.
+
+        Sidekiq's own processes can't be made to claim again. False: there is no such process.
+        """
+        return await self.signal(ident, "TSTP" if on else "CONT")
 
     async def stop_process(self, ident: str) -> bool:
         """Let a process end in its own time. False: there is no such process."""

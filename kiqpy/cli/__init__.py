@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import click
 
-from kiqpy.cli._screen import complain, version
+from kiqpy._runtime.version import version
+from kiqpy.cli._screen import complain
 from kiqpy.cli.admin_commands import (
     cancel,
     delete,

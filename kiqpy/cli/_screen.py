@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-
 import click
 
 
@@ -15,14 +13,6 @@ def complain(trouble: object) -> None:
 def say(text: str) -> None:
     """Write a line to stderr."""
     click.echo(text, err=True)
-
-
-def version() -> str:
-    """The installed version of kiqpy."""
-    try:
-        return importlib.metadata.version("kiqpy")
-    except importlib.metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 def one_line(trouble: object) -> str:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Final, final
 
 from kiqpy._flow.tasks import TaskSet
+from kiqpy._runtime.dump import dump
+from kiqpy._runtime.version import version
 from kiqpy.app import App
-from kiqpy.cli._dump import dump
-from kiqpy.cli._screen import complain, one_line, say, version
+from kiqpy.cli._screen import complain, one_line, say
 from kiqpy.cli.fleet.link import SupervisorLink
 from kiqpy.cli.fleet.rules import processes
 from kiqpy.config import Config

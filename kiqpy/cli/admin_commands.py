@@ -211,10 +211,11 @@ def _switch(
 @click.command(short_help="make processes stop claiming jobs")
 @click.argument("idents", nargs=-1, metavar="[PROCESS]...")
 @click.option("--all", "everything", is_flag=True, help="Act on all processes.")
+@click.option("--off", is_flag=True, help="Make them claim jobs again.")
 @with_target
-def quiet(target: Target, idents: tuple[str, ...], everything: bool) -> int:
-    """Make processes stop claiming jobs at their next heartbeat."""
-    return _signal(target, idents, everything, "TSTP")
+def quiet(target: Target, idents: tuple[str, ...], everything: bool, off: bool) -> int:
+    """Make processes stop claiming jobs at their next heartbeat, or --off: claim them again."""
+    return _signal(target, idents, everything, "CONT" if off else "TSTP")
 
 
 @click.command(short_help="stop processes")

@@ -771,7 +771,7 @@ async def test_a_namespace_of_its_own(clean: TestServer) -> None:
         (lambda admin: admin.delete([""]), "a jid is empty"),
         (lambda admin: admin.cancel(""), "a jid is needed"),
         (lambda admin: admin.signal("x", "TSPT"), "did you mean 'TSTP'"),
-        (lambda admin: admin.signal("x", "KILL"), "TSTP, TERM and TTIN"),
+        (lambda admin: admin.signal("x", "KILL"), "TSTP, CONT, TERM, TTIN"),
         (lambda admin: admin.pause("a b"), "queue name 'a b'"),
         (lambda admin: admin.retry_all("queue:mail"), "in their queue already"),
         (lambda admin: admin.kill_all("dead"), "dead already"),

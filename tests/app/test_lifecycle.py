@@ -267,7 +267,15 @@ async def test_jobs_that_can_not_be_flushed_are_logged_or_raised(
 # -- what others see and say
 
 
-async def test_signals_come_through_redis(redis_url: str, clean: TestServer) -> None:
+async def test_signals_come_through_redis(
+    redis_url: str, clean: TestServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    written: list[str] = []
+
+    def seen() -> str:
+        written.append(capfd.readouterr().err)
+        return "".join(written)
+
     heard: list[Event] = []
     jobs = app(redis_url, heartbeat_interval=0.1, lease_ttl=5)
     jobs.attach("process.*", heard.append)
@@ -277,6 +285,12 @@ async def test_signals_come_through_redis(redis_url: str, clean: TestServer) -> 
         assert [event.name for event in heard] == ["process.started", "process.quiet"]
         ident = jobs.store.ident
         await eventually(lambda: clean.cli("HGET", ident, "quiet") == "true", "its mark")
+        clean.cli("LPUSH", f"{ident}-signals", "CONT")
+        await eventually(
+            lambda: clean.cli("HGET", ident, "quiet") == "false", "the end of the quiet"
+        )
+        clean.cli("LPUSH", f"{ident}-signals", "TTIN")
+        await eventually(lambda: "in test_signals_come" in seen(), "the stacks")
         clean.cli("LPUSH", f"{jobs.store.ident}-signals", "TERM")
         await asyncio.wait_for(jobs.wait_stopped(), 10)
     assert heard[-1].name == "process.stopped"
@@ -294,6 +308,9 @@ async def test_sidekiqs_busy_page_can_read_the_process(redis_url: str, clean: Te
         assert info["concurrency"] == 7
         assert info["queues"] == ["default", "b"]
         assert {"hostname", "pid", "tag", "labels", "started_at", "version", "weights"} <= set(info)
+        assert info["embedded"] is False, "Sidekiq refuses to quiet or stop an embedded process"
+        assert info["version"].startswith("kiqpy 0.")
+        assert info["capsules"]["b"] == {"concurrency": 4, "mode": "strict", "weights": {"b": 0}}
         assert abs(info["started_at"] - time.time()) < 60
         assert clean.cli("HGET", ident, "quiet") == "false"
         assert float(str(clean.cli("HGET", ident, "beat"))) == pytest.approx(time.time(), abs=5)

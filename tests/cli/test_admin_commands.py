@@ -227,6 +227,12 @@ def test_quiet_and_stop(operator: Operator, command: str, signal: str) -> None:
     assert wrong.err == f"kiqpy: there is no process host:7:abd; did you mean {IDENT!r}?\n"
 
 
+def test_a_quiet_is_ended(operator: Operator) -> None:
+    process(operator.server)
+    assert operator("quiet", "--off", IDENT).out == f"sent CONT to {IDENT}\n"
+    assert operator.server.cli("LRANGE", f"{IDENT}-signals", 0, -1) == ["CONT"]
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -1,4 +1,4 @@
-"""Writes what a process is doing: all tasks and the stacks of all threads (on TTIN)."""
+"""Writes what a process is doing: all tasks and the stacks of all threads, on TTIN."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from kiqpy.cli._screen import say
-
 
 def dump() -> None:
     """Write all tasks, with the line each waits at, and the stacks of all threads to stderr."""
     tasks = sorted(asyncio.all_tasks(), key=lambda task: task.get_name())
-    say(f"process {os.getpid()} has {len(tasks)} tasks")
+    _write(f"process {os.getpid()} has {len(tasks)} tasks")
     for task in tasks:
-        say(f"Task {task.get_name()} (most recent call last):")
+        _write(f"Task {task.get_name()} (most recent call last):")
         for frame, line in frames(task):
             path = frame.f_code.co_filename
-            say(f"  File {path!r}, line {line}, in {frame.f_code.co_name}")
-            say(f"    {linecache.getline(path, line).strip()}")
+            _write(f"  File {path!r}, line {line}, in {frame.f_code.co_name}")
+            _write(f"    {linecache.getline(path, line).strip()}")
     sys.stderr.flush()
     faulthandler.dump_traceback(sys.stderr, all_threads=True)
+
+
+def _write(line: str) -> None:
+    print(line, file=sys.stderr)  # noqa: T201  # beside the stacks, which faulthandler writes there
 
 
 def frames(task: asyncio.Task[Any]) -> Iterator[tuple[FrameType, int]]:
