@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo dev test test-fast check bench
+.PHONY: help demo dev test test-fast check bench interop
 
 # The checks run outside asyncio's debug mode, whatever the caller's shell says.
 unexport PYTHONASYNCIODEBUG PYTHONDEVMODE
@@ -45,6 +45,11 @@ test: check ## check, then all tests (and the core ones on Python 3.12 and 3.13 
 
 test-fast: $(READY) ## the tests that take seconds
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m 'not slow'
+
+# Nothing is skipped here: without a Sidekiq it says how to get one.
+interop: $(READY) ## the tests that share a Redis with a real Sidekiq (Debian: ruby-sidekiq)
+	@command -v sidekiq >/dev/null || { echo 'no Sidekiq here: apt-get install --no-install-recommends ruby-sidekiq ruby-activejob' >&2; exit 1; }
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) --durations=5 tests/interop
 
 check: $(READY) ## ruff, format, mypy --strict, pyright strict
 	$(BIN)/ruff check .
