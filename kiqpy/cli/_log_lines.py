@@ -85,7 +85,8 @@ class Timestamper:
     """Adds the time in UTC; formats each second only once."""
 
     def __init__(self) -> None:
-        self._second, self._text = -1, ""
+        self._second = -1
+        self._text = ""
 
     def __call__(self, _logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
         line["timestamp"] = self.now()

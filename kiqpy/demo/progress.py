@@ -29,7 +29,8 @@ class FileTally:
 
     def __init__(self, run: str, left: set[str], done: int, dead: int) -> None:
         self.left = left  # files neither parsed nor failed
-        self.done, self.dead = done, dead
+        self.done = done
+        self.dead = dead
         self.total = len(left) + done + dead
         self.ended = 0  # parsed or failed in this start
         self.running: set[str] = set()
