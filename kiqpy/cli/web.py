@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from ipaddress import ip_address
+from types import FrameType
 from typing import Final
 
 import click
@@ -60,8 +64,22 @@ async def _serve(app: App, host: str, port: int, read_only: bool) -> int:
     with _bound(host, port) as listening:
         port = listening.getsockname()[1]
         say(f"The dashboard is at http://{_shown(host)}:{port} (ctrl-c ends it)")
-        await uvicorn.Server(config).serve([listening])
+        server = uvicorn.Server(config)
+        server.capture_signals = lambda: _stopping(server.handle_exit)  # type: ignore[method-assign]
+        await server.serve([listening])
     return 0
+
+
+@contextmanager
+def _stopping(stop: Callable[[int, FrameType | None], None]) -> Generator[None]:
+    """Call `stop` for ctrl-c and TERM; uvicorn itself would raise them again once it has stopped."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [(number, signal.signal(number, stop)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _bound(host: str, port: int) -> socket.socket:

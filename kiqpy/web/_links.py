@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlencode
 
+from kiqpy._declare.checks import queue_name
+from kiqpy.errors import ConfigError
+
 PAGES: Final = {"scheduled": "scheduled", "retry": "retries", "dead": "dead"}  # of a place
 
 
@@ -12,6 +15,14 @@ def link(page: str, /, **query: object) -> str:
     """A page, `.` for the overview, with those of the parameters that are not empty."""
     given = {name: value for name, value in query.items() if value not in (None, "")}
     return f"{page}?{urlencode(given, errors='replace')}" if given else page
+
+
+def queue_link(name: str) -> str:
+    """The page of a queue; empty if nobody can have a queue of this name, whoever wrote it."""
+    try:
+        return link("queue", name=queue_name(name))
+    except ConfigError:
+        return ""
 
 
 def place_link(place: str, /, **query: object) -> str:

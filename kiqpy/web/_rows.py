@@ -10,7 +10,7 @@ from kiqpy._payload.json import unpack_lines
 from kiqpy.admin import Admin, JobRow, RunningJob
 from kiqpy.job import Job, seconds
 from kiqpy.web import _format as to
-from kiqpy.web._links import link
+from kiqpy.web._links import link, queue_link
 
 Redact = Callable[[Job], object]
 _MAX_NAME, _MAX_ARGS, _MAX_ERROR, _MAX_TAGS = 100, 160, 200, 8
@@ -79,7 +79,7 @@ class Views:
             jid=to.clip(row.jid, _MAX_NAME),
             class_=to.clip(row.class_, _MAX_NAME),
             queue=to.clip(row.queue, _MAX_NAME),
-            queue_href=link("queue", name=to.clip(row.queue, _MAX_NAME)),
+            queue_href=queue_link(row.queue),
             args=to.clip(self._args_text(row), _MAX_ARGS),
             error=to.clip(error, _MAX_ERROR),
             tags=_tags(row),

@@ -18,7 +18,7 @@ from kiqpy.errors import KiqError
 from kiqpy.web import _format as to
 from kiqpy.web._actions import ACTIONS, words_of
 from kiqpy.web._guard import Guard
-from kiqpy.web._links import link, place_link
+from kiqpy.web._links import link, queue_link
 from kiqpy.web._numbers import INTERVAL_S, Numbers
 from kiqpy.web._query import Notice, Query, here
 from kiqpy.web._rows import Views
@@ -86,7 +86,7 @@ def _templates(static: dict[str, StaticFile]) -> Environment:
     known.update(
         actions=ACTIONS,
         link=link,
-        place_link=place_link,
+        queue_link=queue_link,
         versions={name: file.version for name, file in static.items()},
     )
     return environment

@@ -51,7 +51,7 @@ let loading = false;
 
 function isBusyWith(region) {
   const active = document.activeElement;
-  const marked = region.querySelector("input:checked, details[open], tr.at");
+  const marked = region.querySelector("input:checked, details[open], tr.at, :active");
   return marked || (active !== document.body && region.contains(active));
 }
 
@@ -81,6 +81,7 @@ async function refresh() {
 
 function listen() {
   const stream = new EventSource(`${base}live`);
+  let told = false;
   stream.addEventListener("stats", (event) => {
     const stats = JSON.parse(event.data);
     for (const place of all("[data-stat]")) {
@@ -88,7 +89,8 @@ function listen() {
       if (value !== undefined) place.textContent = number.format(value);
     }
     say("live");
-    refresh();
+    if (told) refresh();
+    told = true; // the page that came just now needs no other
   });
   stream.addEventListener("away", (event) => say(JSON.parse(event.data)));
   stream.addEventListener("error", () => {
@@ -117,7 +119,7 @@ function move(step) {
 
 const row = () => document.querySelector("tr.at");
 const keys = {
-  "/": () => document.querySelector("[data-search], .find input").focus(),
+  "/": () => (document.querySelector("[data-search]") ?? document.querySelector(".find input")).focus(),
   "?": () => document.getElementById("keys").showModal(),
   j: () => move(1),
   k: () => move(-1),
