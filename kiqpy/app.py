@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kiqpy._declare.checks import Duration, Instant
 from kiqpy._reporting.stream import EventStream
 from kiqpy._runtime.web import Embedding
-from kiqpy.errors import LifecycleError
+from kiqpy.errors import ConfigError, LifecycleError
 from kiqpy.job import Job
 from kiqpy.receipt import Receipt
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from kiqpy._runtime.environment import Environment
     from kiqpy.testing import AppTester
+    from kiqpy.web import ASGIApp, Authorize, Redact
 
 T = TypeVar("T")
 
@@ -159,6 +160,33 @@ class App(Embedding):
         when the app has stopped. ConfigError for a pattern that no event matches.
         """
         return EventStream(self._bus, patterns, queue, limit)
+
+    def dashboard(
+        self,
+        *,
+        auth: Authorize | None = None,
+        read_only: bool = False,
+        title: str = "kiqpy",
+        redact: Redact | None = None,
+        trace_url: str | None = None,
+    ) -> ASGIApp:
+        """The dashboard as an ASGI app: `service.mount("/jobs", jobs.dashboard(auth=...))`.
+
+        Needs the extra `web`. See `kiqpy.web.dashboard` for who is let in and what may be set.
+        Raises ConfigError without that extra, or if KIQPY_WEB_AUTH makes no sense.
+        """
+        try:
+            from kiqpy.web import dashboard  # only who has a dashboard has its packages
+        except ImportError as error:
+            raise ConfigError(f"{error}; pip install 'kiqpy[web]'") from error
+        return dashboard(
+            self,
+            auth=auth,
+            read_only=read_only,
+            title=title,
+            redact=redact,
+            trace_url=trace_url,
+        )
 
     async def flush(self) -> None:
         """Return when every job accepted so far is in Redis."""

@@ -47,14 +47,13 @@ def web(target: Target, host: str, port: int, read_only: bool) -> int:
 
 
 async def _serve(app: App, host: str, port: int, read_only: bool) -> int:
+    dashboard = app.dashboard(read_only=read_only)
     try:
         import uvicorn
-
-        from kiqpy.web import dashboard
     except ImportError as error:
         raise ConfigError(_NO_EXTRA) from error
     config = uvicorn.Config(
-        dashboard(app, read_only=read_only),
+        dashboard,
         log_config=None,
         log_level="warning",
         access_log=False,
@@ -72,7 +71,7 @@ async def _serve(app: App, host: str, port: int, read_only: bool) -> int:
 
 @contextmanager
 def _stopping(stop: Callable[[int, FrameType | None], None]) -> Generator[None]:
-    """Call `stop` for ctrl-c and TERM; uvicorn itself would raise them again once it has stopped."""
+    """Call `stop` for ctrl-c and TERM; uvicorn would raise them again after it has stopped."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [(number, signal.signal(number, stop)) for number in numbers]
     try:

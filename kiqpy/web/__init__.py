@@ -31,7 +31,7 @@ from kiqpy.web._live import Live
 from kiqpy.web._rows import Redact, Views
 from kiqpy.web._site import JobsApp, Options, Site
 
-__all__ = ["Authorize", "JobsApp", "Redact", "dashboard"]
+__all__ = ["ASGIApp", "Authorize", "JobsApp", "Redact", "dashboard"]
 
 _Page = Callable[[Site, Request], Awaitable[Response]]
 _PAGES: Final[dict[str, _Page]] = {

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kiqpy import App, worker
-from kiqpy.web import dashboard
 from tests.server import TestServer
 from tests.web.visitor import Visitor
 
@@ -35,6 +34,6 @@ async def app(clean: TestServer) -> AsyncIterator[App]:
 
 @pytest.fixture
 async def visitor(app: App, clean: TestServer) -> AsyncIterator[Visitor]:
-    visitor = Visitor(dashboard(app), clean)
+    visitor = Visitor(app.dashboard(), clean)
     async with visitor.client:
         yield visitor

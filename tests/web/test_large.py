@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from kiqpy import App
-from kiqpy.web import dashboard
 from tests.server import TestServer
 from tests.web.filled import fill_full
 from tests.web.visitor import Page, Visitor
@@ -33,7 +32,7 @@ def full() -> Iterator[TestServer]:
 @pytest.fixture
 async def visitor(full: TestServer) -> AsyncIterator[Visitor]:
     async with App(redis_url=full.url, queues={"mail": 5}).client_only() as app:
-        visitor = Visitor(dashboard(app), full)
+        visitor = Visitor(app.dashboard(), full)
         await visitor.page("dead?text=nothing")  # templates are compiled once in a process
         yield visitor
 
