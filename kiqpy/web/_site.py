@@ -11,10 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import Response
 
-from kiqpy.admin import Admin, Stats
+from kiqpy.admin import Admin
 from kiqpy.clock import Clock
 from kiqpy.config import Config
-from kiqpy.errors import KiqError
 from kiqpy.web import _format as to
 from kiqpy.web._actions import ACTIONS, words_of
 from kiqpy.web._guard import Guard
@@ -58,7 +57,9 @@ def static_files() -> dict[str, StaticFile]:
         kind = path.name.rpartition(".")[2]
         if kind in _MEDIA:
             body = path.read_bytes()
-            found[path.name] = StaticFile(body, _MEDIA[kind], hashlib.sha1(body).hexdigest()[:12])
+            found[path.name] = StaticFile(
+                body, _MEDIA[kind], hashlib.blake2b(body, digest_size=6).hexdigest()
+            )
     return found
 
 
@@ -125,13 +126,6 @@ class Site:
         response = self._response(request, "error.html", context, status)
         response.headers.update(headers or {})
         return response
-
-    async def known_stats(self) -> Stats | None:
-        """The numbers, or None if the store does not answer."""
-        try:
-            return await self.numbers.latest()
-        except KiqError:
-            return None
 
     def _response(
         self, request: Request, template: str, given: dict[str, object], status: int = 200
