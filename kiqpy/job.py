@@ -7,6 +7,7 @@ Ruby's 30-digit integers and another client's spacing come out as they went in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, final
 
@@ -22,6 +23,8 @@ _FIELDS: Final = frozenset((
     "unique_until", "unique_token", "unlocks_at", "recovered", "recovered_at", "kiq", "periodic",
     "tick_at",
 ))  # fmt: skip
+# Sidekiq's pages show names unescaped, and its metrics split them at a bar.
+NOT_IN_NAMES: Final = re.compile(r"[<>|\x00-\x1f\x7f]")
 # To narrow with them leaves checkers no unknown type.
 _Object: Final[type[dict[Any, Any]]] = dict
 _Array: Final[type[list[Any]]] = list
@@ -63,6 +66,8 @@ class Job:
         check_args(args)
         if not isinstance(class_, str) or not class_:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentError(f"class_={class_!r}: name the class that is to run the job")
+        if found := NOT_IN_NAMES.search(class_):
+            raise ArgumentError(f"class_={class_!r}: no class is named with {found[0]!r}")
         for name, value in (("retry", retry), ("in_s", in_s), ("at_s", at_s)):
             if value is not None and not isinstance(value, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ArgumentError(f"{name}={value!r}: give a number; enqueue takes other times")

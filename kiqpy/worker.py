@@ -25,7 +25,7 @@ from kiqpy._payload.arguments import check_args
 from kiqpy._rules.backoff import check_backoff
 from kiqpy._rules.unique import token
 from kiqpy.errors import ArgumentError, ConfigError
-from kiqpy.job import Job
+from kiqpy.job import NOT_IN_NAMES, Job
 from kiqpy.receipt import Receipt
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class Spec:
             check_backoff(given.backoff)
         self.given = given
         self.name = given.name or (owner or call).__name__
+        if NOT_IN_NAMES.search(self.name):
+            raise ConfigError(f"a worker can't be called {self.name!r}: give it a name=")
         self.is_async = inspect.iscoroutinefunction(call)
         self.executor = given.executor or ("async" if self.is_async else "thread")
         self.apps: WeakSet[Any] = WeakSet()

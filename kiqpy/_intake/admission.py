@@ -88,8 +88,8 @@ def compose(
     lock: Lock | None = None
     if "expires_in" in payload or "unique_for" in payload:
         lock = _add_limits(payload, now, at_s - now if at_s is not None else in_s or 0.0)
-    check_args(job.args)
-    raw = encode(payload, checked=True)
+    as_usual = check_args(job.args)
+    raw = encode(payload, checked=as_usual)
     if len(raw) > settings.max_payload:
         raise _too_long(len(raw), settings.max_payload)
     return OutgoingJob(queue_name(job.queue), str(jid), raw, in_s, at_s, lock)

@@ -13,23 +13,34 @@ _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ROOTS: Final = frozenset((str, int, float, bool, type(None), list, dict))
 _TEXT: Final = frozenset((str,))
+_UNUSUAL: Final = (
+    "is a float that JSON writers write differently"  # no fault, if it is the only one
+)
 
 
-def check_args(args: Sequence[Any], names: Sequence[str] = ()) -> None:
-    """Refuse, by name, what would not arrive as it left: see `SPEC` 3, strict arguments."""
-    if _ROOTS.issuperset(map(type, args)) and _first(args, 0) is None:
-        return
+def check_args(args: Sequence[Any], names: Sequence[str] = ()) -> bool:
+    """Refuse, by name, what would not arrive as it left: only values of JSON's own kinds do.
+
+    Returns whether every JSON writer writes them as Ruby does; False: some float is very large or
+    very small.
+    """
+    roots = _ROOTS.issuperset(map(type, args))
+    first = _first(args, 0) if roots else None
+    if roots and (first is None or first is _UNUSUAL):
+        return first is None
     for n, value in enumerate(args):
         fault = _fault(value, 1) if type(value) in _ROOTS else _kind(value)
-        if fault is not None:
+        if fault is not None and fault is not _UNUSUAL:
             name = repr(names[n]) if n < len(names) else f"number {n + 1}"
             raise ArgumentError(f"argument {name} {fault}")
+    return False
 
 
 def _first(values: Collection[Any], depth: int) -> str | None:
     """The first fault there is. The frequent kinds are let pass without a call for each."""
     if depth >= MAX_DEPTH and values:
         return f"is nested deeper than {MAX_DEPTH} levels: pass a flatter value"
+    unusual: str | None = None
     for value in values:
         kind = type(value)  # pyright: ignore[reportUnknownVariableType]
         if kind is str:
@@ -41,8 +52,10 @@ def _first(values: Collection[Any], depth: int) -> str | None:
         elif kind is bool or value is None:
             continue
         if (fault := _fault(value, depth + 1)) is not None:
-            return fault
-    return None
+            if fault is not _UNUSUAL:
+                return fault
+            unusual = fault
+    return unusual
 
 
 def _fault(value: Any, depth: int) -> str | None:
@@ -62,7 +75,9 @@ def _fault(value: Any, depth: int) -> str | None:
 def _rare(value: Any) -> str | None:
     """Scalars, and subclasses of them, which travel as what they are derived from."""
     if isinstance(value, float):
-        return None if value - value == 0 else f"is {value}, which JSON has no word for"
+        if value - value != 0:
+            return f"is {value}, which JSON has no word for"
+        return None if value == 0 or 1e-4 <= abs(value) < 1e15 else _UNUSUAL
     if isinstance(value, str):
         return _text(value)
     return _whole(value) if isinstance(value, int) else _kind(value)

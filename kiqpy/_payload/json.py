@@ -31,6 +31,8 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _PLAIN: Final[frozenset[object]] = frozenset((str, int, bool, type(None)))
 _MAX_BACKTRACE_BYTES: Final = 2**20  # a bomb must not fill the memory of whoever looks
 _SPACE = re.compile(r"[ \t\n\r]*")
+_UNUSUAL = re.compile(r"\de[+-]\d|\d{16}\.0\b")  # a float that Ruby writes differently
+_STRING_OR_FLOAT = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?e[+-]\d+|-?\d+\.\d+')
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -70,6 +72,8 @@ def encode(payload: Mapping[str, Any], *, checked: bool = False) -> bytes:
     """The payload as strict, compact UTF-8 JSON; ArgumentError names what does not fit.
 
     `checked`: its `args` have passed `check_args`, so that the faster writer may be used.
+
+    Floats are written as Ruby writes them, for Sidekiq finds a job by what it would write itself.
     """
     if checked and _write is not None and _is_plain(payload):
         try:
@@ -77,7 +81,7 @@ def encode(payload: Mapping[str, Any], *, checked: bool = False) -> bytes:
         except Exception:  # its errors have no common root with json's
             pass
     try:
-        return _encoder.encode(payload).encode()
+        return write(payload).encode()
     except (ValueError, TypeError, RecursionError) as error:
         raise ArgumentError(f"the job can't be written as JSON: {error}") from None
 
@@ -87,11 +91,28 @@ def _is_plain(payload: Mapping[str, Any]) -> bool:
     for name, value in payload.items():
         kind = type(value)  # pyright: ignore[reportUnknownVariableType]
         if kind is float:
-            if value - value != 0:
+            if not 1e-4 <= value < 1e15:
                 return False
         elif kind not in _PLAIN and name != "args":
             return False
     return True
+
+
+def write(value: object) -> str:
+    """A value as JSON, its floats as Ruby writes them: `1.0e+22` where Python says `1e+22`."""
+    text = _encoder.encode(value)
+    return _STRING_OR_FLOAT.sub(_as_ruby, text) if _UNUSUAL.search(text) else text
+
+
+def _as_ruby(found: re.Match[str]) -> str:
+    text = found[0]
+    if text[0] == '"' or not _UNUSUAL.search(text):
+        return text
+    mantissa, _, exponent = text.partition("e")
+    if not exponent:  # a whole number of 16 digits, which Python writes out
+        sign, digits = text[: text[0] == "-"], text.lstrip("-").rstrip(".0")
+        mantissa, exponent = f"{sign}{digits[0]}.{digits[1:] or '0'}", "+15"
+    return f"{mantissa}{'' if '.' in mantissa else '.0'}e{exponent}"
 
 
 def canonical(value: object) -> bytes:
@@ -121,8 +142,8 @@ def amend(raw: bytes, changes: Mapping[str, Any], drop: Sequence[str] = ()) -> b
     `raw` must have passed `decode`. Of a field written twice the last one stays, as when reading.
     """
     fields = split(raw.decode())
-    fields.update({name: _encoder.encode(value) for name, value in changes.items()})
-    kept = (f"{json.dumps(k)}:{v}" for k, v in fields.items() if k not in drop)
+    fields.update({name: write(value) for name, value in changes.items()})
+    kept = (f"{_encoder.encode(k)}:{v}" for k, v in fields.items() if k not in drop)
     return ("{" + ",".join(kept) + "}").encode()
 
 

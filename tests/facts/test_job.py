@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kiqpy import ConfigError, worker
 from kiqpy._payload import json as job
 from kiqpy._payload.arguments import MAX_DEPTH, check_args
 from kiqpy._payload.json import amend, encode, split
@@ -145,6 +146,32 @@ class TestEncode:
         check_args(args)
         payload = {**body, "class": "A", "args": args}
         assert decode(encode(payload, checked=True)).payload == decode(encode(payload)).payload
+
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            (1e22, "1.0e+22"), (-1.5e300, "-1.5e+300"), (1e-5, "1.0e-05"), (5e-324, "5.0e-324"),
+            (1e15, "1.0e+15"), (-9999999999999998.0, "-9.999999999999998e+15"),
+            (1000000000000000.5, "1000000000000000.5"), (999999999999999.9, "999999999999999.9"),
+            (-0.0, "-0.0"), (0.0001, "0.0001"), (100.0, "100.0"),
+        ],
+    )  # fmt: skip
+    def test_floats_are_written_as_ruby_writes_them(self, value: float, text: str) -> None:
+        """Sidekiq's `reschedule` names a job by what Ruby would write, and doubled it."""
+        args = ["1e22 1000000000000000.0", {"k": [value]}]
+        as_usual = check_args(args)
+        raw = encode({"class": "A", "args": args}, checked=as_usual)
+        assert raw.decode() == (
+            f'{{"class":"A","args":["1e22 1000000000000000.0",{{"k":[{text}]}}]}}'
+        )
+
+    def test_names_of_fields_are_written_as_ruby_writes_them(self) -> None:
+        """An unknown field's name was escaped when another field changed."""
+        raw = '{"class":"A","args":[],"né":1}'.encode()
+        assert (
+            amend(raw, {"retry_count": 0})
+            == '{"class":"A","args":[],"né":1,"retry_count":0}'.encode()
+        )
 
     @pytest.mark.parametrize("bad", [float("nan"), float("inf"), {1}, datetime.now(UTC), uuid4()])
     def test_what_only_the_faster_writer_would_take_is_refused(self, bad: object) -> None:
@@ -286,6 +313,13 @@ class TestCheckArgs:
 
 
 class TestJob:
+    @pytest.mark.parametrize("name", ["<script>", "a|b", "a\nb", "f.<locals>.g", "<lambda>"])
+    def test_a_name_that_pages_and_metrics_would_misread_is_refused(self, name: str) -> None:
+        with pytest.raises(ArgumentError, match="no class is named with"):
+            Job(name)
+        with pytest.raises(ConfigError, match="give it a name="):
+            worker(name=name)(print)
+
     def test_extras_are_what_nobody_gives_a_meaning(self) -> None:
         job = Job("A", retry=3, tags=["x"], bid="b1", cattr={"user": 7})
         assert job.extras == {"bid": "b1", "cattr": {"user": 7}}

@@ -135,6 +135,8 @@ module Desk
   end
 end
 
+require_relative "traps"
+
 def plain(value)
   case value
   when String then Desk.scrub(value)
@@ -150,7 +152,8 @@ end
 $stdin.each_line do |line|
   name, args = JSON.parse(line)
   answer = begin
-    {ok: plain(Desk.public_send(name, *args))}
+    desk = Desk.respond_to?(name) ? Desk : Traps
+    {ok: plain(desk.public_send(name, *args))}
   rescue => error
     {error: Desk.scrub("#{error.class}: #{error.message} #{error.backtrace.first(2)}")}
   end

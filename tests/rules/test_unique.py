@@ -115,7 +115,7 @@ class TestTokens:
             return 1
 
         with pytest.raises(ConfigError, match="plain function"):
-            worker(unique_for=60, unique_by=key)(lambda: None)
+            worker(name="w", unique_for=60, unique_by=key)(lambda: None)
 
     def test_they_are_sha_256_so_that_kiqs_are_told_apart(self) -> None:
         assert of(plain.new(1)) == token("plain", "default", [1, "plain"])
@@ -160,14 +160,15 @@ class TestOfANewJob:
             worker(unique_for=bad)
 
     def test_the_longest_that_is_allowed_is_held(self) -> None:
-        assert worker(unique_for=MAX_LOCK_S)(lambda: None).new().payload["unique_for"] == MAX_LOCK_S
+        longest = worker(name="w", unique_for=MAX_LOCK_S)(lambda: None)
+        assert longest.new().payload["unique_for"] == MAX_LOCK_S
         lock, _ = self.lock(unique_for=MAX_LOCK_S)
         assert lock is not None
         assert lock.ttl_s == MAX_LOCK_S
 
     @pytest.mark.parametrize("until", ["success", "start", "expiry"])
     def test_what_travels(self, until: Any) -> None:
-        job = worker(unique_for=60, unique_until=until)(lambda: None).new()
+        job = worker(name="w", unique_for=60, unique_until=until)(lambda: None).new()
         assert (job.payload["unique_for"], job.payload["unique_until"]) == (60.0, until)
 
     def test_using_makes_one_job_unique_or_not(self) -> None:
