@@ -77,7 +77,7 @@ def _rare(value: Any) -> str | None:
     if isinstance(value, float):
         if value - value != 0:
             return f"is {value}, which JSON has no word for"
-        return None if value == 0 or 1e-4 <= abs(value) < 1e15 else _UNUSUAL
+        return None if not value or 1e-4 <= abs(value) < 1e15 else _UNUSUAL
     if isinstance(value, str):
         return _text(value)
     return _whole(value) if isinstance(value, int) else _kind(value)
