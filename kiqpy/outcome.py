@@ -1,9 +1,12 @@
-"""What happened to a job (Outcome), and what the store must therefore do (Verdict). Values only."""
+"""What happened to a job (Outcome), what becomes of it (Fate), what the store must do (Verdict).
+
+Values only. What the store does besides, such as to free a lock, are a verdict's effects.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 
 class Signal(Exception):
@@ -81,18 +84,107 @@ class Lock(NamedTuple):
     ttl_s: float
     owned: bool = True
 
+    def owner(self, jid: str) -> str:
+        """What the lock must hold for the job to free it: its jid; "" stands for any of Kiq's."""
+        return jid if self.owned else ""
+
+
+class Fate(NamedTuple):
+    """What becomes of a job in one step of the store. Effects are chosen by it.
+
+    `outcome`: how its run ended; None if its process died or an operator moved it. `in_s`: seconds
+    until it is due, in the schedule and the retry set. `unlock`: an operator has asked that its
+    lock be freed, whatever the lock is meant to wait for.
+    """
+
+    to: Literal["gone", "queue", "schedule", "retry", "dead"]
+    by: Literal["run", "rescue", "operator"]
+    outcome: Outcome | None = None
+    in_s: float = 0.0
+    unlock: bool = False
+
+
+class KeyNames(Protocol):
+    """How the keys of one server are named."""
+
+    prefix: str
+
+    def lock(self, token: str) -> str: ...
+
+
+class Effect(Protocol):
+    """What a store does besides when it settles, rescues or moves a job.
+
+    It happens in the same atomic step, and only if the job was still where it was taken from. A
+    new effect is a named tuple with these three members, a Lua function of that name
+    (`store/redis/lua/effects/OP.lua`) and a function of the memory store (`memory/effects.py`).
+    """
+
+    @property
+    def op(self) -> str:
+        """The name of its functions."""
+        ...
+
+    def keys(self, names: KeyNames) -> tuple[str, ...]:
+        """The keys that it reads and writes."""
+        ...
+
+    def args(self) -> tuple[str | bytes | int | float, ...]:
+        """What its Lua function is given beside the keys."""
+        ...
+
+
+class FreeLock(NamedTuple):
+    """Free the lock of a unique job, if the job still has it."""
+
+    lock: Lock
+    jid: str
+
+    @property
+    def op(self) -> str:
+        return "free_lock"
+
+    def keys(self, names: KeyNames) -> tuple[str, ...]:
+        return (names.lock(self.lock.token),)
+
+    def args(self) -> tuple[str, ...]:
+        return (self.lock.owner(self.jid),)
+
+
+class ExtendLock(NamedTuple):
+    """Let a unique job hold its lock until it is due, in `in_s`, and `ttl_s` longer.
+
+    If the job still has it; a lock that would last longer anyway is left as it is.
+    """
+
+    lock: Lock
+    jid: str
+    in_s: float = 0.0
+
+    @property
+    def op(self) -> str:
+        return "extend_lock"
+
+    def keys(self, names: KeyNames) -> tuple[str, ...]:
+        return (names.lock(self.lock.token),)
+
+    def args(self) -> tuple[str, int]:
+        return self.lock.owner(self.jid), int((self.in_s + self.lock.ttl_s) * 1000)
+
+
+Effects = tuple[Effect, ...]
+
 
 class Done(NamedTuple):
     """Forget the job; `failed` counts it as a failure too (`retry=False`, `dead=False`)."""
 
     delivery: int
     failed: bool = False
-    jid: str = ""
-    lock: Lock | None = None
+    effects: Effects = ()
 
 
 class Retry(NamedTuple):
-    """Into the retry set, due in `in_s` seconds of the store's clock; keeps its lock.
+    """Into the retry set, due in `in_s` seconds of the store's clock.
 
     `trouble`: why the worker's own backoff could not be used.
     """
@@ -100,34 +192,32 @@ class Retry(NamedTuple):
     delivery: int
     payload: bytes
     in_s: float
-    jid: str = ""
-    lock: Lock | None = None
+    effects: Effects = ()
     trouble: str = ""
 
 
 class Defer(NamedTuple):
-    """Into the schedule, due in `in_s` seconds, as if it had not run; keeps its lock."""
+    """Into the schedule, due in `in_s` seconds, as if it had not run."""
 
     delivery: int
     payload: bytes
     in_s: float
-    jid: str = ""
-    lock: Lock | None = None
+    effects: Effects = ()
 
 
 class Bury(NamedTuple):
-    """Into the dead set; frees its lock."""
+    """Into the dead set."""
 
     delivery: int
     payload: bytes
-    jid: str = ""
-    lock: Lock | None = None
+    effects: Effects = ()
 
 
 class Release(NamedTuple):
     """Back to the head of its queue, byte for byte; counts as nothing."""
 
     delivery: int
+    effects: Effects = ()
 
 
 Verdict = Done | Retry | Defer | Bury | Release

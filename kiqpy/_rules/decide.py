@@ -1,7 +1,8 @@
-"""The pure middle: a job and its outcome go in, what the store must do comes out."""
+"""Decides what the store must do with a job, from how its run ended. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from traceback import walk_tb
 from typing import Any, Final, NamedTuple, assert_never
@@ -10,7 +11,8 @@ from kiqpy._declare.checks import MAX_DELAY_S, QUEUE_NAME
 from kiqpy._declare.options import BackoffFunction
 from kiqpy._payload.json import amend, pack_lines
 from kiqpy._rules.backoff import Rand, class_name, delay, message, shown
-from kiqpy._rules.unique import lock_of
+from kiqpy._rules.dead import dead_fields
+from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
 from kiqpy.job import Claim, Job, seconds
 from kiqpy.outcome import (
     Aborted,
@@ -20,6 +22,7 @@ from kiqpy.outcome import (
     Discard,
     Done,
     Failure,
+    Fate,
     Outcome,
     Release,
     Released,
@@ -47,35 +50,68 @@ class Rules(NamedTuple):
 
 
 def decide(
-    claim: Claim, job: Job | None, outcome: Outcome, rules: Rules, now: float, rand: Rand
+    claim: Claim,
+    job: Job | None,
+    outcome: Outcome,
+    rules: Rules,
+    now: float,
+    rand: Rand,
+    effects_of: Sequence[EffectsOf] = DEFAULT_EFFECTS,
 ) -> Verdict:
     """What must become of the claim. Pure: same values in, same verdict out; never raises.
 
     `job` is None when the bytes could not be read: they are buried as they are.
     """
-    if job is None or "unique_token" not in job.payload:
-        lock = None
-        if type(outcome) is Success:  # nearly all
+    if job is None:
+        return _decide(claim, job, outcome, rules, now, rand)
+    for rule in effects_of:
+        if rule.field in job.payload:
+            break
+    else:  # nearly all jobs have no effects, and nearly all succeed
+        if type(outcome) is Success:
             return Done(claim.delivery)
-    else:
-        lock = lock_of(job.payload, now)
-    jid = job.jid if job is not None else ""
+        return _decide(claim, job, outcome, rules, now, rand)
+    verdict = _decide(claim, job, outcome, rules, now, rand)
+    effects = choose_effects(job, fate_of(verdict, outcome), now, effects_of)
+    return verdict._replace(effects=effects)
+
+
+def fate_of(verdict: Verdict, outcome: Outcome) -> Fate:
+    """What a verdict makes of a job that has run."""
+    match verdict:
+        case Done():
+            return Fate("gone", "run", outcome)
+        case Retry(in_s=in_s):
+            return Fate("retry", "run", outcome, in_s)
+        case Defer(in_s=in_s):
+            return Fate("schedule", "run", outcome, in_s)
+        case Bury():
+            return Fate("dead", "run", outcome)
+        case Release():
+            return Fate("queue", "run", outcome)
+        case _ as never:
+            assert_never(never)
+
+
+def _decide(
+    claim: Claim, job: Job | None, outcome: Outcome, rules: Rules, now: float, rand: Rand
+) -> Verdict:
     match outcome:
         case Success() | Aborted():
-            return Done(claim.delivery, jid=jid if lock else "", lock=lock)
+            return Done(claim.delivery)
         case Released():
             return Release(claim.delivery)
         case Snoozed(in_s):
             payload = amend(claim.raw, _home(claim, job), ("enqueued_at",)) if job else claim.raw
-            return Defer(claim.delivery, payload, min(in_s, MAX_DELAY_S), jid, lock)
+            return Defer(claim.delivery, payload, min(in_s, MAX_DELAY_S))
         case Cancelled(keep):
-            if not keep:
-                return Done(claim.delivery, jid=jid, lock=lock)
-            return Bury(claim.delivery, _cancelled(claim, job, now), jid, lock)
+            return (
+                Bury(claim.delivery, _cancelled(claim, job, now)) if keep else Done(claim.delivery)
+            )
         case Failure():
             if job is None:
                 return Bury(claim.delivery, claim.raw)
-            return _failed(claim, job, outcome, rules, now, rand)._replace(jid=job.jid, lock=lock)
+            return _failed(claim, job, outcome, rules, now, rand)
         case _ as never:
             assert_never(never)
 
@@ -135,10 +171,7 @@ def _retry_home(claim: Claim, job: Job, rules: Rules) -> dict[str, Any]:
 def _cancelled(claim: Claim, job: Job | None, now: float) -> bytes:
     if job is None:
         return claim.raw
-    fields = {
-        "error_class": "kiqpy.Cancelled", "error_message": "cancelled",
-        "failed_at": now, "retry_count": max(0, job.retry_count),
-    }  # fmt: skip
+    fields = dead_fields(job, "Cancelled", "cancelled", now)
     return amend(claim.raw, _home(claim, job) | fields)
 
 
@@ -182,8 +215,6 @@ def recover(raw: bytes, job: Job | None, now: float) -> tuple[bytes, bool]:
     fields: dict[str, Any] = {"recovered": count, "recovered_at": now if fresh else first}
     poison = count > POISON_STARTS
     if poison:
-        fields["error_class"] = "kiqpy.Poison"
-        fields["error_message"] = f"its process died {count} times within 72 h while it ran"
-        fields["failed_at"] = now
-        fields["retry_count"] = max(0, job.retry_count)
+        died = f"its process died {count} times within 72 h while it ran"
+        fields |= dead_fields(job, "Poison", died, now)
     return amend(raw, fields), poison

@@ -14,8 +14,8 @@ from typing import Any, Final
 from kiqpy._declare.checks import MAX_LOCK_S
 from kiqpy._payload.json import canonical
 from kiqpy.errors import ArgumentError
-from kiqpy.job import seconds
-from kiqpy.outcome import Lock
+from kiqpy.job import Job, seconds
+from kiqpy.outcome import Effect, ExtendLock, Fate, FreeLock, Lock
 
 _KIQS: Final = re.compile(r"[0-9a-f]{40}")  # its tokens are SHA-1, ours are not
 
@@ -64,6 +64,26 @@ def lock_until_start(payload: Mapping[str, Any], now: float = 0.0) -> Lock | Non
         return None
     lock = any_lock(payload)
     return lock if lock is None or lock.owned or _still_kiqs(payload, now, until="start") else None
+
+
+def effects(job: Job, fate: Fate, now: float) -> tuple[Effect, ...]:
+    """What becomes of the job's lock: freed when the job ends, held on to while it is put off."""
+    lock = _lock_by(job.payload, fate, now)
+    if lock is None:
+        return ()
+    if fate.to in ("gone", "dead"):
+        return (FreeLock(lock, job.jid),)
+    if lock.owned and (fate.to != "queue" or fate.by == "rescue"):
+        return (ExtendLock(lock, job.jid, fate.in_s),)
+    return ()
+
+
+def _lock_by(payload: Mapping[str, Any], fate: Fate, now: float) -> Lock | None:
+    if fate.by != "operator":
+        return lock_of(payload, now)
+    if fate.to == "dead":
+        return lock_of(payload, now) or lock_until_start(payload, now)
+    return any_lock(payload) if fate.unlock else None
 
 
 def any_lock(payload: Mapping[str, Any]) -> Lock | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, final
 
 from kiqpy._declare.sources import ClaimSource
@@ -11,6 +11,7 @@ from kiqpy._flow.pause import ExponentialBackoff
 from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._reporting.event_queue import EventQueue
 from kiqpy._rules.decide import decide
+from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf
 from kiqpy._stages.settlement import Settlement
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreUnavailable
@@ -61,12 +62,14 @@ class Settler:
         clock: Clock,
         source: ClaimSource,
         event_queue: EventQueue,
+        effects_of: Sequence[EffectsOf] = DEFAULT_EFFECTS,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._clock = clock
         self._source = source
         self._event_queue = event_queue
+        self._effects_of = effects_of
 
     async def run(self, inlet: Edge[Settlement] | None, outlet: Edge[Any] | None) -> None:
         assert inlet is not None
@@ -84,8 +87,10 @@ class Settler:
         self._event_queue.add(events, inlet, 0 if early else len(page))
 
     async def _settle(self, queue: str, batch: list[Settlement]) -> list[Event]:
-        now, rand = self._clock.now(), self._clock.random
-        verdicts = [decide(s.claim, s.job, s.outcome, s.rules, now, rand) for s in batch]
+        now, rand, effects_of = self._clock.now(), self._clock.random, self._effects_of
+        verdicts = [
+            decide(s.claim, s.job, s.outcome, s.rules, now, rand, effects_of) for s in batch
+        ]
         kept = await self._until_settled(self._store.frame(queue, verdicts))
         self._source.settled(queue, [verdict.delivery for verdict in verdicts])
         return self._events(batch, verdicts, kept)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, final
 
 from kiqpy._declare.checks import queue_name
+from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf
 from kiqpy.admin._moves import Action, Mover, Progress
 from kiqpy.admin._rows import BulkResult, Day, Found, JobRow, Page, Stats, Tally, row, where
 from kiqpy.admin._search import Field, Search, Searcher, token
@@ -47,11 +48,17 @@ class Admin:
     cancel a call is safe; what was already done stays done.
     """
 
-    def __init__(self, census: Census, clock: Clock, queues: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        census: Census,
+        clock: Clock,
+        queues: Sequence[str] = (),
+        effects_of: Sequence[EffectsOf] = DEFAULT_EFFECTS,
+    ) -> None:
         self._census = census
         self._clock = clock
         self._queues = tuple(queues)
-        self._acts = Mover(census, clock)
+        self._moves = Mover(census, clock, effects_of)
 
     # -- to look
 
@@ -116,8 +123,8 @@ class Admin:
             raise ArgumentError(f"most={most}: give 1 or more")
         if score is not None:
             return await self._scored(jid, place, score)
-        places = await self._acts.places() if place is None else [where(place)]
-        found = await self._acts.find([jid], places, most)
+        places = await self._moves.places() if place is None else [where(place)]
+        found = await self._moves.find([jid], places, most)
         if not found.rows and place is None:
             running = [one for one in await self.busy() if one.job and one.job.jid == jid]
             rows = [JobRow("running", one.job, one.raw, one.run_at) for one in running]
@@ -211,41 +218,41 @@ class Admin:
         jids = list(dict.fromkeys(one for one in given if isinstance(one, str)))
         if not all(jids):
             raise ArgumentError("a jid is empty")
-        result = await self._acts.carry_out(act, rows)
+        result = await self._moves.carry_out(act, rows)
         if not jids:
             return result
-        found = await self._acts.find(jids, await self._places_for(act, place), MOST)
+        found = await self._moves.find(jids, await self._places_for(act, place), MOST)
         known = {one.jid for one in found.rows}
         missing = tuple(jid for jid in jids if jid not in known)
-        result += await self._acts.carry_out(act, found.rows)
+        result += await self._moves.carry_out(act, found.rows)
         return result + BulkResult(missing=missing, complete=found.complete or not missing)
 
     async def _places_for(self, act: Action, place: str | None) -> list[str]:
         if place is not None:
             return [where(place)]
-        places = await self._acts.places()
+        places = await self._moves.places()
         if act in ("retry", "requeue"):
             return [at for at in places if at in PLACES]
         return [at for at in places if act != "kill" or at != "dead"]
 
     async def retry_all(self, place: str, *, progress: Progress | None = None) -> BulkResult:
         """`retry` all that are in a set now; `progress(done, total)` is called after each 100."""
-        return await self._acts.carry_out_all("retry", place, progress)
+        return await self._moves.carry_out_all("retry", place, progress)
 
     async def requeue_all(self, place: str, *, progress: Progress | None = None) -> BulkResult:
         """`requeue` all that are in a set now."""
-        return await self._acts.carry_out_all("requeue", place, progress)
+        return await self._moves.carry_out_all("requeue", place, progress)
 
     async def kill_all(self, place: str, *, progress: Progress | None = None) -> BulkResult:
         """`kill` all that are in a place now."""
-        return await self._acts.carry_out_all("kill", place, progress)
+        return await self._moves.carry_out_all("kill", place, progress)
 
     async def delete_all(
         self, place: str, *, unlock: bool = False, progress: Progress | None = None
     ) -> BulkResult:
         """`delete` all that are in a place now. Without `unlock`, `clear` does it at once."""
         act: Action = "delete and unlock" if unlock else "delete"
-        return await self._acts.carry_out_all(act, place, progress)
+        return await self._moves.carry_out_all(act, place, progress)
 
     async def clear(self, place: str) -> int:
         """Drop all of a place in one step; how many. A queue loses its name, locks stay."""
@@ -273,10 +280,10 @@ class Admin:
         if not jid:
             raise ArgumentError("a jid is needed to cancel a job; it is empty")
         await self._census.cancel(jid, keep)  # first, so that it can't slip through
-        places = [place for place in await self._acts.places() if place != "dead"]
-        found = (await self._acts.find([jid], places, most)).row
+        places = [place for place in await self._moves.places() if place != "dead"]
+        found = (await self._moves.find([jid], places, most)).row
         act: Action = "cancel" if keep else "delete and unlock"
-        if found and (await self._acts.carry_out(act, [found])).done:
+        if found and (await self._moves.carry_out(act, [found])).done:
             return "queued" if found.place.startswith("queue:") else found.place
         running = any(one.job and one.job.jid == jid for one in await self.busy())
         return "running" if running else "marked"

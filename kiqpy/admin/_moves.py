@@ -7,11 +7,13 @@ from itertools import groupby
 from typing import Any, Final, Literal, final
 
 from kiqpy._payload.json import amend
-from kiqpy._rules.unique import any_lock, lock_of, lock_until_start
+from kiqpy._rules.dead import dead_fields
+from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
 from kiqpy.admin._rows import BulkResult, Found, JobRow, row, where
 from kiqpy.clock import Clock
 from kiqpy.errors import ArgumentError
 from kiqpy.job import Job
+from kiqpy.outcome import Fate
 from kiqpy.store.census import PLACES, Census, Entry, Transfer
 
 Action = Literal["retry", "requeue", "kill", "delete", "delete and unlock", "cancel"]
@@ -20,7 +22,9 @@ _STEP: Final = 1000  # looked at in one call to the store
 _PAGE: Final = 100
 
 
-def transfer(found: JobRow, act: Action, now: float) -> Transfer | None:
+def transfer(
+    found: JobRow, act: Action, now: float, effects_of: Sequence[EffectsOf] = DEFAULT_EFFECTS
+) -> Transfer | None:
     """What the store must do; None if it can't be done to bytes that are no job. Pure."""
     job, raw = found.job, found.raw
     if job is None:
@@ -28,15 +32,16 @@ def transfer(found: JobRow, act: Action, now: float) -> Transfer | None:
             return None
         return Transfer(raw, "dead" if act in ("kill", "cancel") else "away", raw)
     if act in ("retry", "requeue"):
+        fate = Fate("queue", "operator")
         changes = {"enqueued_at": now} | (_one_back(job) if act == "retry" else {})
-        payload = amend(raw, changes, drop=("at",))
-        return Transfer(raw, "queue", payload, job.queue, job.jid)
-    if act in ("kill", "cancel"):
-        payload = amend(raw, _why(found, act, now), drop=("at",))
-        lock = lock_of(job.payload, now) or lock_until_start(job.payload, now)
-        return Transfer(raw, "dead", payload, "", job.jid, lock)
-    lock = any_lock(job.payload) if act == "delete and unlock" else None
-    return Transfer(raw, "away", jid=job.jid, lock=lock)
+        moved = Transfer(raw, "queue", amend(raw, changes, drop=("at",)), job.queue, job.jid)
+    elif act in ("kill", "cancel"):
+        fate = Fate("dead", "operator")
+        moved = Transfer(raw, "dead", amend(raw, _why(found, job, act, now), drop=("at",)))
+    else:
+        fate = Fate("gone", "operator", unlock=act == "delete and unlock")
+        moved = Transfer(raw, "away")
+    return moved._replace(effects=choose_effects(job, fate, now, effects_of))
 
 
 def _one_back(job: Job) -> dict[str, Any]:
@@ -45,19 +50,14 @@ def _one_back(job: Job) -> dict[str, Any]:
     return {"retry_count": count - 1} if type(count) is int else {}
 
 
-def _why(found: JobRow, act: Action, now: float) -> dict[str, Any]:
-    """The dead set says of each job why it is there; whoever has failed keeps its error."""
+def _why(found: JobRow, job: Job, act: Action, now: float) -> dict[str, Any]:
+    """Why the job is in the dead set; a killed job that has failed before keeps its error."""
     if act == "kill" and found.error_class:
         return {}
     error, text = ("Cancelled", "cancelled") if act == "cancel" else ("Killed", "killed by hand")
-    count = max(0, found.retry_count or 0)
-    fields: dict[str, Any] = {
-        "error_class": f"kiqpy.{error}", "error_message": text, "retry_count": count,
-    }  # fmt: skip
+    fields = dead_fields(job, error, text, now)
     if found.place.startswith("queue:"):
         fields["queue"] = found.queue  # it may have named no queue, or another
-    if found.failed_at is None:
-        fields["failed_at"] = now
     return fields
 
 
@@ -81,9 +81,12 @@ _DONE: Final = {
 class Mover:
     """To find jobs and to move them."""
 
-    def __init__(self, census: Census, clock: Clock) -> None:
+    def __init__(
+        self, census: Census, clock: Clock, effects_of: Sequence[EffectsOf] = DEFAULT_EFFECTS
+    ) -> None:
         self._census = census
         self._clock = clock
+        self._effects_of = effects_of
 
     async def find(self, jids: Sequence[str], places: Iterable[str], most: int) -> Found:
         """The jobs with these jids, place by place, until each was found once or `most` seen."""
@@ -117,7 +120,8 @@ class Mover:
 
     async def _act(self, act: Action, place: str, rows: Sequence[JobRow]) -> BulkResult:
         now = self._clock.now()
-        wanted = [one for found in rows if (one := transfer(found, act, now)) is not None]
+        moves = [transfer(found, act, now, self._effects_of) for found in rows]
+        wanted = [move for move in moves if move is not None]
         done = sum(await self._census.transfer(place, wanted))
         return BulkResult(done, len(wanted) - done, len(rows) - len(wanted))
 

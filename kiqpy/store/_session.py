@@ -16,15 +16,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from kiqpy._payload.json import amend
 from kiqpy._rules.decide import recover
-from kiqpy._rules.unique import lock_of
+from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
 from kiqpy.clock import Clock
 from kiqpy.errors import LeaseLost, QueuePaused, StoreUnavailable
 from kiqpy.job import Claim, amend_job
-from kiqpy.outcome import Lock, Verdict
+from kiqpy.outcome import Effects, Fate, Lock, Verdict
 from kiqpy.store import (
     Frame,
     Heartbeat,
@@ -63,15 +63,14 @@ class Move(NamedTuple):
 class Orphan(NamedTuple):
     """What a dead process held under one delivery id, as it goes back; `in_s`: not at once.
 
-    `lock`: freed if the job is poison, for then it is dead; else held on to.
+    Poison goes to the dead set.
     """
 
     delivery: int
     payload: bytes
     poison: bool
     in_s: float = 0.0
-    jid: str = ""
-    lock: Lock | None = None
+    effects: Effects = ()
 
 
 class Fetched(NamedTuple):
@@ -121,12 +120,19 @@ class Backend(Protocol):
 class Session:
     """A `Store` over any `Backend`. Not final: a test's session holds jobs back."""
 
-    def __init__(self, backend: Backend, clock: Clock, places: Sequence[Place] = ()) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        clock: Clock,
+        places: Sequence[Place] = (),
+        effects_of: Sequence[EffectsOf] = DEFAULT_EFFECTS,
+    ) -> None:
         self.ident = backend.ident
         self.census, self.calendar = backend.census, backend.calendar
         self._backend = backend
         self._clock = clock
         self._places = tuple(places)
+        self._effects_of = effects_of
         self._next: defaultdict[str, int] = defaultdict(lambda: 1)
         self._doubt: dict[str, tuple[int, int]] = {}
         self._sequence: defaultdict[str, int] = defaultdict(int)
@@ -253,12 +259,22 @@ class Session:
 
     async def _rescue(self, suspect: Suspect, rescued: list[Rescued]) -> None:
         held = await self._backend.holding(suspect.ident, suspect.queue)
-        orphans = {n: _orphan(n, raw, self._clock.now()) for n, raw in held.items()}
+        now = self._clock.now()
+        orphans = {n: _orphan(n, raw, now) for n, raw in held.items()}
         if "schedule" in self._places:
             _keep_apart(orphans, suspect.queue)
+        orphans = {n: self._with_effects(orphan, now) for n, orphan in orphans.items()}
         for ids in _chunks(sorted(held, reverse=True)):  # highest first, so that order holds
             moved = await self._backend.rescue(suspect, [orphans[n] for n in ids])
             rescued += [_rescued(orphans[n], suspect.queue) for n in ids if n in moved]
+
+    def _with_effects(self, orphan: Orphan, now: float) -> Orphan:
+        job = readable(orphan.payload)
+        if job is None:
+            return orphan
+        back: Literal["queue", "schedule"] = "schedule" if orphan.in_s > 0 else "queue"
+        fate = Fate("dead" if orphan.poison else back, "rescue", in_s=orphan.in_s)
+        return orphan._replace(effects=choose_effects(job, fate, now, self._effects_of))
 
     async def leave(self) -> None:
         self._trusted_until = float("-inf")
@@ -282,11 +298,8 @@ def _promoted(member: bytes, now: float) -> Move:
 
 
 def _orphan(delivery: int, raw: bytes, now: float) -> Orphan:
-    job = readable(raw)
-    payload, poison = recover(raw, job, now)
-    if job is None:
-        return Orphan(delivery, payload, poison)
-    return Orphan(delivery, payload, poison, 0.0, job.jid, lock_of(job.payload, now))
+    payload, poison = recover(raw, readable(raw), now)
+    return Orphan(delivery, payload, poison)
 
 
 def _keep_apart(orphans: dict[int, Orphan], queue: str) -> None:

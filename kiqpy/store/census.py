@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 from kiqpy._payload.json import encode, parse
 from kiqpy.errors import ArgumentError, DecodeError
 from kiqpy.job import Job, decode
-from kiqpy.outcome import Lock
+from kiqpy.outcome import Effects
 
 Place = Literal["schedule", "retry", "dead"]
 PLACES: Final[tuple[Place, ...]] = ("schedule", "retry", "dead")
@@ -48,8 +48,8 @@ class Transfer(NamedTuple):
     to: Literal["queue", "dead", "away"]
     payload: bytes = b""
     queue: str = ""
-    jid: str = ""
-    lock: Lock | None = None  # freed, unless it has another owner
+    jid: str = ""  # a mark that it was cancelled is taken back, if it goes to a queue
+    effects: Effects = ()
 
 
 class Counters(NamedTuple):

@@ -31,7 +31,9 @@ from kiqpy.outcome import (
     Defer,
     Discard,
     Done,
+    ExtendLock,
     Failure,
+    FreeLock,
     Kill,
     Lock,
     Outcome,
@@ -127,7 +129,7 @@ class TestBackoff:
 
     @pytest.mark.parametrize("answer", [Discard, Discard("enough")])
     def test_a_callable_may_discard(self, answer: Any) -> None:
-        assert failed(Rules(backoff=lambda *_: answer)) == Done(7, failed=True, jid="j")
+        assert failed(Rules(backoff=lambda *_: answer)) == Done(7, failed=True)
 
     @pytest.mark.parametrize("answer", [Kill, Kill()])
     def test_a_callable_may_kill(self, answer: Any) -> None:
@@ -249,7 +251,7 @@ class TestLimits:
             assert type(failed(retry_for=60, retry_count=3, failed_at=at)) is kind
 
     def test_no_dead_set_wanted(self) -> None:
-        gone = Done(7, failed=True, jid="j")
+        gone = Done(7, failed=True)
         assert failed(Rules(dead=False), retry=0) == gone
         assert failed(retry=0, dead=False) == gone
         assert type(failed(Rules(dead=False), retry=1)) is Retry
@@ -430,7 +432,7 @@ LOCK = Lock("T" * 64, 60.0)
 
 
 class TestLocks:
-    """In every verdict there is the lock that it frees or holds on to, and whose it is."""
+    """Every verdict on a unique job frees its lock or holds on to it."""
 
     @pytest.mark.parametrize(
         ("outcome", "fields", "kind"),
@@ -448,13 +450,15 @@ class TestLocks:
         for until in ("success", "start"):
             verdict = decided(outcome, **HELD, **fields, unique_until=until)
             assert type(verdict) is kind
-            assert (verdict.jid, verdict.lock) == ("j", LOCK)  # type: ignore[union-attr]
+            in_s = verdict.in_s if isinstance(verdict, Retry | Defer) else None
+            held = FreeLock(LOCK, "j") if in_s is None else ExtendLock(LOCK, "j", in_s)
+            assert verdict.effects == (held,)
         verdict = decided(outcome, **HELD, **fields, unique_until="expiry")
-        assert verdict.lock is None  # type: ignore[union-attr]
+        assert verdict.effects == ()
 
     def test_of_a_discarding_backoff(self) -> None:
         verdict = failed(Rules(backoff=lambda *_: Discard), **HELD)
-        assert verdict == Done(7, failed=True, jid="j", lock=LOCK)
+        assert verdict == Done(7, failed=True, effects=(FreeLock(LOCK, "j"),))
 
     def test_who_goes_back_keeps_it(self) -> None:
         assert decided(RELEASED, **HELD) == Release(7)
@@ -507,7 +511,7 @@ class TestOtherOutcomes:
             "cancelled",
         )
         assert payload["retry_count"] == 2
-        assert decided(Cancelled(keep=False)) == Done(7, jid="j")
+        assert decided(Cancelled(keep=False)) == Done(7)
 
     def test_a_snooze_is_never_negative_nor_endless(self) -> None:
         assert Snooze(-3).seconds == 0.0

@@ -17,7 +17,7 @@ from typing import Any, cast
 from kiqpy.clock import Clock, SystemClock
 from kiqpy.errors import StoreUnavailable
 from kiqpy.job import Job, decode
-from kiqpy.outcome import Lock
+from kiqpy.outcome import ExtendLock, FreeLock, Lock
 from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
 from kiqpy.store._session import Backend, Session
 from kiqpy.store.census import Place
@@ -48,6 +48,14 @@ def parcel(
     **fields: Any,
 ) -> OutgoingJob:
     return OutgoingJob(queue, jid, payload(jid, queue, **fields), in_s, at_s, lock)
+
+
+def frees(jid: str, lock: Lock) -> tuple[FreeLock]:
+    return (FreeLock(lock, jid),)
+
+
+def holds(jid: str, lock: Lock, in_s: float) -> tuple[ExtendLock]:
+    return (ExtendLock(lock, jid, in_s),)
 
 
 def jids(found: Iterable[Any]) -> list[str]:
@@ -499,13 +507,13 @@ class DisturbedWorld(RedisWorld):
 
 def _again(verb: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     @functools.wraps(verb)
-    async def call(*args: Any) -> Any:
+    async def call(*args: Any, **options: Any) -> Any:
         for _ in range(4):
             try:
-                return await verb(*args)
+                return await verb(*args, **options)
             except StoreUnavailable as error:
                 if "gave no answer" not in str(error):  # a fault of the test's own, or no lease
                     raise
-        return await verb(*args)
+        return await verb(*args, **options)
 
     return call

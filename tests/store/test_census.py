@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kiqpy.errors import StoreRefused
-from kiqpy.outcome import Lock
+from kiqpy.outcome import FreeLock, Lock
 from kiqpy.store.census import Census, Entry, Place, Transfer, busy_row, process_row
 from tests.store.contract import MemoryWorld, RedisWorld, World, jids, parcel, payload, pulse
 
@@ -294,7 +294,7 @@ class TestTransfer:
         locks = [Lock("T1", 1.0), Lock("T2", 1.0), Lock("T3", 1.0, owned=False), None]
         names = ["mine", "lost", "kiqs", "kept"]
         wanted = [
-            Transfer(raw, to, raw, jid=jid, lock=lock)
+            Transfer(raw, to, raw, jid=jid, effects=(FreeLock(lock, jid),) if lock else ())
             for raw, jid, lock in zip(raws, names, locks, strict=True)
         ]
         assert await it.transfer("retry", wanted) == [True] * 4
@@ -308,7 +308,7 @@ class TestTransfer:
         it = await census(world)
         hold(world, "T", "a")
         [a] = members("a")
-        gone = Transfer(a, "away", jid="a", lock=Lock("T", 1.0))
+        gone = Transfer(a, "away", jid="a", effects=(FreeLock(Lock("T", 1.0), "a"),))
         assert await it.transfer("retry", [gone]) == [False]
         assert world.lock("T") is not None
 

@@ -28,6 +28,8 @@ from tests.store.contract import (
     MemoryWorld,
     RedisWorld,
     World,
+    frees,
+    holds,
     jids,
     job_of,
     parcel,
@@ -597,9 +599,12 @@ class TestSettle:
         await world.push(parcel("a", lock=lock))
         session = await world.process()
         verdicts: list[Verdict] = [
-            Done(1, True, "a", lock), Retry(2, payload("b"), 1.0, "a", lock),
-            Defer(3, payload("b"), 1.0, "a", lock), Bury(4, payload("b"), "a", lock), Release(5),
-        ]  # fmt: skip
+            Done(1, True, frees("a", lock)),
+            Retry(2, payload("b"), 1.0, holds("a", lock, 1.0)),
+            Defer(3, payload("b"), 1.0, holds("a", lock, 1.0)),
+            Bury(4, payload("b"), frees("a", lock)),
+            Release(5, frees("a", lock)),
+        ]
         assert await settle(session, *verdicts) == [False] * 5
         world.check(["a"])
         assert (world.stat("processed"), world.stat("failed")) == (0, 0)
@@ -673,21 +678,22 @@ class TestSettle:
 
     async def test_done_and_bury_free_the_lock(self, world: World) -> None:
         session, claim, lock = await self.locked(world)
-        await settle(session, Done(claim.delivery, False, "a", lock))
+        await settle(session, Done(claim.delivery, False, frees("a", lock)))
         assert world.lock("token") is None
         await world.push(parcel("b", lock=lock))
         (claim,) = await session.fetch("q", 1)
-        await settle(session, Bury(claim.delivery, claim.raw, "b", lock))
+        await settle(session, Bury(claim.delivery, claim.raw, frees("b", lock)))
         assert world.lock("token") is None
 
     async def test_retry_and_defer_extend_the_lock(self, world: World) -> None:
         session, claim, lock = await self.locked(world)
-        await settle(session, Retry(claim.delivery, claim.raw, 500.0, "a", lock))
+        await settle(session, Retry(claim.delivery, claim.raw, 500.0, holds("a", lock, 500.0)))
         holder = world.lock("token")
         assert holder == ("a", pytest.approx(560.0, abs=5.0))
         await world.push(parcel("b", lock=Lock("other", 60.0)))
         (claim,) = await session.fetch("q", 1)
-        await settle(session, Defer(claim.delivery, claim.raw, 300.0, "b", Lock("other", 60.0)))
+        held = holds("b", Lock("other", 60.0), 300.0)
+        await settle(session, Defer(claim.delivery, claim.raw, 300.0, held))
         assert world.lock("other") == ("b", pytest.approx(360.0, abs=5.0))
 
     async def test_another_jobs_lock_is_left_alone(self, world: World) -> None:
@@ -696,8 +702,8 @@ class TestSettle:
         claims = await session.fetch("q", 2)
         await settle(
             session,
-            Done(claims[0].delivery, False, "b", lock),
-            Retry(claims[1].delivery, claims[1].raw, 900.0, "c", lock),
+            Done(claims[0].delivery, False, frees("b", lock)),
+            Retry(claims[1].delivery, claims[1].raw, 900.0, holds("c", lock, 900.0)),
         )
         assert world.lock("token") == ("a", pytest.approx(60.0, abs=5.0))
         assert claim.delivery in world.private(session)
@@ -1304,9 +1310,9 @@ class TestLostCalls:
         held = await again(lambda: session.holding("q"))
         assert held == claims
         verdicts = [
-            Done(claims[0].delivery, False, "a", lock),
-            Defer(claims[1].delivery, claims[1].raw, 900.0, "b"),
-            Retry(claims[2].delivery, claims[2].raw, 900.0, "c"),
+            Done(claims[0].delivery, False, frees("a", lock)),
+            Defer(claims[1].delivery, claims[1].raw, 900.0),
+            Retry(claims[2].delivery, claims[2].raw, 900.0),
         ]
         for verdict in verdicts:
             frame_of = session.frame("q", [verdict])

@@ -11,7 +11,17 @@ import pytest
 from kiqpy._rules.decide import POISON_STARTS
 from kiqpy.errors import StoreRefused, StoreUnavailable
 from kiqpy.job import Claim, decode
-from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
+from kiqpy.outcome import (
+    Bury,
+    Defer,
+    Done,
+    ExtendLock,
+    FreeLock,
+    Lock,
+    Release,
+    Retry,
+    Verdict,
+)
 from kiqpy.store import Pushed
 from kiqpy.store._session import Session
 from kiqpy.store.calendar import Tick
@@ -88,11 +98,15 @@ async def settle(session: Session, *verdicts: Verdict) -> list[bool]:
 def verdicts(claim: Claim, jid: str, lock: Lock) -> dict[str, Verdict]:
     """Every verdict there is, under its name."""
     n, raw = claim.delivery, claim.raw
+    frees, holds = (FreeLock(lock, jid),), (ExtendLock(lock, jid, 500.0),)
     return {
-        "done": Done(n, False, jid, lock), "failed": Done(n, True, jid, lock),
-        "bury": Bury(n, raw, jid, lock), "retry": Retry(n, raw, 500.0, jid, lock),
-        "defer": Defer(n, raw, 500.0, jid, lock), "release": Release(n),
-    }  # fmt: skip
+        "done": Done(n, False, frees),
+        "failed": Done(n, True, frees),
+        "bury": Bury(n, raw, frees),
+        "retry": Retry(n, raw, 500.0, holds),
+        "defer": Defer(n, raw, 500.0, holds),
+        "release": Release(n),
+    }
 
 
 ENDS = ["done", "failed", "bury"]
@@ -216,9 +230,9 @@ class TestSettle:
         await world.push(parcel("a", lock=Lock("token", 5000.0)))
         session = await world.process()
         claim = await claimed(session)
-        verdict = verdicts(claim, "a", Lock("token", 0.0))[name]
-        assert isinstance(verdict, Retry | Defer)
-        await settle(session, verdict._replace(in_s=0.0))
+        kind = {"retry": Retry, "defer": Defer}[name]
+        effects = (ExtendLock(Lock("token", 0.0), "a", 0.0),)
+        await settle(session, kind(claim.delivery, claim.raw, 0.0, effects))
         assert world.lock("token") == ("a", pytest.approx(5000.0, abs=5.0))
 
     async def test_what_goes_back_keeps_it_as_it_is(self, world: World) -> None:
@@ -229,8 +243,7 @@ class TestSettle:
     @pytest.mark.parametrize("name", [*ENDS, *PUT_OFF])
     async def test_what_only_time_frees(self, world: World, name: str) -> None:
         session, claim = await at_work(world)
-        verdict = verdicts(claim, "a", LOCK)[name]._replace(lock=None)  # type: ignore[union-attr]
-        await settle(session, verdict)
+        await settle(session, verdicts(claim, "a", LOCK)[name]._replace(effects=()))
         assert world.lock("token") == ("a", WHILE)
 
     @pytest.mark.parametrize("name", [*ENDS, *PUT_OFF, "release"])
@@ -289,9 +302,10 @@ class TestSettle:
         a, b, c = await session.fetch("q", 3)
         await settle(
             session,
-            Done(c.delivery), Retry(a.delivery, a.raw, 500.0, "a", LOCK),
-            Done(b.delivery, False, "b", other),
-        )  # fmt: skip
+            Done(c.delivery),
+            Retry(a.delivery, a.raw, 500.0, (ExtendLock(LOCK, "a", 500.0),)),
+            Done(b.delivery, False, (FreeLock(other, "b"),)),
+        )
         assert world.lock("token") == ("a", pytest.approx(560.0, abs=5.0))
         assert world.lock("other") is None
 
@@ -373,7 +387,7 @@ class TestKiqs:
         session = await world.process()
         claim = await claimed(session)
         await session.unlock("a", NOBODYS)
-        await settle(session, Done(claim.delivery, False, "a", NOBODYS))
+        await settle(session, Done(claim.delivery, False, (FreeLock(NOBODYS, "a"),)))
         assert world.lock(KIQS) == (value, pytest.approx(1000.0, abs=5.0))
 
     async def test_a_start_frees_it(self, world: World) -> None:
@@ -403,7 +417,7 @@ class TestRescue:
         assert world.lock("token") == ("a", WHILE)
         assert await world.push(parcel("b", lock=LOCK)) == [Pushed("duplicate", "a")]
         claim = await claimed(rescuer)
-        await settle(rescuer, Done(claim.delivery, False, "a", LOCK))
+        await settle(rescuer, Done(claim.delivery, False, (FreeLock(LOCK, "a"),)))
         assert world.lock("token") is None
 
     async def test_poison_frees_it(self, world: World) -> None:
@@ -522,7 +536,7 @@ class TestFullServer:
             with pytest.raises((StoreUnavailable, StoreRefused)):
                 await redis_world.push(parcel("c", lock=Lock("c", 60.0)), source="another")
             await session.unlock("b", Lock("t", 60.0))
-            verdict = Retry(a.delivery, a.raw, 500.0, "a", LOCK)
+            verdict = Retry(a.delivery, a.raw, 500.0, (ExtendLock(LOCK, "a", 500.0),))
             assert await settle(session, verdict, Done(b.delivery)) == [True, True]
         finally:
             redis_world.cli("CONFIG", "SET", "maxmemory", 0)

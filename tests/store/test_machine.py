@@ -26,7 +26,7 @@ from kiqpy.store import Frame, OutgoingJob, Pushed, _session
 from kiqpy.store._session import Session
 from tests.faults import Faults
 from tests.server import TestServer
-from tests.store.contract import MemoryWorld, RedisWorld, World, job_of, parcel
+from tests.store.contract import MemoryWorld, RedisWorld, World, frees, holds, job_of, parcel
 
 QUEUES = ("q", "a:b")
 LATER = 4e9
@@ -214,15 +214,18 @@ class StoreMachine(RuleBasedStateMachine):
         n, raw, jid = claim.delivery, claim.raw, job_of(claim).jid
         token = self.token.get(jid)
         lock = Lock(token, TTL_S) if token else None
+        ends = frees(jid, lock) if lock else ()
+        in_s = 1e6 if kind == "retry later" else 0.0
+        goes_on = holds(jid, lock, in_s) if lock else ()
         match kind:
             case "done" | "failed":
-                return Done(n, kind == "failed", jid, lock)
+                return Done(n, kind == "failed", ends)
             case "retry" | "retry later":
-                return Retry(n, raw, 0.0 if kind == "retry" else 1e6, jid, lock)
+                return Retry(n, raw, in_s, goes_on)
             case "defer":
-                return Defer(n, raw, 0.0, jid, lock)
+                return Defer(n, raw, in_s, goes_on)
             case "bury":
-                return Bury(n, raw, jid, lock)
+                return Bury(n, raw, ends)
         return Release(n)
 
     def carry_out(self, one: Process, queue: str, pairs: list[tuple[Claim, str]]) -> None:

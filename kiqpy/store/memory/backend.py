@@ -11,12 +11,13 @@ from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar, final
 
 from kiqpy.errors import LeaseLost, QueuePaused, StoreRefused
-from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
+from kiqpy.outcome import Bury, Defer, Done, FreeLock, Lock, Release, Retry, Verdict
 from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
 from kiqpy.store._session import Due, Fetched, Move, Orphan, Suspect
 from kiqpy.store.census import Place
 from kiqpy.store.memory.calendar import MemoryCalendar
 from kiqpy.store.memory.census import MemoryCensus
+from kiqpy.store.memory.effects import run_effects
 from kiqpy.store.memory.server import Mark, MemoryServer, Owner, Waiter
 
 __all__ = ["MemoryBackend", "MemoryServer"]
@@ -148,8 +149,7 @@ class MemoryBackend:
 
     @_step
     def unlock(self, locks: Sequence[tuple[str, Lock]]) -> None:
-        for jid, lock in locks:
-            self._free(lock, jid)
+        run_effects(self.server, tuple([FreeLock(lock, jid) for jid, lock in locks]))
 
     def _oldest(self, owner: Owner, limit: int) -> list[bytes]:
         """The inbox counts against the limit; what exceeds it goes back."""
@@ -194,30 +194,22 @@ class MemoryBackend:
         self, queue: str, verdict: Verdict, raw: bytes, released: dict[int, bytes]
     ) -> None:
         match verdict:
-            case Done(_, failed, jid, lock):
+            case Done(failed=failed):
                 self.server.count(queue, processed=1, failed=int(failed))
-                self._free(lock, jid)
-            case Retry(_, payload, in_s, jid, lock):
+            case Retry(payload=payload, in_s=in_s):
                 self.server.count(queue, processed=1, failed=1)
-                self._postpone("retry", payload, in_s, jid, lock)
-            case Defer(_, payload, in_s, jid, lock):
-                self._postpone("schedule", payload, in_s, jid, lock)
-            case Bury(_, payload, jid, lock):
+                self._postpone("retry", payload, in_s)
+            case Defer(payload=payload, in_s=in_s):
+                self._postpone("schedule", payload, in_s)
+            case Bury(payload=payload):
                 self.server.count(queue, processed=1, failed=1)
-                self._free(lock, jid)
                 self._bury(payload)
             case Release(delivery):
                 released[delivery] = raw
+        run_effects(self.server, verdict.effects)
 
-    def _postpone(
-        self, place: Place, payload: bytes, in_s: float, jid: str, lock: Lock | None
-    ) -> None:
+    def _postpone(self, place: Place, payload: bytes, in_s: float) -> None:
         self.server.places[place].add(payload, self.server.clock.now() + in_s)
-        self.server.extend(lock, jid, in_s)
-
-    def _free(self, lock: Lock | None, jid: str) -> None:
-        if lock and self.server.owns(lock, jid):
-            del self.server.locks[lock.token]
 
     def _bury(self, payload: bytes) -> None:
         dead, now = self.server.places["dead"], self.server.clock.now()
@@ -306,13 +298,12 @@ class MemoryBackend:
         at_once: list[bytes] = []
         for orphan in found:
             if orphan.poison:
-                self._free(orphan.lock, orphan.jid)
                 self._bury(orphan.payload)
             elif orphan.in_s > 0:
-                self._postpone("schedule", orphan.payload, orphan.in_s, orphan.jid, orphan.lock)
+                self._postpone("schedule", orphan.payload, orphan.in_s)
             else:
                 at_once.append(orphan.payload)
-                self.server.extend(orphan.lock, orphan.jid, 0.0)
+            run_effects(self.server, orphan.effects)
         self._append(suspect.queue, at_once)
         return {orphan.delivery for orphan in found}
 

@@ -23,6 +23,7 @@ from kiqpy.store.census import (
     process_row,
     queue_row,
 )
+from kiqpy.store.memory.effects import run_effects
 from kiqpy.store.memory.server import MemoryServer
 
 _HEARD_S: Final = 60.0  # for so long a process is shown after its last heartbeat
@@ -144,9 +145,7 @@ class MemoryCensus:
             self._server.wake([one.queue])
         elif one.to == "dead":
             self._bury(one.payload)
-        lock = one.lock
-        if lock and (not lock.owned or self._server.holder(lock.token) == one.jid):
-            self._server.locks.pop(lock.token, None)
+        run_effects(self._server, one.effects)
         return True
 
     def _remove(self, place: str, member: bytes) -> bool:

@@ -146,9 +146,9 @@ class MemoryServer:
             return holder == jid
         return holder is not None and holder.isdecimal() and len(holder) < 16
 
-    def extend(self, lock: Lock | None, jid: str, in_s: float) -> None:
+    def extend(self, lock: Lock, jid: str, in_s: float) -> None:
         """Hold the job's lock until then and `ttl_s` longer, if it would run out before."""
-        if lock and lock.owned and self.holder(lock.token) == jid:
+        if lock.owned and self.holder(lock.token) == jid:
             _, until = self.locks[lock.token]
             self.locks[lock.token] = (jid, max(until, self.clock.now() + in_s + lock.ttl_s))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast, final
 
@@ -22,10 +21,10 @@ from kiqpy.store.redis.keys import Keys
 from kiqpy.store.redis.liveness import LifeSign, forget, is_dead
 from kiqpy.store.redis.tracking import Tracker
 from kiqpy.store.redis.wire import (
+    effect_words,
     is_plain,
     numbered,
     order_of,
-    owner_of,
     queue_of,
     ranges,
     results_of,
@@ -141,12 +140,11 @@ class RedisBackend:
         keys, queue = self._keys, frame.source
         plain = sorted([v.delivery for v in frame.items if is_plain(v)])
         rest = sorted([v for v in frame.items if not is_plain(v)], key=order_of)
-        locks = numbered(lock.token for v in rest if (lock := getattr(v, "lock", None)))
-        names = (*self._settle_names(queue, int(self._clock.now() // 86_400)),
-                 *[keys.lock(token) for token in locks])  # fmt: skip
+        places: dict[str, int] = {}
         args: list[Arg] = [queue, frame.sequence, _STATE_TTL_MS, ranges(plain)]
         for verdict in rest:
-            args += verdict_words(verdict, locks)
+            args += verdict_words(verdict, keys, places)
+        names = (*self._settle_names(queue, int(self._clock.now() // 86_400)), *places)
         answer = cast("bytes", await self._link.call("settle", names, args))
         if any(isinstance(verdict, Bury) for verdict in rest):
             await self._trim()
@@ -165,7 +163,7 @@ class RedisBackend:
 
     async def unlock(self, locks: Sequence[tuple[str, Lock]]) -> None:
         names = [self._keys.lock(lock.token) for _, lock in locks]
-        await self._link.call("unlock", names, [owner_of(jid, lock) for jid, lock in locks])
+        await self._link.call("unlock", names, [lock.owner(jid) for jid, lock in locks])
 
     async def holding(self, ident: str, queue: str) -> dict[int, bytes]:
         found: Any = await self._link.command("HGETALL", self._keys.private(ident, queue))
@@ -248,19 +246,16 @@ class RedisBackend:
         names = (
             keys.private(ident, queue), keys.queue(queue), keys.inbox(ident, queue),
             keys.lease(ident), keys.suspects, keys.dead, keys.schedule,
-            *(keys.lock(orphan.lock.token) for orphan in orphans if orphan.lock),
         )  # fmt: skip
         args: list[Arg] = [f"{ident}|{queue}", self._suspicion_ms]
-        locks = itertools.count(1)
+        places: dict[str, int] = {}
         for orphan in orphans:
             args += (orphan.delivery, orphan.payload, int(orphan.poison), orphan.in_s)
-            lock = orphan.lock
-            args += (owner_of(orphan.jid, lock), next(locks) if lock else 0)
-            args.append(int(lock.ttl_s * 1000) if lock else 0)
-        moved = {int(delivery) for delivery in await self._link.call("rescue", names, args)}
+            args += effect_words(orphan.effects, keys, places)
+        moved = await self._link.call("rescue", (*names, *places), args)
         if any(orphan.poison for orphan in orphans):
             await self._trim()
-        return moved
+        return {int(delivery) for delivery in moved}
 
     async def _trim(self) -> None:
         """What was buried is done; if this gets no answer, the next burial trims."""

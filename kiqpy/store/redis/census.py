@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar, cast, final
 
@@ -28,6 +27,7 @@ from kiqpy.store.census import (
 )
 from kiqpy.store.redis.connections import Arg, Link
 from kiqpy.store.redis.keys import Keys
+from kiqpy.store.redis.wire import effect_words
 
 T = TypeVar("T")
 _PAGE: Final = 100  # keys or entries in one step
@@ -161,14 +161,13 @@ class RedisCensus:
         keys = self._keys
         queues = list(dict.fromkeys(one.queue for one in part if one.to == "queue"))
         index = {queue: n for n, queue in enumerate(queues, 1)}
-        locks = [one.lock for one in part if one.lock]
-        numbers = itertools.count(1)
+        places: dict[str, int] = {}
         args: list[Arg] = ["queue" if place.startswith("queue:") else "set", len(queues), *queues]
         for one in part:
             args += (one.member, one.to, one.payload, one.jid, index.get(one.queue, 0))
-            args += (next(numbers) if one.lock else 0, _owner(one))
+            args += effect_words(one.effects, keys, places)
         names = [keys.at(place), keys.dead, keys.queues, keys.cancels]
-        names += [*map(keys.queue, queues), *(keys.lock(lock.token) for lock in locks)]
+        names += [*map(keys.queue, queues), *places]
         return names, args
 
     async def _trim(self) -> None:
@@ -229,11 +228,6 @@ class RedisCensus:
 def _scored(found: Sequence[Any]) -> list[Entry]:
     pairs = zip(found[::2], found[1::2], strict=True)
     return [entry(raw, float(score)) for raw, score in pairs]
-
-
-def _owner(one: Transfer) -> str:
-    """Who must hold a lock to lose it; nobody is named where Kiq made it."""
-    return one.jid if one.lock is None or one.lock.owned else ""
 
 
 def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -6,9 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
-from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
+from kiqpy.errors import StoreRefused
+from kiqpy.outcome import Bury, Defer, Done, Effects, Lock, Release, Retry, Verdict
 from kiqpy.store import Frame, OutgoingJob, Pushed
 from kiqpy.store.redis.connections import Arg
+from kiqpy.store.redis.keys import Keys
+from kiqpy.store.redis.scripts import effect_names
 
 _QUEUED, _SCHEDULED = Pushed("queued"), Pushed("scheduled")
 _KINDS: Final[Mapping[type, str]] = {
@@ -81,7 +84,8 @@ def results_of(frame: Frame[OutgoingJob], reply: Sequence[bytes]) -> list[Pushed
 
 
 def is_plain(verdict: Verdict) -> bool:
-    return type(verdict) is Done and verdict.lock is None and not verdict.failed
+    """Whether it is a bare ack, of which a frame has ranges."""
+    return type(verdict) is Done and not verdict.failed and not verdict.effects
 
 
 def order_of(verdict: Verdict) -> tuple[bool, int]:
@@ -101,23 +105,23 @@ def ranges(ids: Sequence[int]) -> str:
     return ",".join(f"{first}-{last}" for first, last in spans)
 
 
-def verdict_words(verdict: Verdict, locks: Mapping[str, int]) -> tuple[Arg, ...]:
-    if isinstance(verdict, Release):
-        return ("release", verdict.delivery, b"", 0, "", 0, 0)
+def verdict_words(verdict: Verdict, keys: Keys, places: dict[str, int]) -> list[Arg]:
+    """A verdict with its effects; their keys are added to `places`."""
     kind = "failed" if isinstance(verdict, Done) and verdict.failed else _KINDS[type(verdict)]
-    payload = b"" if isinstance(verdict, Done) else verdict.payload
+    payload = b"" if isinstance(verdict, (Done, Release)) else verdict.payload
     in_s = verdict.in_s if isinstance(verdict, (Retry, Defer)) else 0.0
-    lock = verdict.lock
-    return (
-        kind,
-        verdict.delivery,
-        payload,
-        in_s,
-        owner_of(verdict.jid, lock),
-        *lock_words(lock, locks),
-    )
+    words: list[Arg] = [kind, verdict.delivery, payload, in_s]
+    return words + effect_words(verdict.effects, keys, places)
 
 
-def owner_of(jid: str, lock: Lock | None) -> str:
-    """Who must hold a lock to lose it; nobody is named where Kiq made it."""
-    return jid if lock is None or lock.owned else ""
+def effect_words(effects: Effects, keys: Keys, places: dict[str, int]) -> list[Arg]:
+    """As `lua/shared/effects.lua` reads them. `places`: each of their keys once, from 1 on."""
+    words: list[Arg] = [len(effects)]
+    for effect in effects:
+        if effect.op not in effect_names():  # in the script it would be known too late
+            raise StoreRefused(f"no Lua function carries out the effect {effect.op!r}")
+        names, args = effect.keys(keys), effect.args()
+        words += (effect.op, len(names))
+        words += [places.setdefault(name, len(places) + 1) for name in names]
+        words += (len(args), *args)
+    return words

@@ -1,22 +1,15 @@
 -- promote: move due members into their queues, with new bytes.
+-- uses: types
 -- KEYS  1 schedule | retry  2 dead  3 queues  4.. queue lists
 -- ARGV  1 number of queues, then their names,
 --       then per job: queue index | 0 (unreadable: to the dead set), member, new bytes
 -- returns how many members were still there and due, and so were moved
 -- atomic because two processes promote at once, and neither may move what the other has moved.
 local n = tonumber(ARGV[1])
--- check before the first write: nothing here is rolled back, and it would be done again
-for key, kind in pairs({[2] = 'zset', [3] = 'set'}) do
-  local is = redis.call('TYPE', KEYS[key]).ok
-  if is ~= 'none' and is ~= kind then
-    return redis.error_reply('WRONGTYPE ' .. KEYS[key] .. ' holds a ' .. is)
-  end
-end
+local wrong = wrong_type({[2] = 'zset', [3] = 'set'})
+if wrong then return wrong end
 local fit = {}
-for i = 1, n do
-  local is = redis.call('TYPE', KEYS[3 + i]).ok
-  fit[i] = is == 'none' or is == 'list'
-end
+for i = 1, n do fit[i] = not misfit(KEYS[3 + i], 'list') end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local gone, named = {}, {}

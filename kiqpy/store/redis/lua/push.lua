@@ -1,4 +1,5 @@
 -- push: make a frame of jobs durable, once however often it is sent.
+-- uses: types
 -- KEYS  1 kiq:push:CLIENT (hash: seq, reply)  2 queues  3 schedule  4.. queue lists, then locks
 -- ARGV  1 sequence  2 atomic 0|1  3 number of queue keys, then their names,
 --       then in order, either a run of jobs that are simply put into a queue: "index count" in one
@@ -25,8 +26,8 @@ redis.call('HSET', notes, 'try', sequence)
 
 local wrong = {}
 local function check(key, kind, text)
-  local is = redis.call('TYPE', key).ok
-  if is ~= 'none' and is ~= kind then wrong[key] = 'e' .. text .. ' holds a ' .. is end
+  local is = misfit(key, kind)
+  if is then wrong[key] = 'e' .. text .. ' holds a ' .. is end
 end
 check(schedule, 'zset', 'schedule')
 check(KEYS[2], 'set', 'queues')

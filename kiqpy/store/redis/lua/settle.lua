@@ -1,11 +1,12 @@
 -- settle: carry out verdicts on claims that this process still owns; the ack.
+-- uses: types, locks, effects
 -- KEYS  1 private hash  2 kiq:settle:IDENT  3 queue  4 retry  5 schedule  6 dead
 --       7 stat:processed  8 stat:failed  9 and 10 the same of the day, 11 and 12 of the queue
---       13.. locks
+--       13.. what effects need
 -- ARGV  1 queue's name  2 sequence  3 state ttl in ms
 --       4 the ids of plain acks as ranges, such as "7-9,11-11"; to write each costs the client more
---       then per verdict: kind, id, payload, delay in s, the lock's owner, lock index (0 none),
---       lock ttl in ms;  kinds: "done" "failed" "retry" "defer" "bury" "release"
+--       then per verdict: kind, id, payload, delay in s, its effects (see shared/effects.lua);
+--       kinds: "done" "failed" "retry" "defer" "bury" "release"
 -- returns one character per verdict, plain acks first: "1" carried out, "0" fenced
 -- atomic because ownership is checked and used in one step, and because a lost reply is answered
 -- from the note of the same step.
@@ -16,14 +17,9 @@ if noted[1] and tonumber(noted[1]) > tonumber(sequence) then
   return redis.error_reply('SEQUENCE ' .. sequence .. ' came after ' .. noted[1])
 end
 
-if #ARGV > 4 then  -- check before the first write: nothing here is rolled back
-  local fits = {[3] = 'list', [4] = 'zset', [5] = 'zset', [6] = 'zset'}
-  for key, kind in pairs(fits) do
-    local is = redis.call('TYPE', KEYS[key]).ok
-    if is ~= 'none' and is ~= kind then
-      return redis.error_reply('WRONGTYPE ' .. KEYS[key] .. ' holds a ' .. is)
-    end
-  end
+if #ARGV > 4 then
+  local wrong = wrong_type({[3] = 'list', [4] = 'zset', [5] = 'zset', [6] = 'zset'})
+  if wrong then return wrong end
 end
 
 -- The first write may not be one that a full server refuses: what is settled makes room there.
@@ -34,7 +30,12 @@ for first, last in string.gmatch(ARGV[4], '(%d+)-(%d+)') do
   for id = tonumber(first), tonumber(last) do ids[#ids + 1] = string.format('%d', id) end
 end
 local n_plain = #ids
-for at = 4, #ARGV - 1, 7 do ids[#ids + 1] = ARGV[at + 2] end
+local verdicts, at = {}, 5  -- where each begins
+while at <= #ARGV do
+  verdicts[#verdicts + 1] = at
+  ids[#ids + 1] = ARGV[at + 1]
+  at = after_effects(at + 4)
+end
 local held = #ids > 0 and redis.call('HMGET', KEYS[1], unpack(ids)) or {}
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
@@ -49,49 +50,26 @@ for i = 1, n_plain do
   end
 end
 
--- no jid: the lock is Kiq's, whose value is a number of ms and names nobody
-local function owns(lock, jid)
-  local holder = lock > 0 and redis.pcall('GET', KEYS[12 + lock])  -- of another type: no job's
-  return type(holder) == 'string'
-    and (holder == jid or (jid == '' and #holder < 16 and holder:match('^%d+$')))
-end
-local function free(lock, jid)
-  if owns(lock, jid) then redis.call('DEL', KEYS[12 + lock]) end
-end
-local function extend(lock, jid, ms)
-  if jid ~= '' and owns(lock, jid) and redis.call('PTTL', KEYS[12 + lock]) < ms then
-    redis.call('PEXPIRE', KEYS[12 + lock], string.format('%d', ms))
-  end
-end
-
-local i = n_plain
-for at = 4, #ARGV - 1, 7 do
-  i = i + 1
-  local kind, payload, delay = ARGV[at + 1], ARGV[at + 3], tonumber(ARGV[at + 4])
-  local jid, lock, ttl = ARGV[at + 5], tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
-  if not held[i] then
-    answer[i] = '0'
-  else
-    answer[i] = '1'
+for n, at in ipairs(verdicts) do
+  local i = n_plain + n
+  local kind, payload, delay = ARGV[at], ARGV[at + 2], tonumber(ARGV[at + 3])
+  answer[i] = held[i] and '1' or '0'
+  if held[i] then
     gone[#gone + 1] = ids[i]
     if kind == 'release' then
       redis.call('RPUSH', KEYS[3], held[i])
     elseif kind == 'defer' then
       redis.call('ZADD', KEYS[5], string.format('%.6f', now + delay), payload)
-      extend(lock, jid, delay * 1000 + ttl)
     else
       processed = processed + 1
       if kind ~= 'done' then failed = failed + 1 end
       if kind == 'retry' then
         redis.call('ZADD', KEYS[4], string.format('%.6f', now + delay), payload)
-        extend(lock, jid, delay * 1000 + ttl)
-      else
-        if kind == 'bury' then
-          redis.call('ZADD', KEYS[6], string.format('%.6f', now), payload)
-        end
-        free(lock, jid)
+      elseif kind == 'bury' then
+        redis.call('ZADD', KEYS[6], string.format('%.6f', now), payload)
       end
     end
+    run_effects(at + 4, 12)
   end
 end
 

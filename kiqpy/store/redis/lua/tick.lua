@@ -1,4 +1,5 @@
 -- tick: enqueue a periodic's ticks that are later than its last one, once whoever sends them.
+-- uses: types
 -- KEYS  1 kiq:cron  2 kiq:cron:off  3 queues  4 schedule  5 queue list  6.. locks
 -- ARGV  1 name  2 enabled as declared 0|1  3 queue name
 --       then per tick: tick in s, payload ("" to pass it over), delay in s or "", jid,
@@ -9,12 +10,8 @@
 local name, off = ARGV[1], redis.call('HGET', KEYS[2], ARGV[1])
 if not off then off = ARGV[2] == '1' and '0' or '1' end
 local mark = math.abs(tonumber(redis.call('HGET', KEYS[1], name) or '0'))
-local function check(key, kind)
-  local is = redis.call('TYPE', key).ok
-  if is ~= 'none' and is ~= kind then return key .. ' holds a ' .. is end
-end
-local wrong = check(KEYS[3], 'set') or check(KEYS[4], 'zset') or check(KEYS[5], 'list')
-if wrong then return redis.error_reply('WRONGTYPE ' .. wrong) end
+local wrong = wrong_type({[3] = 'set', [4] = 'zset', [5] = 'list'})
+if wrong then return wrong end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000

@@ -1,21 +1,18 @@
 -- transfer: move or delete entries of a set or a queue that are still where they were seen.
--- KEYS  1 set or queue  2 dead  3 queues  4 kiq:cancels  5.. queue lists, then locks
+-- uses: types, locks, effects
+-- KEYS  1 set or queue  2 dead  3 queues  4 kiq:cancels  5.. queue lists, then
+--       what effects need
 -- ARGV  1 "set" | "queue"  2 number of queues, then their names,
 --       then per entry: member, "queue" | "dead" | "away", new bytes, jid, queue index | 0,
---       lock index | 0, the lock's owner ("": nobody)
+--       its effects (see shared/effects.lua)
 -- returns one character per entry: "1" done, "0" was not there any more
 -- atomic because two operators act at once, and neither may copy what the other has moved.
 local is_set, n = ARGV[1] == 'set', tonumber(ARGV[2])
-local source, base = KEYS[1], 2 + n
--- check before the first write: nothing here is rolled back
+local source = KEYS[1]
 local fits = {[2] = 'zset', [3] = 'set', [4] = 'zset'}
 for i = 1, n do fits[4 + i] = 'list' end
-for key, kind in pairs(fits) do
-  local is = redis.call('TYPE', KEYS[key]).ok
-  if is ~= 'none' and is ~= kind then
-    return redis.error_reply('WRONGTYPE ' .. KEYS[key] .. ' holds a ' .. is)
-  end
-end
+local wrong = wrong_type(fits)
+if wrong then return wrong end
 local time = redis.call('TIME')
 local now = time[1] .. string.format('.%06d', time[2])
 local seen, gone, answer = {}, {}, {}
@@ -46,18 +43,10 @@ local function take_back(jid)  -- with a mark of its own that is later than all 
   end
 end
 
-local function free(index, owner)
-  local lock = KEYS[4 + n + index]
-  local holder = redis.pcall('GET', lock)
-  holder = type(holder) == 'string' and holder  -- of another type: no job's
-  local nobody = owner == '' and holder and #holder < 16 and holder:match('^%d+$')
-  if holder and (holder == owner or nobody) then redis.call('DEL', lock) end
-end
-
-for at = base, #ARGV - 1, 7 do
-  local member, to, payload, jid = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local queue, lock = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
-  local deletes = to == 'away'
+local at = 3 + n
+while at <= #ARGV do
+  local member, to, payload, jid = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local queue, deletes = tonumber(ARGV[at + 4]), to == 'away'
   if is_there(member, deletes) then
     if to == 'queue' then
       redis.call('LPUSH', KEYS[4 + queue], payload)
@@ -67,11 +56,12 @@ for at = base, #ARGV - 1, 7 do
       redis.call('ZADD', KEYS[2], now, payload)
     end
     remove(member, deletes)
-    if lock > 0 then free(lock, ARGV[at + 7]) end
+    run_effects(at + 5, 4 + n)
     answer[#answer + 1] = '1'
   else
     answer[#answer + 1] = '0'
   end
+  at = after_effects(at + 5)
 end
 if #gone > 0 then redis.call('ZREM', source, unpack(gone)) end
 return table.concat(answer)
