@@ -9,7 +9,7 @@ from kiqpy._extensions.cancel import Cancelling
 from kiqpy._extensions.expire import Expiring
 from kiqpy._extensions.extension import Extension, Host, MakeExtension
 from kiqpy._extensions.slots import WorkerSlots
-from kiqpy._extensions.unlock import UnlockingAtStart
+from kiqpy._extensions.unique import UniqueJobs
 from kiqpy._flow.loop import Loop
 from kiqpy._loops.discover import Discoverer
 from kiqpy._loops.leaks import LeakWatch
@@ -33,7 +33,7 @@ def extensions(more: Iterable[MakeExtension] = ()) -> list[MakeExtension]:
         CallingDeathHooks,
         WatchingLeaks,
         Discovering,
-        UnlockingAtStart,
+        UniqueJobs,
     ]
 
 

@@ -9,6 +9,7 @@ from typing import final
 from kiqpy._extensions.extension import Extension, Host, MakeExtension
 from kiqpy._flow.loop import Loop
 from kiqpy._reporting.bus import Bus, Handler
+from kiqpy._rules.effects import EffectsOf
 from kiqpy._stages.gates import Gate
 from kiqpy._stages.perform import Steps
 from kiqpy.middleware import ClientMiddleware, compile_server
@@ -45,6 +46,10 @@ class Composition:
             contexts=tuple(chain.from_iterable(e.contexts() for e in extensions)),
             around=compile_server(chain.from_iterable(e.server_middleware() for e in extensions)),
         )
+
+    def effects_of(self) -> tuple[EffectsOf, ...]:
+        """What becomes of jobs besides."""
+        return tuple(chain.from_iterable(e.effects_of() for e in self._extensions))
 
     def _gates(self, spec: Spec) -> tuple[Gate, ...]:
         return tuple(chain.from_iterable(e.gates(spec) for e in self._extensions))

@@ -9,6 +9,7 @@ from kiqpy._flow.loop import Loop
 from kiqpy._intake.protocol import JobClient
 from kiqpy._registry import Registry
 from kiqpy._reporting.bus import Bus, Handler
+from kiqpy._rules.effects import EffectsOf
 from kiqpy._stages.consumer import Run
 from kiqpy._stages.gates import Gate, JobCheck
 from kiqpy.clock import Clock
@@ -95,6 +96,10 @@ class Extension:
 
     def gates(self, spec: Spec) -> Sequence[Gate]:
         """Asked before each attempt of this worker's jobs; what they took is given back after."""
+        return ()
+
+    def effects_of(self) -> Sequence[EffectsOf]:
+        """What the store does in the step that settles, rescues or moves a job; see `Effect`."""
         return ()
 
     def reporters(self) -> Sequence[Reporter]:

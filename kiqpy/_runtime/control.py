@@ -21,7 +21,7 @@ class Control(Lifecycle):
 
         engine = self._running()
         queues = [*engine.config.queues, *engine.pipelines.queues()]  # a client has no lines
-        return Admin(engine.store.census, engine.clock, queues)
+        return Admin(engine.store.census, engine.clock, queues, engine.effects_of)
 
     async def quiet(self, on: bool = True) -> None:
         """Claim no more jobs in this process until `quiet(False)`; what runs goes on."""

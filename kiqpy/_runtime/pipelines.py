@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextvars import copy_context
 from typing import Any, Final, final
 
@@ -11,6 +11,7 @@ from kiqpy import event
 from kiqpy._declare.sources import QueueSpec
 from kiqpy._flow.tasks import ended
 from kiqpy._reporting.dispatcher import ReporterDispatcher
+from kiqpy._rules.effects import EffectsOf
 from kiqpy._stages.consumer import CANCEL_S, Perform, Run
 from kiqpy._stages.monitor import Monitor
 from kiqpy._stages.pipeline import QueuePipeline
@@ -28,7 +29,12 @@ class Pipelines:
     """Each pipeline in a task of its own, found by the name of a queue in it."""
 
     def __init__(
-        self, store: Store, dispatcher: ReporterDispatcher, clock: Clock, monitor: Monitor
+        self,
+        store: Store,
+        dispatcher: ReporterDispatcher,
+        clock: Clock,
+        monitor: Monitor,
+        effects_of: Sequence[EffectsOf],
     ) -> None:
         self.is_quiet = False
         self._closed = False
@@ -36,6 +42,7 @@ class Pipelines:
         self._dispatcher = dispatcher
         self._clock = clock
         self._monitor = monitor
+        self._effects_of = effects_of
         self._tasks: dict[QueuePipeline, asyncio.Task[None]] = {}
         self._specs: dict[QueuePipeline, QueueSpec] = {}
         self._pauses: dict[str, type[Event]] = {}
@@ -56,6 +63,7 @@ class Pipelines:
             dispatcher=self._dispatcher,
             clock=self._clock,
             monitor=self._monitor,
+            effects_of=self._effects_of,
         )
 
     def start(self, spec: QueueSpec, perform: Perform) -> None:

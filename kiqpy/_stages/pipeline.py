@@ -14,6 +14,7 @@ from kiqpy._flow.pause import ExponentialBackoff
 from kiqpy._flow.tasks import together
 from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._reporting.event_queue import EventQueue
+from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf
 from kiqpy._stages.consumer import Consumer, Perform, Run
 from kiqpy._stages.monitor import Monitor
 from kiqpy._stages.producer import Producer
@@ -57,6 +58,7 @@ class QueuePipeline:
         dispatcher: ReporterDispatcher,
         clock: Clock,
         monitor: Monitor,
+        effects_of: Sequence[EffectsOf] = DEFAULT_EFFECTS,
     ) -> None:
         self.source = source
         self.limit = limit
@@ -66,6 +68,7 @@ class QueuePipeline:
         self._dispatcher = dispatcher
         self._clock = clock
         self._monitor = monitor
+        self._effects_of = effects_of
         self._quiet = False
         self._events = EventQueue(dispatcher)
         self._chain = Chain(self._build, self._give_back_all, self._restarted, clock)
@@ -90,7 +93,14 @@ class QueuePipeline:
         if self.draining:
             self._producer.drain()
         self._consumer = Consumer(self._perform, self._clock, self._dispatcher.bus)
-        settler = Settler(self._store, self._dispatcher, self._clock, self.source, self._events)
+        settler = Settler(
+            store=self._store,
+            dispatcher=self._dispatcher,
+            clock=self._clock,
+            source=self.source,
+            event_queue=self._events,
+            effects_of=self._effects_of,
+        )
         return (
             StageLink(self._producer, None, self._claims),
             StageLink(self._consumer, self._claims, self._settlements),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
+from kiqpy._rules.effects import EffectsOf
 from kiqpy.job import Claim
 from kiqpy.outcome import Lock, Verdict
 from kiqpy.store.calendar import Calendar
@@ -150,7 +151,9 @@ class Source(Protocol):
 
 
 class Maintenance(Protocol):
-    """What must happen by time."""
+    """What must happen by time. `effects_of`: what else becomes of the jobs that it rescues."""
+
+    effects_of: Sequence[EffectsOf]
 
     async def promote(self, limit: int) -> Promotion:
         """Move up to `limit` due jobs of schedule and retry set each into their queues."""

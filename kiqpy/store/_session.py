@@ -132,7 +132,7 @@ class Session:
         self._backend = backend
         self._clock = clock
         self._places = tuple(places)
-        self._effects_of = effects_of
+        self.effects_of = effects_of
         self._next: defaultdict[str, int] = defaultdict(lambda: 1)
         self._doubt: dict[str, tuple[int, int]] = {}
         self._sequence: defaultdict[str, int] = defaultdict(int)
@@ -274,7 +274,7 @@ class Session:
             return orphan
         back: Literal["queue", "schedule"] = "schedule" if orphan.in_s > 0 else "queue"
         fate = Fate("dead" if orphan.poison else back, "rescue", in_s=orphan.in_s)
-        return orphan._replace(effects=choose_effects(job, fate, now, self._effects_of))
+        return orphan._replace(effects=choose_effects(job, fate, now, self.effects_of))
 
     async def leave(self) -> None:
         self._trusted_until = float("-inf")

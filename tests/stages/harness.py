@@ -12,7 +12,7 @@ from kiqpy._extensions.cancel import Cancelling
 from kiqpy._extensions.composition import Composition
 from kiqpy._extensions.expire import Expiring
 from kiqpy._extensions.slots import WorkerSlots
-from kiqpy._extensions.unlock import UnlockingAtStart
+from kiqpy._extensions.unique import UniqueJobs
 from kiqpy._registry import Registry
 from kiqpy._reporting.bus import Bus
 from kiqpy._reporting.dispatcher import ReporterDispatcher
@@ -140,7 +140,7 @@ def performer(
     **steps: Any,
 ) -> Performer:
     host: Any = _Host(world.store, world.clock)
-    built_in = [Cancelling, Expiring, WorkerSlots, UnlockingAtStart]
+    built_in = [Cancelling, Expiring, WorkerSlots, UniqueJobs]
     return Performer(
         registry=Registry(workers),
         executor=Executor(threads, processes),

@@ -118,7 +118,7 @@ def counted(world: World, batch: str = "B") -> dict[str, int]:
 
 async def process(world: World, faults: Faults | None = None) -> Session:
     session = await world.process(faults=faults)
-    session._effects_of = RULES
+    session.effects_of = RULES
     return session
 
 

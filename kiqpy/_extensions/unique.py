@@ -1,4 +1,4 @@
-"""A job that is unique until it starts frees its lock then, or it would keep the next one out."""
+"""Locks of unique jobs: freed or extended by what becomes of the job, or freed when it starts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import final
 
 from kiqpy._extensions.extension import Extension
 from kiqpy._flow.pause import ExponentialBackoff
+from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf
 from kiqpy._rules.unique import lock_until_start
 from kiqpy._stages.consumer import Run
 from kiqpy._stages.gates import Gate
@@ -18,8 +19,11 @@ from kiqpy.worker import Spec
 
 
 @final
-class UnlockingAtStart(Extension):
-    """A gate; the last one, for what it frees can't be taken again."""
+class UniqueJobs(Extension):
+    """Effects of each end; a gate, the last one, for what it frees can't be taken again."""
+
+    def effects_of(self) -> Sequence[EffectsOf]:
+        return DEFAULT_EFFECTS
 
     def gates(self, spec: Spec) -> Sequence[Gate]:
         return (unlock_gate(self.host.store, self.host.clock),)
