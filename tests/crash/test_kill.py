@@ -85,6 +85,7 @@ class Process:
         """SIGTERM: a clean end, or the test fails."""
         with suppress(ProcessLookupError):
             self.send(signal.SIGCONT)
+        _ = self.ident  # while it starts, SIGTERM still kills it: its handler is not there yet
         self.send(signal.SIGTERM)
         assert self._child.wait(30) == 0
 
