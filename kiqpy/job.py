@@ -102,7 +102,9 @@ class Job:
 
     @property
     def queue(self) -> str:
-        return str(self.payload.get("queue") or "default")
+        """What is no text names no queue."""
+        name = self.payload.get("queue")
+        return name if name and type(name) is str else "default"
 
     @property
     def extras(self) -> dict[str, Any]:

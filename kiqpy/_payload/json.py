@@ -30,6 +30,7 @@ _scan_string: Callable[[str, int], tuple[str, int]] = json.decoder.scanstring  #
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _PLAIN: Final[frozenset[object]] = frozenset((str, int, bool, type(None)))
 _MAX_BACKTRACE_BYTES: Final = 2**20  # a bomb must not fill the memory of whoever looks
+_RUBY_DEPTH: Final = 100
 _SPACE = re.compile(r"[ \t\n\r]*")
 _UNUSUAL = re.compile(r"\de[+-]\d|\d{16}\.0\b")  # a float that Ruby writes differently
 _STRING_OR_FLOAT = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?e[+-]\d+|-?\d+\.\d+')
@@ -134,6 +135,25 @@ def unpack_lines(packed: object) -> list[str]:
         except (ValueError, zlib.error):
             return []
     return [str(line) for line in cast("list[object]", packed)] if isinstance(packed, list) else []
+
+
+def is_portable(raw: bytes) -> bool:
+    """Whether Ruby can read this JSON, and write it again.
+
+    It refuses more than 100 levels, lone surrogates, and numbers beyond all that floats can say.
+    """
+    depth = deepest = 0
+    text = raw.decode(errors="replace")
+    for token in _TOKEN.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        deepest = max(deepest, depth)
+    if deepest > _RUBY_DEPTH:
+        return False
+    try:
+        _encoder.encode(read(raw)).encode()
+    except ValueError:
+        return False
+    return True
 
 
 def amend(raw: bytes, changes: Mapping[str, Any], drop: Sequence[str] = ()) -> bytes:

@@ -13,6 +13,7 @@ from kiqpy._payload.json import amend, pack_lines
 from kiqpy._rules.backoff import Rand, class_name, delay, message, shown
 from kiqpy._rules.dead import dead_fields
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
+from kiqpy._rules.shared import buried, handed_on
 from kiqpy.job import Claim, Job, seconds
 from kiqpy.outcome import (
     Aborted,
@@ -102,15 +103,14 @@ def _decide(
         case Released():
             return Release(claim.delivery)
         case Snoozed(in_s):
-            payload = amend(claim.raw, _home(claim, job), ("enqueued_at",)) if job else claim.raw
-            return Defer(claim.delivery, payload, min(in_s, MAX_DELAY_S))
+            return _snoozed(claim, job, in_s, rand)
         case Cancelled(keep):
-            return (
-                Bury(claim.delivery, _cancelled(claim, job, now)) if keep else Done(claim.delivery)
-            )
+            if not keep:
+                return Done(claim.delivery)
+            return Bury(claim.delivery, _cancelled(claim, job, now, rand))
         case Failure():
             if job is None:
-                return Bury(claim.delivery, claim.raw)
+                return Bury(claim.delivery, buried(claim.raw, claim.queue, now))
             return _failed(claim, job, outcome, rules, now, rand)
         case _ as never:
             assert_never(never)
@@ -128,11 +128,24 @@ def _failed(
         if isinstance(in_s, Discard):
             return Done(claim.delivery, failed=True)
         if in_s is not None:
-            payload = amend(claim.raw, _retry_home(claim, job, rules) | fields)
+            payload = handed_on(claim.raw, job, _retry_home(claim, job, rules) | fields, rand)
+            if payload is None:
+                return Bury(claim.delivery, claim.raw)
             return Retry(claim.delivery, payload, min(in_s, MAX_DELAY_S), trouble=trouble)
     if not rules.dead or job.payload.get("dead") is False:
         return Done(claim.delivery, failed=True)
-    return Bury(claim.delivery, amend(claim.raw, _home(claim, job) | fields))
+    payload = handed_on(claim.raw, job, _home(claim, job) | fields, rand)
+    return Bury(claim.delivery, claim.raw if payload is None else payload)
+
+
+def _snoozed(claim: Claim, job: Job | None, in_s: float, rand: Rand) -> Defer | Bury:
+    """What Ruby's poller would lose is not put where it looks."""
+    payload: bytes | None = claim.raw
+    if job is not None:
+        payload = handed_on(claim.raw, job, _home(claim, job), rand, drop=("enqueued_at",))
+    if payload is None:
+        return Bury(claim.delivery, claim.raw)
+    return Defer(claim.delivery, payload, min(in_s, MAX_DELAY_S))
 
 
 def _exhausted(job: Job, rules: Rules, count: int, now: float) -> bool:
@@ -168,11 +181,12 @@ def _retry_home(claim: Claim, job: Job, rules: Rules) -> dict[str, Any]:
     return _home(claim, job)
 
 
-def _cancelled(claim: Claim, job: Job | None, now: float) -> bytes:
+def _cancelled(claim: Claim, job: Job | None, now: float, rand: Rand) -> bytes:
     if job is None:
-        return claim.raw
+        return buried(claim.raw, claim.queue, now)
     fields = dead_fields(job, "Cancelled", "cancelled", now)
-    return amend(claim.raw, _home(claim, job) | fields)
+    payload = handed_on(claim.raw, job, _home(claim, job) | fields, rand)
+    return claim.raw if payload is None else payload
 
 
 def _failure_fields(

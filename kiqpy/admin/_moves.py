@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, final
 from kiqpy._payload.json import amend
 from kiqpy._rules.dead import dead_fields
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
+from kiqpy._rules.shared import buried, unsealed
 from kiqpy.admin._rows import BulkResult, Found, JobRow, row, where
 from kiqpy.clock import Clock
 from kiqpy.errors import ArgumentError
@@ -30,8 +31,11 @@ def transfer(
     if job is None:
         if act in ("retry", "requeue"):
             return None
-        return Transfer(raw, "dead" if act in ("kill", "cancel") else "away", raw)
+        kept = buried(raw, found.queue or "default", now)
+        return Transfer(raw, "dead" if act in ("kill", "cancel") else "away", kept)
     if act in ("retry", "requeue"):
+        if (sealed := unsealed(job)) is not None:
+            return Transfer(raw, "queue", sealed, job.queue, job.jid)
         fate = Fate("queue", "operator")
         changes = {"enqueued_at": now} | (_one_back(job) if act == "retry" else {})
         moved = Transfer(raw, "queue", amend(raw, changes, drop=("at",)), job.queue, job.jid)

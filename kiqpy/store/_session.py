@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple, Protocol
 from kiqpy._payload.json import amend
 from kiqpy._rules.decide import recover
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
+from kiqpy._rules.shared import buried
 from kiqpy.clock import Clock
 from kiqpy.errors import LeaseLost, QueuePaused, StoreUnavailable
 from kiqpy.job import Claim, amend_job
@@ -293,7 +294,7 @@ def _chunks(ids: list[int]) -> list[list[int]]:
 def _promoted(member: bytes, now: float) -> Move:
     job = readable(member)
     if job is None:
-        return Move(member, None, member)
+        return Move(member, None, buried(member, "default", now))
     return Move(member, job.queue, amend_job(job, member, {"enqueued_at": now}, drop=("at",)))
 
 

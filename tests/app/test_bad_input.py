@@ -192,7 +192,7 @@ def test_an_option_that_no_job_carries_is_not_dropped_in_silence(given: dict[str
 
 def test_a_plain_function_can_not_be_async() -> None:
     with pytest.raises(ConfigError, match='executor="async" needs `async def`'):
-        worker(executor="async")(lambda: None)
+        worker(executor="async", name="w")(lambda: None)
 
 
 def test_a_worker_without_perform() -> None:

@@ -331,7 +331,7 @@ class TestWhatCanNotRun:
         assert retried["error_class"] == dead["error_class"] == "UnknownWorker"
 
     @pytest.mark.parametrize(
-        "raw", [b"\xff\xfe no text", b"[1]", b"{}", b'{"class": 5, "args": []}']
+        "raw", [b"\xff\xfe no text", b"[1", b"{}", b'{"class": 5, "args": []}']
     )
     async def test_what_is_no_job_is_dead_as_it_is(self, clean: TestServer, raw: bytes) -> None:
         def handler(job: Payload, error: BaseException) -> None:
@@ -346,6 +346,18 @@ class TestWhatCanNotRun:
         (dead,) = events("job.dead")
         assert (dead.job, dead.raw) == (None, raw)
         assert not heard, "there is no job to tell of"
+
+    async def test_json_that_is_no_object_is_dead_in_one(self, clean: TestServer) -> None:
+        """As it is, `[1]` takes Sidekiq's page of dead jobs down; requeue gives it back."""
+        async with working(clean) as app:
+            clean.cli("LPUSH", "queue:default", "[1]")
+            await eventually(lambda: count(clean, "dead") == 1, "it to be dead")
+            [row] = (await app.admin.jobs("dead")).rows
+            assert (row.class_, row.args, row.queue) == ("kiqpy.Unreadable", ["[1]"], "default")
+            assert row.error_message == "not a JSON object"
+            await app.quiet()
+            assert (await app.admin.requeue_all("dead")).done == 1
+        assert raws(clean, "queue:default") == [b"[1]"]
 
     async def test_an_error_without_words(self, clean: TestServer) -> None:
         class Mute(Exception):
@@ -585,7 +597,7 @@ async def test_a_foreign_job_with_half_a_surrogate_pair_stops_nobody(clean: Test
         odd = '{"class":"fails","args":[],"jid":"a\\ud800","queue":"default","retry":true'
         clean.cli("LPUSH", "queue:default", odd + "}")
         clean.cli("LPUSH", "queue:default", odd + ',"unique_for":60,"unique_token":"t\\ud801"}')
-        await eventually(lambda: clean.cli("ZCARD", "retry") == 2, "both to be retried")
+        await eventually(lambda: clean.cli("ZCARD", "dead") == 2, "both to be buried")
         await app.enqueue(fails.new())
-        await eventually(lambda: clean.cli("ZCARD", "retry") == 3, "the next one's turn")
+        await eventually(lambda: clean.cli("ZCARD", "retry") == 1, "the next one's turn")
     assert events("queue.restarted") == []

@@ -78,14 +78,20 @@ module Traps
     end
   end
 
-  # The pages that do not answer.
+  # The pages that do not answer. What has no jid has no page of its own: its list is shown again.
   def broken
-    paths = ["/", "/busy", "/queues", "/stats", "/retries", "/scheduled", "/morgue"]
-    paths += Sidekiq::Queue.all.map { |queue| "/queues/#{queue.name}" }
-    {"/retries" => "retry", "/scheduled" => "schedule", "/morgue" => "dead"}.each do |path, name|
-      Desk::SETS.fetch(name).new.each { |job| paths << "#{path}/#{job.score}-#{job.jid}" }
+    paths.filter_map do |path|
+      answer = Desk.web("GET", path)
+      "#{path}: #{answer[:status]} #{answer[:body][0, 300]}" unless [200, 302].include?(answer[:status])
     end
-    paths.filter_map { |path| (answer = Desk.web("GET", path))[:status] == 200 ? nil : "#{path}: #{answer[:status]} #{answer[:body][0, 300]}" }
+  end
+
+  def paths
+    queues = Sidekiq::Queue.all.map(&:name).grep(KNOWN).map { |name| "/queues/#{name}" }
+    jobs = {"/retries" => "retry", "/scheduled" => "schedule", "/morgue" => "dead"}.flat_map do |path, name|
+      Desk::SETS.fetch(name).new.map { |job| "#{path}/#{job.score}-#{job.jid}" }
+    end
+    ["/", "/busy", "/queues", "/stats", "/retries", "/scheduled", "/morgue", *queues, *jobs]
   end
 
   # Ruby's poller moves all that is due; what it said when it did not.

@@ -16,6 +16,7 @@ from typing import TypeVar
 import pytest
 
 from kiqpy._rules.decide import Rules, decide
+from kiqpy._rules.shared import unsealed
 from kiqpy.errors import LeaseLost, QueuePaused, StoreRefused, StoreUnavailable
 from kiqpy.job import Claim, decode
 from kiqpy.outcome import Bury, Defer, Done, Failure, Lock, Release, Retry, Verdict
@@ -826,7 +827,7 @@ class TestPromote:
         assert sorted(jids(world.queue("q"))) == names
 
     async def test_hole_13_undecodable_jobs_are_buried_as_they_are(self, world: World) -> None:
-        junk = [b"\xff\xfe not json", b"[1]", b'{"class": "A"}']
+        junk = [b"\xff\xfe not json", b"{", b'{"class": "A"}']
         session = await world.process()
         template = parcel("x", at_s=1.0)
         frame = world.frame(*(template._replace(payload=raw) for raw in junk))
@@ -834,6 +835,14 @@ class TestPromote:
         promotion = await session.promote(100)
         assert (promotion.moved, promotion.buried) == (3, 3)
         assert sorted(world.members("dead")) == sorted(junk)
+
+    async def test_json_that_is_no_object_is_buried_in_one(self, world: World) -> None:
+        """As it is, it would take Sidekiq's page of dead jobs down."""
+        session = await world.process()
+        await session.push(world.frame(parcel("x", at_s=1.0)._replace(payload=b"[1]")))
+        assert (await session.promote(100)).buried == 1
+        [kept] = world.members("dead")
+        assert unsealed(decode(kept)) == b"[1]"
         assert world.members("schedule") == {}
 
     async def test_hole_13_what_only_cjson_can_not_read_is_promoted(self, world: World) -> None:

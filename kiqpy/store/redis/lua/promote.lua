@@ -21,7 +21,7 @@ for at = 1 + n, #ARGV - 1, 3 do
       redis.call('LPUSH', KEYS[3 + queue], ARGV[at + 3])
       named[queue] = true
     else
-      redis.call('ZADD', KEYS[2], string.format('%.6f', now), member)
+      redis.call('ZADD', KEYS[2], string.format('%.6f', now), ARGV[at + 3])
     end
     gone[#gone + 1] = member
   end

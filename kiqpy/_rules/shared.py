@@ -1,0 +1,87 @@
+"""What other readers of the same Redis must be able to read: a payload before it is handed on.
+
+A job that failed, was snoozed or cancelled is written anew, and Sidekiq may be the next to read it:
+its poller pops before it parses, and one odd field takes a web page down for all jobs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from kiqpy._payload.json import amend, encode, is_portable, parse, unpack_lines
+from kiqpy._rules.backoff import Rand
+from kiqpy.job import Job, seconds
+
+SEALED: Final = "kiqpy.Unreadable"  # class of a payload that holds, as text, what is no job
+_TIMES: Final = ("created_at", "enqueued_at", "failed_at", "retried_at")
+
+
+def handed_on(
+    raw: bytes, job: Job, fields: Mapping[str, Any], rand: Rand, drop: tuple[str, ...] = ()
+) -> bytes | None:
+    """`raw` with these fields, and what no reader understands mended; None if Ruby can't read it.
+
+    A job without a jid gets one: two that are alike would become one in a sorted set. Nor does `at`
+    stay: it would send the job back to the schedule.
+    """
+    if not is_portable(raw):
+        return None
+    changes = {**_mended(job, rand), **fields}
+    wrong = [name for name in _wrong(job) if name not in changes]
+    return amend(raw, changes, ("at", *drop, *wrong))
+
+
+def _mended(job: Job, rand: Rand) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    jid: Any = job.payload.get("jid")
+    tags: Any = job.payload.get("tags", [])
+    if type(jid) is not str or not jid:
+        found["jid"] = str(jid) if type(jid) is int else _new_jid(rand)
+    if (named := _texts(tags)) != tags:
+        found["tags"] = named
+    return found
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [str(item) for item in cast("list[object]", value)]
+    return [] if value is None else [str(value)]
+
+
+def _wrong(job: Job) -> list[str]:
+    """Fields that say nothing to anybody: times that are none, a backtrace that is none."""
+    payload = job.payload
+    wrong: list[str] = []
+    wrong += (name for name in _TIMES if name in payload and seconds(payload[name]) is None)
+    if "error_backtrace" in payload and not unpack_lines(payload["error_backtrace"]):
+        wrong.append("error_backtrace")
+    return wrong
+
+
+def _new_jid(rand: Rand) -> str:
+    return "".join(f"{int(rand() * 2**32):08x}" for _ in range(3))
+
+
+def buried(raw: bytes, queue: str, now: float) -> bytes:
+    """What is kept in the dead set of bytes that are no job: themselves, if pages can show them.
+
+    JSON that is no object takes Sidekiq's page down; it is kept as an argument of a payload, and
+    `unsealed` gives it back.
+    """
+    value = parse(raw)
+    if isinstance(value, dict) or (value is None and raw.strip() != b"null"):
+        return raw
+    return encode({
+        "class": SEALED, "args": [raw.decode()], "jid": hashlib.sha256(raw).hexdigest()[:24],
+        "queue": queue, "retry": 0, "created_at": now, "error_class": "kiqpy.DecodeError",
+        "error_message": "not a JSON object", "retry_count": 0, "failed_at": now,
+    })  # fmt: skip
+
+
+def unsealed(job: Job) -> bytes | None:
+    """The bytes that `buried` has put into this payload, if it is one."""
+    if job.class_ != SEALED or len(job.args) != 1 or type(job.args[0]) is not str:
+        return None
+    return job.args[0].encode()
