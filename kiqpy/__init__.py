@@ -24,10 +24,11 @@ from kiqpy.receipt import Receipt
 from kiqpy.worker import Worker, worker
 
 if TYPE_CHECKING:
+    from kiqpy._declare.env import env
     from kiqpy.app import App
     from kiqpy.clock import Clock
     from kiqpy.codec import Codec
-    from kiqpy.config import Config, env
+    from kiqpy.config import Config
     from kiqpy.periodic import Periodic
     from kiqpy.queues import QueueGroup
     from kiqpy.reporter import Reporter
@@ -37,7 +38,7 @@ else:
         "Clock": "clock",
         "Codec": "codec",
         "Config": "config",
-        "env": "config",
+        "env": "_declare.env",
         "QueueGroup": "queues",
         "Periodic": "periodic",
         "Reporter": "reporter",

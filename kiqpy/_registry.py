@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 from types import ModuleType
-from typing import cast, final
+from typing import Any, cast, final
 
+from kiqpy._spec import Spec
 from kiqpy.errors import ConfigError, UnknownWorker, suggest
-from kiqpy.worker import AnyWorker, FunctionWorker, Spec, Worker
+from kiqpy.worker import AnyWorker, FunctionWorker, Worker
 
 
 @final
@@ -41,7 +42,7 @@ class Registry:
 
 def _specs(item: object) -> list[Spec]:
     if isinstance(item, FunctionWorker):
-        return [cast("FunctionWorker[..., object]", item).spec]
+        return [cast("FunctionWorker[..., Any, Any]", item).spec]
     if inspect.isclass(item) and issubclass(item, Worker) and item is not Worker:
         return [item.spec]
     if inspect.ismodule(item):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kiqpy._declare.checks import Duration, Instant
 from kiqpy._reporting.stream import EventStream
+from kiqpy._runtime.periodics import Periodics
 from kiqpy._runtime.web import Embedding
 from kiqpy.errors import ConfigError, LifecycleError
 from kiqpy.job import Job
@@ -31,14 +32,33 @@ class App(Embedding):
     """Declares queues, workers and reporters, and runs them: `async with Jobs() as jobs`.
 
     Options are class attributes, overridden by constructor arguments, overridden by what `init`
-    returns. Several apps in one process share nothing. No signal handlers are installed.
+    returns; those that hold are in `app.config`. Durations are seconds or timedeltas. Several apps
+    in one process share nothing. No signal handlers are installed.
+
+    What it runs: `queues`, `groups`, `concurrency`, `max_running`, `workers`, `periodics`,
+    `server`, `threads`, `processes`.
+    The connection: `redis_url`, `redis_options`, `namespace`, `pool_size`, `embedded`,
+    `embedded_dir`, `identity`.
+    Enqueueing: `client_middleware`, `flush_interval`, `confirm_timeout`, `push_timeout`,
+    `buffer_limit`, `buffer_bytes`, `on_unflushed`, `max_payload`.
+    Running: `middleware`, `timeout`, `shutdown_timeout`, `leaked_tasks`.
+    Failing: `retry`, `backoff`, `death_handlers`, `dead_limit`, `dead_timeout`.
+    Time: `schedulers`, `poll_interval`, `fetch_interval`, `heartbeat_interval`, `lease_ttl`,
+    `suspicion`, `stuck_after`, `elect_ttl`.
+    Hearing of it: `reporters`, `start_log_level`, `done_log_level`, `fail_log_level`, `slow_after`.
+    Tests: `test_mode`.
     """
 
     _portal: tuple[BlockingPortal, AbstractContextManager[BlockingPortal]] | None = None
 
+    @property
+    def cron(self) -> Periodics:
+        """The periodic jobs at run time: `await app.cron()` lists them, and they have switches."""
+        return Periodics(self)
+
     async def enqueue(
-        self, job: Job, *, in_: Duration | None = None, at: Instant | None = None
-    ) -> Receipt:
+        self, job: Job[T], *, in_: Duration | None = None, at: Instant | None = None
+    ) -> Receipt[T]:
         """Enqueue now, in `in_` seconds, or at an instant; return when Redis has confirmed it.
 
         `at`: an aware datetime or epoch seconds; one in the past means now. The receipt's state:
@@ -53,8 +73,8 @@ class App(Embedding):
         return await self._running().enqueuer.one(job, in_, at)
 
     def enqueue_nowait(
-        self, job: Job, *, in_: Duration | None = None, at: Instant | None = None
-    ) -> Receipt:
+        self, job: Job[T], *, in_: Duration | None = None, at: Instant | None = None
+    ) -> Receipt[T]:
         """Buffer the job and return; the state is `buffered`, or `halted`.
 
         It is durable after the next flush, within `flush_interval` while Redis answers; `await
@@ -69,11 +89,11 @@ class App(Embedding):
 
     async def enqueue_many(
         self,
-        jobs: Iterable[Job],
+        jobs: Iterable[Job[T]],
         *,
         atomic: bool = True,
         progress: Callable[[int], object] | None = None,
-    ) -> list[Receipt]:
+    ) -> list[Receipt[T]]:
         """Enqueue all or none, up to 1,000 jobs and 8 MiB; one receipt each, in order.
 
         With `atomic=False` any number, in slices of 1,000; `progress(n)` is called after each
@@ -87,12 +107,12 @@ class App(Embedding):
 
     def enqueue_sync(
         self,
-        job: Job,
+        job: Job[T],
         *,
         in_: Duration | None = None,
         at: Instant | None = None,
         timeout: float | None = 30.0,
-    ) -> Receipt:
+    ) -> Receipt[T]:
         """`enqueue` from a thread or a script; a script's app starts as a client by itself.
 
         Raises as `enqueue`; LifecycleError in the thread of the app's event loop; TimeoutError
@@ -137,7 +157,7 @@ class App(Embedding):
 
         Enqueued jobs stay where they are until `await t.drain()`, and no time passes until
         `await t.tick(seconds)`; all that happens then is what production does. Reporters and
-        middleware are the app's own. See docs/testing.md.
+        middleware are the app's own.
         """
         from kiqpy.testing._sandbox.tester import AppTester  # only tests pay for it
 

@@ -20,7 +20,6 @@ from typing import Any, Final, Generic, TypeVar, cast, final
 from uuid import UUID
 
 from kiqpy._payload.arguments import MAX_DEPTH
-from kiqpy._record import Record
 from kiqpy.errors import ArgumentError, ConfigError
 
 T = TypeVar("T")
@@ -34,7 +33,8 @@ _SECONDS: Final = r"(-?)([0-9]{1,20})(?:\.([0-9]{1,6}))?"
 
 
 @final
-class Codec(Record, Generic[T]):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Codec(Generic[T]):
     """How one type travels: under which name, and as what.
 
     `encode` makes JSON of a value, or what other codecs make JSON of; `decode` is its reverse and

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeGuard, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    TypeGuard,
+    cast,
+)
 
 from kiqpy._declare.checks import (
     Check,
@@ -22,6 +28,7 @@ from kiqpy._declare.checks import (
     retry_limit,
     seconds,
 )
+from kiqpy._declare.env import read_env
 from kiqpy._declare.options import BackoffFunction, refuse_unknown
 from kiqpy._declare.renamed import RENAMED, hint, surely_meant
 from kiqpy._declare.sources import QueueSpec
@@ -31,51 +38,29 @@ from kiqpy.errors import ConfigError, suggest
 from kiqpy.queues import Queue
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from kiqpy.options import AppOptions, Url
     from kiqpy.periodic import Periodic
 
-Url = str | Callable[[], "str | Awaitable[str]"] | None
-
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
-_MOST_RUNNING: Final = 10_000
+_QUEUES: Final[Mapping[str, int]] = MappingProxyType({"default": 25})
+_MAX_RUNNING: Final = 10_000
 _LATER: Final = {"durability": "durability levels"}
 
 
-class Env(NamedTuple):
-    """A value that is read from the environment when the app starts. Made by `env`."""
-
-    variable: str
-    cast: Callable[[str], Any]
-    default: Any
-
-    def read(self) -> Any:
-        text = os.environ.get(self.variable)
-        if text is None:
-            if self.default is None:
-                raise ConfigError(f"the environment variable {self.variable} is not set")
-            return self.default
-        try:
-            return self.cast(text)
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"{self.variable}={text!r}: {error}") from None
-
-
-def env(variable: str, cast: Callable[[str], Any] = str, default: Any = None) -> Any:
-    """The option's value will be `cast($variable)`, read when the app starts."""
-    return Env(variable, cast, default)
-
-
 class Config(Record, kw_only=True):
-    """All options of an app. Durations are seconds."""
+    """All options of an app as they hold, durations in seconds; frozen. See `App` for each."""
 
-    queues: Mapping[str, int] = MappingProxyType({"default": 25})
-    groups: tuple[QueueSpec, ...] = ()  # queues that share a limit; may stand in `queues`
-    redis_url: Url = None  # None: KIQPY_REDIS_URL, REDIS_URL, else the embedded server
+    queues: Mapping[str, int] = _QUEUES
+    groups: tuple[QueueSpec, ...] = ()
+    redis_url: Url | None = None
     redis_options: Mapping[str, Any] = MappingProxyType(dict[str, Any]())
-    embedded: bool = True  # False: no URL is an error
+    embedded: bool = True
     embedded_dir: str = ".kiqpy"
-    server: bool = True  # False: client only
+    server: bool = True
     pool_size: int = 5
-    fetch_interval: float = 0.5  # only where blocking is not available
+    fetch_interval: float = 0.5
     flush_interval: float = 0.01
     buffer_limit: int = 100_000
     buffer_bytes: int = 64 * 2**20
@@ -86,15 +71,15 @@ class Config(Record, kw_only=True):
     poll_interval: float = 1.0
     dead_limit: int = 10_000
     dead_timeout: float = 180 * 86_400.0
-    shutdown_timeout: float = 25.0  # below the 30 s that Kubernetes and systemd give
+    shutdown_timeout: float = 25.0
     heartbeat_interval: float = 5.0
     lease_ttl: float = 30.0
-    suspicion: float = 10.0  # how long a lease must have been gone before jobs are taken over
+    suspicion: float = 10.0
     stuck_after: float | None = 900.0
     identity: str | None = None
     namespace: str = ""
     max_payload: int = 2**20
-    max_running: int = _MOST_RUNNING
+    max_running: int = _MAX_RUNNING
     retry: bool | int = True
     backoff: str | BackoffFunction = "sidekiq"
     timeout: float | None = None
@@ -102,14 +87,14 @@ class Config(Record, kw_only=True):
     processes: int = 2
     periodics: tuple[Periodic, ...] = ()
     elect_ttl: float = 60.0
-    middleware: tuple[Any, ...] = ()  # around each attempt, outermost first
-    client_middleware: tuple[Any, ...] = ()  # around each push, outermost first
-    death_handlers: tuple[Any, ...] = ()  # called with (job, error) after a job's last failure
+    middleware: tuple[Any, ...] = ()
+    client_middleware: tuple[Any, ...] = ()
+    death_handlers: tuple[Any, ...] = ()
     start_log_level: str = "debug"
     done_log_level: str = "info"
     fail_log_level: str = "warning"
-    slow_after: float | None = None  # warn of a job that took longer
-    leaked_tasks: Literal["cancel", "report", "ignore"] = "cancel"  # of jobs that have ended
+    slow_after: float | None = None
+    leaked_tasks: Literal["cancel", "report", "ignore"] = "cancel"
     test_mode: Literal["sandbox", "inline", "fake", "redis"] | None = None
     reporters: tuple[Any, ...] = ()
     workers: tuple[Any, ...] = ()
@@ -123,12 +108,12 @@ class Config(Record, kw_only=True):
         queues = [Queue(limit, name) for name, limit in self.queues.items()]
         return [*queues, *self.groups]
 
-    def replace(self, **changes: Any) -> Config:
-        """A copy with some options changed, checked like the first."""
-        kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    def replace(self, **changes: Unpack[AppOptions]) -> Config:
+        """A copy with some options changed, checked like the first. Raises ConfigError."""
+        kept: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if "queues" in changes:  # other queues stand instead of the groups, too
             kept["groups"] = ()
-        return configure(kept | changes)
+        return configure({**kept, **changes})
 
 
 NAMES: Final = tuple(field.name for field in dataclasses.fields(Config))
@@ -149,28 +134,15 @@ def resembles(name: str, value: object) -> bool:
     return plain and name.islower() and bool(suggest(name, NAMES, 0.9))
 
 
-def holds_env(value: object) -> bool:
-    """Whether it is to be read from the environment, it or a part of it."""
-    if isinstance(value, Mapping):
-        return any(map(holds_env, cast("Mapping[object, object]", value).values()))
-    return isinstance(value, Env)
-
-
-def _read(value: Any) -> Any:
-    if isinstance(value, Env):
-        return value.read()
-    if holds_env(value):
-        return {name: _read(part) for name, part in value.items()}
-    return value
-
-
 def configure(given: Mapping[str, Any]) -> Config:
     """A Config of what a user wrote; ConfigError names what is wrong and how it is right."""
     for name in given:
         refuse(name)
-    values = {name: _read(value) for name, value in given.items()}
+    values = {name: read_env(value) for name, value in given.items()}
     shared = values.pop("concurrency", None)
     concurrency = 25 if shared is None else shared
+    if shared is not None:
+        values.setdefault("queues", _QUEUES)
     if "queues" in values:
         plain, groups = _sorted_out(values["queues"])
         if shared is not None and isinstance(plain, Mapping):
@@ -232,7 +204,7 @@ def _all_groups(name: str, value: object) -> tuple[QueueSpec, ...]:
 
 
 def _queues(value: object, concurrency: object, most: object) -> dict[str, int]:
-    most = count("max_running", most if most is not None else _MOST_RUNNING)
+    most = count("max_running", most if most is not None else _MAX_RUNNING)
     if isinstance(value, Mapping):
         pairs = dict(cast("Mapping[object, object]", value))
     elif isinstance(value, Iterable) and not isinstance(value, str):

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, Generic, NamedTuple, final
 
 from kiqpy._payload import json
 from kiqpy._payload.arguments import check_args
 from kiqpy.errors import ArgumentError, DecodeError
+from kiqpy.receipt import Result
 
 _NEVER: Final = 1e14
 _FIELDS: Final = frozenset((
@@ -39,8 +40,10 @@ class Claim(NamedTuple):
 
 
 @final
-class Job:
+class Job(Generic[Result]):
     """One Sidekiq payload: the decoded object, typed views of it, every unknown field kept.
+
+    `Result`, for checkers: what its worker returns; `Any` if that is not known.
 
     `Job("Ruby::Worker", [1], queue="ruby")` needs no Python worker. Further keyword arguments
     become payload fields as they are. `retry` is the app's unless you say it. `jid` is given by
@@ -79,9 +82,9 @@ class Job:
         self.over = False
 
     @classmethod
-    def from_payload(cls, payload: dict[str, Any]) -> Job:
+    def from_payload(cls, payload: dict[str, Any]) -> Job[Any]:
         """Wrap an already decoded payload, unchecked and uncopied."""
-        job = cls.__new__(cls)
+        job: Job[Any] = cls.__new__(cls)
         job.payload = payload
         job.in_s = job.at_s = None
         job.over = False

@@ -6,17 +6,34 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import lru_cache
 from itertools import islice, takewhile
-from typing import Any, Final, Literal, NamedTuple, cast, final
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, cast, final
 
 from kiqpy._cron.crontab import Crontab, read
 from kiqpy._cron.timetable import FixedTimes, Interval, Timetable, WallClockTimes, Zone
-from kiqpy._declare.checks import one_of, optional_duration, queue_name, retry_limit
+from kiqpy._declare.checks import Duration, one_of, optional_duration, queue_name, retry_limit
 from kiqpy._declare.options import refuse_unknown
 from kiqpy.errors import ConfigError
 from kiqpy.job import Job
+
+if TYPE_CHECKING:
+    from kiqpy.worker import AnyWorker
+
+    class PeriodicOptions(TypedDict, total=False):
+        """The third item of a periodic that is declared as a tuple; see `Periodic`."""
+
+        args: Sequence[Any]
+        queue: str | None
+        retry: bool | int | None
+        tz: str
+        name: str | None
+        every: Duration | None
+        misfire: Misfire
+        misfire_grace: Duration | None
+        jitter: Duration | None
+        enabled: bool
+
 
 Misfire = Literal["one", "skip", "all"]
 
@@ -24,9 +41,17 @@ MOST: Final = 1_000  # ticks that misfire="all" makes good
 COUNTED: Final = 10_000  # no longer list of ticks is made, and nothing is counted any further
 _check_misfire: Final = one_of("one", "skip", "all")
 _OPTIONS: Final = (
-    "args", "queue", "retry", "tz", "name", "every", "misfire", "misfire_grace", "jitter",
+    "args",
+    "queue",
+    "retry",
+    "tz",
+    "name",
+    "every",
+    "misfire",
+    "misfire_grace",
+    "jitter",
     "enabled",
-)  # fmt: skip
+)
 _SKIP_S: Final = 60.0  # how late a tick may be with misfire="skip"
 _DAY_S: Final = 86_400
 _EXAMPLE: Final = 'give Periodic("*/5 * * * *", worker), or ("*/5 * * * *", worker, {options})'
@@ -68,17 +93,17 @@ class Periodic:
     def __init__(
         self,
         cron: str | None = None,
-        worker: Any = None,
+        worker: AnyWorker | None = None,
         *,
         args: Sequence[Any] = (),
         queue: str | None = None,
         retry: bool | int | None = None,
         tz: str = "UTC",
         name: str | None = None,
-        every: float | timedelta | None = None,
+        every: Duration | None = None,
         misfire: Misfire = "one",
-        misfire_grace: float | timedelta | None = None,
-        jitter: float | timedelta | None = None,
+        misfire_grace: Duration | None = None,
+        jitter: Duration | None = None,
         enabled: bool = True,
     ) -> None:
         every_s = optional_duration("every", every, least=1.0)

@@ -1,20 +1,45 @@
-"""What `enqueue` answers."""
+"""What `enqueue` returns: which job it was, and how far it has come."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, final
 
-State = Literal["queued", "scheduled", "buffered", "duplicate", "halted"]
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Result = TypeVar("Result", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    Result = TypeVar("Result", covariant=True)
+
+ReceiptState = Literal["queued", "scheduled", "buffered", "duplicate", "halted"]
 
 
-class Receipt(NamedTuple):
-    """How far a job has come.
+@final
+class Receipt(Generic[Result]):
+    """Which job was enqueued, and how far it has come. `Result`: what its worker returns.
 
-    `queued` and `scheduled`: it is in Redis, exactly once. `buffered`: it is in this process's
-    memory and on its way. `duplicate`: a unique job with the same key exists; nothing was
-    enqueued, and `jid` is the one that holds the lock. `halted`: a client middleware did not let
-    the job go on; nothing was enqueued.
+    `jid`: the job's id, 24 hex digits unless you chose another. `state`:
+    `queued`, `scheduled`: the job is in Redis, exactly once.
+    `buffered`: it is in this process's memory and on its way to Redis.
+    `duplicate`: a unique job like it exists, and `jid` is that one's; nothing was enqueued.
+    `halted`: a client middleware did not let the job go on; nothing was enqueued.
     """
 
-    jid: str
-    state: State
+    __slots__ = ("jid", "state")
+
+    def __init__(self, jid: str, state: ReceiptState) -> None:
+        self.jid: Final = jid
+        self.state: Final = state
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Receipt):
+            return NotImplemented
+        return self.jid == other.jid and self.state == other.state
+
+    def __hash__(self) -> int:
+        return hash((self.jid, self.state))
+
+    def __repr__(self) -> str:
+        return f"Receipt(jid={self.jid!r}, state={self.state!r})"

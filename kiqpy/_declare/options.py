@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import timedelta
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 from kiqpy._declare.checks import (
     Check,
+    Duration,
+    Instant,
     frames,
     key_function,
     lock_time,
@@ -31,36 +33,144 @@ BackoffFunction = Callable[
 ExecutorKind = Literal["async", "thread", "process"]
 Until = Literal["success", "start", "expiry"]
 
+BackoffName = Literal["sidekiq", "kiq", "exq", "toniq", "queuetopia", "constant", "immediate"]
+
+if TYPE_CHECKING:
+    from kiqpy.codec import Codec
+
+    class _JobOptions(TypedDict, total=False):
+        queue: str
+        """The queue its jobs go to, in which they also run."""
+
+        retry: bool | int | None
+        """How often a failed job is tried again. `None`: as the app says.
+
+        `True`: 25 times. `False`: never, and the job is not kept. 0: never, the job is kept as
+        dead.
+        """
+
+        retry_for: Duration | None
+        """Try again for so long after the first failure, however often that is."""
+
+        retry_queue: str | None
+        """The queue in which retries run. `None`: where the job ran."""
+
+        dead: bool
+        """Whether a job is kept as dead when it has failed for the last time."""
+
+        backtrace: bool | int
+        """Whether the payload keeps the error's traceback, or that many of its frames."""
+
+        timeout: Duration | None
+        """How long a job may run; then it is cancelled, and has failed. `None`: as the app says.
+
+        A job in a thread cannot be interrupted: it keeps its slot until it ends.
+        """
+
+        expires_in: Duration | None
+        """How long after it is due a job is still worth starting. `None`: for ever.
+
+        Later it is not run, and ends with `job.aborted` and the reason `expired`.
+        """
+
+        unique_for: Duration | None
+        """For how long no second job with the same arguments is enqueued. `None`: it may be.
+
+        The second one's receipt says `duplicate`, and has the jid of the first.
+        """
+
+        unique_until: Until
+        """What ends that before its time: success or death, the job's start, or nothing."""
+
+        tags: Iterable[str]
+        """Words that travel with the job and are shown beside it."""
+
+    class WorkerOptions(_JobOptions, total=False):
+        """The keywords of `@worker(...)` and `class Export(Worker, ...)`."""
+
+        backoff: BackoffName | BackoffFunction | None
+        """How long a failed job waits for its next try: a curve's name, or a function.
+
+        The function gets (retries before this one, error, job) and returns seconds, a timedelta,
+        `Discard` or `Kill`. `None`: as the app says.
+        """
+
+        unique_by: Callable[..., Any] | None
+        """A plain function of what `perform` takes; jobs for which it returns the same are alike.
+
+        `None`: jobs with equal arguments are.
+        """
+
+        max_concurrency: int | None
+        """How many of the worker's jobs run at a time in one process. `None`: as the queue says."""
+
+        codecs: Iterable[type | Codec[Any]]
+        """Types that arguments may have beside JSON's own; see `Codec`."""
+
+        name: str | None
+        """The class name in payloads. `None`: the name of the function or class."""
+
+        aliases: Iterable[str]
+        """Former names, whose jobs are still understood."""
+
+        executor: ExecutorKind | None
+        """Where `perform` runs: in the event loop, in a thread, or in a child process.
+
+        `None`: `async def` in the event loop, plain functions in a thread.
+        """
+
+    class UsingOptions(_JobOptions, total=False):
+        """The keywords of `.using(...)`: what one job may have otherwise than its worker."""
+
+        backoff: BackoffName | None
+        """How long a failed job waits for its next try: a curve's name."""
+
+        in_: Duration | None
+        """How long from now the job is due."""
+
+        at: Instant | None
+        """When the job is due: an aware datetime, or epoch seconds."""
+
+
 _LATER: Final = {"local": "local jobs", "result_ttl": "results"}
 _RENAMED: Final = {
-    "max_retries": "retry", "max_attempts": "retry", "retries": "retry",
-    "max_retry_count": "retry", "retry_at": "backoff", "max_backoff": "backoff",
-    "unique_token": "unique_by", "delay_for": "in_", "failed_job_stacktrace_size": "backtrace",
-    "queue_name": "queue", "priority": "queue", "time_limit": "timeout", "delay": "in_",
-}  # fmt: skip
+    "max_retries": "retry",
+    "max_attempts": "retry",
+    "retries": "retry",
+    "max_retry_count": "retry",
+    "retry_at": "backoff",
+    "max_backoff": "backoff",
+    "unique_token": "unique_by",
+    "delay_for": "in_",
+    "failed_job_stacktrace_size": "backtrace",
+    "queue_name": "queue",
+    "priority": "queue",
+    "time_limit": "timeout",
+    "delay": "in_",
+}
 
 
 class Options(Record, kw_only=True):
-    """A worker's options. Durations are seconds; None means "as the app says"."""
+    """A worker's options, checked; durations in seconds. See `WorkerOptions` for each."""
 
     queue: str = "default"
-    retry: bool | int | None = None  # True: 25 times, False: never and not kept, 0: dead at once
-    dead: bool = True  # keep the job in the dead set when its retries are used up
-    backoff: str | BackoffFunction | None = None
-    retry_for: float | None = None  # retry for so long after the first failure, however often
-    retry_queue: str | None = None  # where retries run; default: where the job ran
-    backtrace: bool | int = False  # keep the error's stack, or that many of its frames
+    retry: bool | int | None = None
+    retry_for: float | None = None
+    retry_queue: str | None = None
+    dead: bool = True
+    backtrace: bool | int = False
     timeout: float | None = None
     expires_in: float | None = None
-    unique_for: float | None = None  # no second job like it for so long
+    unique_for: float | None = None
     unique_until: Until = "success"
-    unique_by: Callable[..., Any] | None = None  # of what `perform` gets; gives the key
-    max_concurrency: int | None = None  # at a time in one process
-    codecs: tuple[Any, ...] = ()  # types that may travel beyond JSON's own
     tags: tuple[str, ...] = ()
-    name: str | None = None  # the class name on the wire; default: the worker's own
-    aliases: tuple[str, ...] = ()  # former names, still understood
-    executor: ExecutorKind | None = None  # default: async for `async def`, else thread
+    backoff: str | BackoffFunction | None = None
+    unique_by: Callable[..., Any] | None = None
+    max_concurrency: int | None = None
+    codecs: tuple[Any, ...] = ()
+    name: str | None = None
+    aliases: tuple[str, ...] = ()
+    executor: ExecutorKind | None = None
 
 
 def options(given: Mapping[str, Any], base: Options | None = None) -> Options:

@@ -10,11 +10,11 @@ from kiqpy._extensions.extension import Extension, Host, MakeExtension
 from kiqpy._flow.loop import Loop
 from kiqpy._reporting.bus import Bus, Handler
 from kiqpy._rules.effects import EffectsOf
+from kiqpy._spec import Spec
 from kiqpy._stages.gates import Gate
 from kiqpy._stages.perform import Steps
 from kiqpy.middleware import ClientMiddleware, compile_server
 from kiqpy.reporter import Reporter
-from kiqpy.worker import Spec
 
 
 @final

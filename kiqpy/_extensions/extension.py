@@ -10,6 +10,7 @@ from kiqpy._intake.protocol import JobClient
 from kiqpy._registry import Registry
 from kiqpy._reporting.bus import Bus, Handler
 from kiqpy._rules.effects import EffectsOf
+from kiqpy._spec import Spec
 from kiqpy._stages.consumer import Run
 from kiqpy._stages.gates import Gate, JobCheck
 from kiqpy.clock import Clock
@@ -18,7 +19,6 @@ from kiqpy.job import Job
 from kiqpy.middleware import ClientMiddleware, ServerMiddleware
 from kiqpy.reporter import Reporter
 from kiqpy.store import Store
-from kiqpy.worker import Spec
 
 
 class RunningQueues(Protocol):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import final
 
 from kiqpy._extensions.extension import Extension, Host
+from kiqpy._spec import Spec
 from kiqpy._stages.consumer import Run
 from kiqpy._stages.gates import Gate
-from kiqpy.worker import Spec
 
 
 @final

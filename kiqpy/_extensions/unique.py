@@ -9,13 +9,13 @@ from kiqpy._extensions.extension import Extension
 from kiqpy._flow.pause import ExponentialBackoff
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf
 from kiqpy._rules.unique import lock_until_start
+from kiqpy._spec import Spec
 from kiqpy._stages.consumer import Run
 from kiqpy._stages.gates import Gate
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreUnavailable
 from kiqpy.job import Job
 from kiqpy.store import Source
-from kiqpy.worker import Spec
 
 
 @final

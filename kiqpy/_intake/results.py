@@ -10,7 +10,7 @@ from kiqpy._intake.buffer import Pending
 from kiqpy.errors import DecodeError, StoreRefused
 from kiqpy.event import Event, JobEnqueued, JobRefused
 from kiqpy.job import decode
-from kiqpy.receipt import Receipt, State
+from kiqpy.receipt import Receipt, ReceiptState
 from kiqpy.store import OutgoingJob, Pushed
 
 _STORED: Final = frozenset((Pushed("queued"), Pushed("scheduled")))
@@ -32,7 +32,9 @@ class PushResults(NamedTuple):
                 self._resolve(pending, part)
             elif pending.waits():
                 pairs = zip(pending.outgoing, part, strict=True)
-                pending.resolve([Receipt(each.jid, cast("State", r.state)) for each, r in pairs])
+                pending.resolve(
+                    [Receipt(each.jid, cast("ReceiptState", r.state)) for each, r in pairs]
+                )
         if self.has_listeners(JobEnqueued):
             outgoing = (each for pending in sent for each in pending.outgoing)
             for each, result in zip(outgoing, results, strict=True):

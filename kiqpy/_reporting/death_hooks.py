@@ -10,11 +10,11 @@ from typing import ClassVar, final
 
 import kiqpy.event as event
 from kiqpy._registry import Registry
+from kiqpy._spec import Hook
 from kiqpy.errors import UnknownWorker
 from kiqpy.event import Event
 from kiqpy.job import Job
 from kiqpy.reporter import Reporter
-from kiqpy.worker import Hook
 
 _log = logging.getLogger("kiqpy")
 

@@ -8,9 +8,10 @@ import logging
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from kiqpy._declare.checks import Duration, duration
+from kiqpy._declare.env import holds_env
 from kiqpy._extensions.extension import MakeExtension
 from kiqpy._flow.tasks import whole
 from kiqpy._intake.protocol import JobClient
@@ -24,30 +25,31 @@ from kiqpy._runtime.environment import (
     redis_store,
     test_mode,
 )
-from kiqpy._runtime.periodics import Periodics, check_known
+from kiqpy._runtime.periodics import check_known
 from kiqpy.clock import Clock, SystemClock
-from kiqpy.config import NAMES, Config, configure, holds_env, refuse, resembles
+from kiqpy.config import NAMES, Config, configure, refuse, resembles
 from kiqpy.errors import ConfigError, LifecycleError, StoreUnavailable
 from kiqpy.middleware import check_middleware
-from kiqpy.reporter import Reporter
+from kiqpy.options import Declaration
 from kiqpy.store import Store
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from kiqpy.options import AppOptions
 
 _log = logging.getLogger("kiqpy")
 
 
-class Lifecycle:
+class Lifecycle(Declaration):
     """What an app is, and how it starts and stops. See `App`."""
-
-    queues: ClassVar[Mapping[str, int | None] | Sequence[str]] = {"default": 25}
-    workers: ClassVar[Sequence[Any]] = ()
-    reporters: ClassVar[Sequence[type[Reporter] | Reporter]] = ()
-    periodics: ClassVar[Any] = ()  # of an instance: `Periodics`, for run-time control
 
     _extensions: ClassVar[Sequence[MakeExtension]] = ()  # besides those that every app has
 
-    def __init__(self, *, clock: Clock | None = None, **overrides: Any) -> None:
+    def __init__(self, *, clock: Clock | None = None, **options: Unpack[AppOptions]) -> None:
+        """`options` count more than the class's. ConfigError names the one that is wrong."""
         self.name = f"{type(self).__module__}.{type(self).__qualname__}"
-        self._given = _declared(type(self)) | overrides
+        self._given: dict[str, Any] = {**_declared(type(self)), **options}
         self._overrides: dict[str, Any] = {}
         self.config: Config = configure(_known(self._given))
         self.registry = Registry(self.config.workers)
@@ -56,7 +58,6 @@ class Lifecycle:
         for spec in self.registry.specs():
             spec.apps.add(self)
         check_known(self.config.periodics, self.config.all_queues(), self.registry)
-        self.__dict__["periodics"] = Periodics(cast("Any", self))
         if self.config.server and not self.config.queues and not self.config.groups:
             raise ConfigError(f'{self.name} has no queues: set queues = {{"default": 25}}')
         self._clock: Clock = clock or SystemClock()
@@ -71,13 +72,15 @@ class Lifecycle:
         self._ended: asyncio.Event | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def init(self, config: Config) -> Any:
-        """Override it to read values at run time: return `config.replace(...)`, or False.
+    def init(self, config: Config, /) -> Config | bool | Awaitable[Config | bool | None] | None:
+        """Override it to read values when the app starts; return what is to hold, or False.
 
-        May be async. False: do not start. None: go on with `config` as it is.
+        May be async. `config.replace(...)`: these options. None or True: `config` as it is.
+        False: do not start; `start` raises LifecycleError.
         """
+        return None
 
-    def override(self, **options: Any) -> None:
+    def override(self, **options: Unpack[AppOptions]) -> None:
         """Options that count more than all others, `init` included; from the next start on.
 
         For whoever runs an app that somebody else has declared, such as `kiqpy run`.
@@ -128,8 +131,10 @@ class Lifecycle:
             answer = await answer
         if answer is False:
             raise LifecycleError(f"{self.name}.init returned False: it does not want to start")
-        if answer is not None:
-            self.config = cast("Config", answer).replace(**self._overrides)
+        if isinstance(answer, Config):
+            self.config = answer.replace(**self._overrides)
+        elif answer is not None and answer is not True:
+            raise ConfigError(f"{self.name}.init returned {answer!r}: give config.replace(...)")
         return self.config
 
     async def _build(self, config: Config) -> Engine:
@@ -308,6 +313,8 @@ def _declared(cls: type) -> dict[str, Any]:
     """The options among the class attributes, nearest class first."""
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
+        if base is Declaration:  # the defaults
+            continue
         for name, value in vars(base).items():
             if name in NAMES or name == "concurrency":
                 found[name] = value

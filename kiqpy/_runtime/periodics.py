@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, final
+from typing import TYPE_CHECKING, NamedTuple, Protocol, final
 
-from kiqpy._record import Record
 from kiqpy._registry import Registry
 from kiqpy.config import Config
 from kiqpy.errors import ConfigError, suggest
@@ -29,8 +28,7 @@ class Declaring(Protocol):
     async def enqueue(self, job: Job) -> Receipt: ...
 
 
-@final
-class PeriodicRow(Record):
+class PeriodicRow(NamedTuple):
     """One periodic as it is now. Instants are epoch seconds of the store's clock.
 
     `last_at`: its last tick since it was first seen or enabled; None: none yet. `next_at` is None
@@ -49,7 +47,7 @@ class PeriodicRow(Record):
 
 @final
 class Periodics:
-    """`await jobs.periodics()` lists them; `enable`, `disable` and `run_now` take a name.
+    """`await jobs.cron()` lists them; `enable`, `disable` and `run_now` take a name.
 
     For all processes, and kept in Redis. An app that was started as a client will do. Raises
     StoreUnavailable; ConfigError with the nearest name for one that is not declared.
@@ -107,8 +105,12 @@ def _row(entry: Periodic, look: PeriodicState) -> PeriodicRow:
     mark = look.marks.get(entry.name)
     enabled = look.switched.get(entry.name, entry.enabled)
     return PeriodicRow(
-        entry.name, entry.text, entry.new().class_, entry.queue, entry.tz,
-        entry.next(max(look.now, mark.at if mark else 0.0)) if enabled else None,
-        mark.at if mark and mark.ticked else None,
-        enabled,
-    )  # fmt: skip
+        name=entry.name,
+        cron=entry.text,
+        worker=entry.new().class_,
+        queue=entry.queue,
+        tz=entry.tz,
+        next_at=entry.next(max(look.now, mark.at if mark else 0.0)) if enabled else None,
+        last_at=mark.at if mark and mark.ticked else None,
+        enabled=enabled,
+    )

@@ -14,10 +14,10 @@ from typing import Any, final
 import anyio
 
 from kiqpy._flow.tasks import whole
+from kiqpy._spec import Spec
 from kiqpy.current import enter_job
 from kiqpy.job import Job
 from kiqpy.middleware import Next
-from kiqpy.worker import Spec
 
 
 @final

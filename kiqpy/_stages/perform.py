@@ -10,6 +10,7 @@ from kiqpy._registry import Registry
 from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._rules.backoff import timeout_of
 from kiqpy._rules.decide import Rules
+from kiqpy._spec import Spec
 from kiqpy._stages.consumer import Run
 from kiqpy._stages.executor import Executor
 from kiqpy._stages.gates import Gate, JobCheck
@@ -31,7 +32,6 @@ from kiqpy.outcome import (
     Snoozed,
     Success,
 )
-from kiqpy.worker import Spec
 
 
 class Defaults(NamedTuple):

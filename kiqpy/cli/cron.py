@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -63,7 +62,7 @@ def cron(
         found.override(redis_url=redis)
     rows, message = asyncio.run(_run(found, _action(enable, disable, run_now)))
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        click.echo(json.dumps([row._asdict() for row in rows], indent=2))
     elif message:
         click.echo(message)
     elif rows:
@@ -74,9 +73,8 @@ def cron(
 
 async def _run(app: App, action: PeriodicAction) -> tuple[list[PeriodicRow], str]:
     async with app.client_only():
-        periodics: Periodics = app.periodics
-        message = await action(periodics)
-        return await periodics(), message
+        message = await action(app.cron)
+        return await app.cron(), message
 
 
 def _action(enable: str | None, disable: str | None, run_now: str | None) -> PeriodicAction:

@@ -159,7 +159,7 @@ def _fields(happened: Event) -> dict[str, Any]:
     """An event's fields, without the bytes and the arguments of jobs."""
     fields: dict[str, Any] = {}
     for name in happened.__dataclass_fields__:
-        value = getattr(happened, name, None)
+        value: Job | BaseException | str | float | None = getattr(happened, name, None)
         if name in ("raw", "name", "payload"):
             continue
         if isinstance(value, Job):

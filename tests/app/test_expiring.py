@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kiqpy import App, Job, worker
+from kiqpy import App, Job, Receipt, worker
 from kiqpy.event import Event
 from kiqpy.job import decode
 from tests.eventually import eventually
@@ -183,7 +183,7 @@ async def test_its_lock_is_free(works: App, clean: TestServer) -> None:
     await eventually(lambda: ran == [1], "the first to run")
     second = await works.enqueue(single.new(2))
     await eventually(lambda: time.time() > _expiry(clean, second.jid), "the second's time to pass")
-    assert (await works.enqueue(single.new(2))) == (second.jid, "duplicate")
+    assert (await works.enqueue(single.new(2))) == Receipt(second.jid, "duplicate")
     gates[-1].set()
     await settled(clean)
     assert clean.cli("KEYS", "unique:*") == []

@@ -100,12 +100,12 @@ async def test_no_periodics_no_leader(clean: TestServer) -> None:
         await jobs.enqueue(note.new())
         await eventually(lambda: RUNS, "the job")
         assert clean.cli("KEYS", "kiq:leader*") == []
-        assert await jobs.periodics() == []
+        assert await jobs.cron() == []
 
 
 async def test_the_list(jobs: Jobs) -> None:
     async with jobs.client_only():
-        rows = await jobs.periodics()
+        rows = await jobs.cron()
     assert [(r.name, r.cron, r.worker, r.queue, r.tz, r.last_at, r.enabled) for r in rows] == [
         ("tick", "* * * * * *", "note", "default", "UTC", None, True),
         ("mail 0 3 * * * Europe/Paris", "0 3 * * *", "mail", "mail", "Europe/Paris", None, True),
@@ -117,7 +117,7 @@ async def test_the_list(jobs: Jobs) -> None:
 
 
 async def row(jobs: App, name: str) -> PeriodicRow:
-    return next(row for row in await jobs.periodics() if row.name == name)
+    return next(row for row in await jobs.cron() if row.name == name)
 
 
 @pytest.mark.slow  # a switch is heard within ten seconds
@@ -128,20 +128,20 @@ async def test_disable_and_enable(jobs: Jobs, clean: TestServer) -> None:
             RUNS[-1]["tick_at"] + 1
         }
         async with Jobs(redis_url=clean.url).client_only() as operator:
-            assert await operator.periodics.disable("tick") is True
-            assert await operator.periodics.disable("tick") is False
+            assert await operator.cron.disable("tick") is True
+            assert await operator.cron.disable("tick") is False
             length = int(str(clean.cli("LLEN", "queue:default")))
             off = await row(operator, "tick")
             assert (off.enabled, off.next_at) == (False, None)
             told: list[Any] = []
             jobs.attach("periodic.enqueued", told.append)
-            assert (await operator.periodics.run_now("mail every 3600s")).state == "queued"
+            assert (await operator.cron.run_now("mail every 3600s")).state == "queued"
             await asyncio.wait_for(_seconds(clean, 3), 20)
             assert told == []
             assert int(str(clean.cli("LLEN", "queue:default"))) <= length
-            assert await operator.periodics.enable("tick") is True
+            assert await operator.cron.enable("tick") is True
             enabled_at = float(str(clean.cli("TIME")[0]))  # type: ignore[index]
-            assert await operator.periodics.enable("tick") is False
+            assert await operator.cron.enable("tick") is False
         await eventually(lambda: told, "a tick again, within ten seconds")
         assert told[0].tick_at >= enabled_at, "nothing that became due meanwhile is made good"
 
@@ -158,20 +158,20 @@ async def _seconds(server: TestServer, count: int) -> None:
 
 async def test_one_that_is_declared_as_disabled_can_be_enabled(jobs: Jobs) -> None:
     async with jobs.client_only():
-        assert await jobs.periodics.enable("mail every 3600s") is True
+        assert await jobs.cron.enable("mail every 3600s") is True
         found = await row(jobs, "mail every 3600s")
         assert found.enabled
         assert found.next_at is not None
         assert found.next_at % 3600 == 0
-        assert await jobs.periodics.disable("mail every 3600s") is True
+        assert await jobs.cron.disable("mail every 3600s") is True
         assert not (await row(jobs, "mail every 3600s")).enabled
 
 
 async def test_run_now(jobs: Jobs) -> None:
     async with jobs.client_only():
-        receipt = await jobs.periodics.run_now("tick")
+        receipt = await jobs.cron.run_now("tick")
         [entry] = await jobs.store.census.queue_page("default", 0, 9)
-    assert receipt == (receipt.jid, "queued")
+    assert receipt.state == "queued"
     payload = json.loads(entry.raw)
     assert (payload["jid"], payload["args"], payload["periodic"]) == (receipt.jid, [1], "tick")
     assert "tick_at" not in payload
@@ -179,32 +179,32 @@ async def test_run_now(jobs: Jobs) -> None:
 
 async def test_names_that_are_none_and_apps_that_are_not_started(jobs: Jobs) -> None:
     with pytest.raises(LifecycleError, match="is not started"):
-        await jobs.periodics()
+        await jobs.cron()
     async with jobs.client_only():
         with pytest.raises(ConfigError, match="no periodic is called 'tik'; did you mean 'tick'"):
-            await jobs.periodics.enable("tik")
+            await jobs.cron.enable("tik")
         with pytest.raises(ConfigError, match="declared: 'tick', 'mail 0 3"):
-            await jobs.periodics.run_now("qqqqqqqq")
+            await jobs.cron.run_now("qqqqqqqq")
 
 
 async def test_init_may_change_them_and_is_checked(clean: TestServer) -> None:
     class Changed(Jobs):
-        cron: Any = "30 4 * * *"
+        text: Any = "30 4 * * *"
 
         def init(self, config: Config) -> Config:
-            return config.replace(periodics=[(self.cron, mail)])
+            return config.replace(periodics=[(self.text, mail)])
 
     jobs = Changed(redis_url=clean.url)
     async with jobs.client_only():
-        assert [row.name for row in await jobs.periodics()] == ["mail 30 4 * * *"]
-    jobs.cron = "30 24 * * *"
+        assert [row.name for row in await jobs.cron()] == ["mail 30 4 * * *"]
+    jobs.text = "30 24 * * *"
     with pytest.raises(ConfigError, match="field 2, hour: 24"):
         await jobs.start()
 
 
 def test_the_declaration_stays_as_it_is(jobs: Jobs) -> None:
     assert len(Jobs.periodics) == 3
-    assert callable(jobs.periodics)
+    assert jobs.periodics is Jobs.periodics
     assert len(jobs.config.periodics) == 3
 
 

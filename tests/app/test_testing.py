@@ -11,7 +11,18 @@ from typing import Any
 
 import pytest
 
-from kiqpy import App, ConfigError, Discard, Job, LifecycleError, Snooze, Worker, env, worker
+from kiqpy import (
+    App,
+    ConfigError,
+    Discard,
+    Job,
+    LifecycleError,
+    Receipt,
+    Snooze,
+    Worker,
+    env,
+    worker,
+)
 from kiqpy.queues import QueueGroup
 from kiqpy.testing import AppTester, Drained
 from kiqpy.testing._sandbox.environment import recorder_of
@@ -395,7 +406,7 @@ async def test_duplicates_of_unique_jobs_are_not_enqueued() -> None:
     app = Unique()
     async with app.testing() as t:
         first = await once.enqueue(1)
-        assert await once.enqueue(1) == (first.jid, "duplicate")
+        assert await once.enqueue(1) == Receipt(first.jid, "duplicate")
         app.enqueue_nowait(once.new(1))
         app.enqueue_nowait(once.new(2))
         await app.flush()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kiqpy import App, Discard, Job, Kill, Snooze, Worker, current_job, worker
+from kiqpy import App, Discard, Job, Kill, Receipt, Snooze, Worker, current_job, worker
 from kiqpy.job import decode
 from tests.eventually import eventually
 from tests.server import UTF8, TestServer
@@ -134,7 +134,7 @@ async def test_a_duplicate_is_a_result_that_names_the_holder(shop: App) -> None:
 async def test_a_job_with_a_jid_of_its_own_is_there_once(shop: App, clean: TestServer) -> None:
     job = Job("Ruby::Work", [1], jid="order-7", unique_for=60)
     first, second = await shop.enqueue(job), await shop.enqueue(job)
-    assert (first, second) == (("order-7", "queued"), ("order-7", "duplicate"))
+    assert (first, second) == (Receipt("order-7", "queued"), Receipt("order-7", "duplicate"))
     assert clean.cli("LLEN", "queue:default") == 1
 
 
@@ -162,7 +162,7 @@ async def test_a_lock_lasts_until_the_job_is_due_and_longer(shop: App, clean: Te
 
 async def test_unique_by(shop: App) -> None:
     first = await shop.enqueue(Report.new(7, "a"))
-    assert (await shop.enqueue(Report.new(7, "b"))) == (first.jid, "duplicate")
+    assert (await shop.enqueue(Report.new(7, "b"))) == Receipt(first.jid, "duplicate")
     assert (await shop.enqueue(Report.new(8, "a"))).state == "queued"
 
 
@@ -198,7 +198,7 @@ async def test_what_is_put_off_holds_it_until_then_and_longer(
     first = await works.enqueue(success.using(unique_for=2, backoff="constant").new(what))
     await settled(clean)
     assert the_lock(clean) == (first.jid, pytest.approx(delay + 2, abs=3))
-    assert (await works.enqueue(success.new(what))) == (first.jid, "duplicate")
+    assert (await works.enqueue(success.new(what))) == Receipt(first.jid, "duplicate")
 
 
 @pytest.mark.parametrize("what", ["", "raise", "kill"])
@@ -236,7 +236,7 @@ async def test_a_retry_does_not_free_the_next_jobs_lock(works: App, clean: TestS
     await eventually(lambda: ran == [first.jid] * 2, "the retry")
     await settled(clean)
     assert the_lock(clean)[0] == second.jid
-    assert (await works.enqueue(once.new())) == (second.jid, "duplicate")
+    assert (await works.enqueue(once.new())) == Receipt(second.jid, "duplicate")
 
 
 async def test_a_job_that_outlived_its_lock_frees_nobodys(works: App, clean: TestServer) -> None:

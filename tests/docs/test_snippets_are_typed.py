@@ -23,10 +23,6 @@ from tests.docs.page import Snippet, snippets
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
-# Right snippets that checkers report because the types of these two options are still too narrow:
-# groups in `queues`, and `jobs.periodics` as a list. Delete this when the options are typed.
-KNOWN = re.compile(r"QueueGroup|Sequence\[str\]|list\[Any\]\" (?:not callable|has no attribute)")
-
 pytestmark = pytest.mark.slow
 
 
@@ -94,7 +90,7 @@ def test_mypy(modules: Path, tmp_path: Path) -> None:
         "--explicit-package-bases", "--cache-dir", str(tmp_path),
         *map(str, sorted(modules.glob("*.py"))),
     )  # fmt: skip
-    assert [line for line in out.splitlines() if not KNOWN.search(line)] == []
+    assert out.splitlines() == []
 
 
 def test_pyright(modules: Path) -> None:
@@ -112,8 +108,7 @@ def test_pyright(modules: Path) -> None:
     project = modules / "pyrightconfig.json"
     project.write_text(json.dumps(settings))
     out = run(modules, "-m", "pyright", "-p", str(project), "--pythonpath", sys.executable)
-    found = re.findall(r"^  (.*error: .*)$", out, re.MULTILINE)
-    assert [line for line in found if not KNOWN.search(line)] == []
+    assert re.findall(r"^  (.*error: .*)$", out, re.MULTILINE) == []
 
 
 def test_a_wrong_line_is_found_at_its_line(tmp_path: Path) -> None:

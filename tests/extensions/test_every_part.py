@@ -10,11 +10,11 @@ from kiqpy import App, Job, Reporter, StoreUnavailable, worker
 from kiqpy._extensions.extension import Extension
 from kiqpy._flow.loop import Loop
 from kiqpy._reporting.bus import Handler
+from kiqpy._spec import Spec
 from kiqpy._stages.consumer import Run
 from kiqpy._stages.gates import Gate, JobCheck
 from kiqpy.event import Event
 from kiqpy.middleware import ClientMiddleware, Next, ServerMiddleware
-from kiqpy.worker import Spec
 from tests.eventually import eventually
 from tests.server import TestServer
 

@@ -9,11 +9,11 @@ import pytest
 
 from kiqpy import App, worker
 from kiqpy._extensions.extension import Extension, Host
+from kiqpy._spec import Spec
 from kiqpy._stages.consumer import Run
 from kiqpy._stages.gates import Gate
 from kiqpy.event import Event, JobFailure, JobSnoozed
 from kiqpy.outcome import Snoozed
-from kiqpy.worker import Spec
 
 pytestmark = pytest.mark.anyio
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from kiqpy import worker
+from kiqpy._spec import Spec
 from kiqpy._stages.consumer import Run
 from kiqpy._stages.gates import Gate
 from kiqpy.job import Job
 from kiqpy.outcome import RELEASED, SUCCESS, Aborted, Failure, Outcome, Snoozed
 from kiqpy.testing import rest
-from kiqpy.worker import Spec
 from tests.stages.harness import World, outcome_of, payload, performer, settlement_of, start
 
 pytestmark = pytest.mark.anyio

@@ -82,7 +82,7 @@ class RecordingClient:
     async def _at_once(self, outgoing: OutgoingJob) -> Receipt:
         receipt = await self._run(outgoing._replace(in_s=None, at_s=None), self._store_one)
         if receipt.state == "queued" and (outgoing.in_s is not None or outgoing.at_s is not None):
-            return receipt._replace(state="scheduled")
+            return Receipt(receipt.jid, "scheduled")
         return receipt
 
     async def _store_one(self, outgoing: OutgoingJob) -> Receipt:

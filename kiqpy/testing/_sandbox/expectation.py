@@ -8,10 +8,11 @@ from typing import Any, Final, NamedTuple, cast, final
 
 from kiqpy._declare.checks import duration, instant
 from kiqpy._registry import Registry
+from kiqpy._spec import Spec
 from kiqpy.errors import ConfigError, UnknownWorker
 from kiqpy.job import Job
 from kiqpy.testing._sandbox.scope import Scope
-from kiqpy.worker import AnyWorker, Spec
+from kiqpy.worker import AnyWorker
 
 _EXACT_S: Final = 0.001
 _CLOSE_S: Final = 1.0  # an instant against a delay: real time passes between the two
