@@ -1,34 +1,50 @@
-"""What a user subclasses: the declaration of an app, and the doors through which jobs come in."""
+"""What a user subclasses: an app declares options and workers, and is started and stopped.
+
+Everything here delegates: to the declaration, the lifecycle, the ways in and the portal for code
+without an event loop. Run-time control and web integration are faces of their own.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import atexit
-import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from kiqpy._declare.checks import Duration, Instant
+from kiqpy._extensions.extension import MakeExtension
+from kiqpy._intake.protocol import JobClient
+from kiqpy._registry import Registry
+from kiqpy._reporting.bus import Bus, Handler
 from kiqpy._reporting.stream import EventStream
+from kiqpy._runtime.assembly import AppHooks, Assembly
+from kiqpy._runtime.control import ControlFace
+from kiqpy._runtime.declared import DeclaredOptions, class_options
+from kiqpy._runtime.environment import Environment, choose_environment
+from kiqpy._runtime.lifecycle import Lifecycle
 from kiqpy._runtime.periodics import Periodics
-from kiqpy._runtime.web import Embedding
-from kiqpy.errors import ConfigError, LifecycleError
+from kiqpy._runtime.sync import SyncPortal
+from kiqpy._runtime.web import WebFace
+from kiqpy.clock import Clock, SystemClock
+from kiqpy.config import Config
+from kiqpy.errors import ConfigError
 from kiqpy.job import Job
+from kiqpy.options import Declaration
 from kiqpy.receipt import Receipt
+from kiqpy.store import Store
 
 if TYPE_CHECKING:
-    from anyio.from_thread import BlockingPortal
+    from typing import Unpack
 
-    from kiqpy._runtime.environment import Environment
+    from kiqpy.options import AppOptions
     from kiqpy.testing import AppTester
     from kiqpy.web import ASGIApp, Authorize, Redact
+
 
 T = TypeVar("T")
 
 
-class App(Embedding):
+class App(Declaration, ControlFace, WebFace):
     """Declares queues, workers and reporters, and runs them: `async with Jobs() as jobs`.
 
     Options are class attributes, overridden by constructor arguments, overridden by what `init`
@@ -47,14 +63,163 @@ class App(Embedding):
     `suspicion`, `stuck_after`, `elect_ttl`.
     Hearing of it: `reporters`, `start_log_level`, `done_log_level`, `fail_log_level`, `slow_after`.
     Tests: `test_mode`.
+
+    Unless they say otherwise, methods raise LifecycleError when the app is not started, and
+    StoreUnavailable when Redis does not answer.
     """
 
-    _portal: tuple[BlockingPortal, AbstractContextManager[BlockingPortal]] | None = None
+    _extensions: ClassVar[Sequence[MakeExtension]] = ()  # besides those that every app has
+
+    def __init__(self, *, clock: Clock | None = None, **options: Unpack[AppOptions]) -> None:
+        """`options` count more than the class's. ConfigError names the one that is wrong."""
+        self.name = f"{type(self).__module__}.{type(self).__qualname__}"
+        given = {**class_options(type(self)), **options}
+        self._declaration = DeclaredOptions(self.name, given)
+        self._bus = Bus()
+        self._assembly = Assembly(
+            declaration=self._declaration,
+            hooks=AppHooks(self, self.init, self._choose_environment, self._extensions),
+            bus=self._bus,
+            clock=clock or SystemClock(),
+        )
+        self._lifecycle = Lifecycle(self.name, self._assembly)
+        self._sync = SyncPortal(self._lifecycle)
+        for spec in self.registry.specs():
+            spec.apps.add(self)
+
+    # -- what is declared
+
+    @property
+    def config(self) -> Config:
+        """All options: as declared, and from a start on with what `init` and `override` changed."""
+        return self._declaration.config
+
+    @property
+    def registry(self) -> Registry:
+        """The declared workers, by their names on the wire."""
+        return self._declaration.registry
+
+    def init(self, config: Config, /) -> Config | bool | Awaitable[Config | bool | None] | None:
+        """Override it to read values when the app starts; return what is to hold, or False.
+
+        Called at each start; may be async. `config.replace(...)`: these options. None or True:
+        `config` as it is. False: do not start; `start` raises LifecycleError.
+        """
+        return None
+
+    def override(self, **options: Unpack[AppOptions]) -> None:
+        """Options that count more than all others, `init` included; from the next start on.
+
+        For code that runs an app which somebody else has declared, such as `kiqpy run`. Raises
+        ConfigError for an option that is unknown or wrong.
+        """
+        self._declaration.override(options)
+
+    def _choose_environment(self, mode: str | None, clock: Clock) -> Environment:
+        if mode is not None:
+            from kiqpy.testing._sandbox.environment import register_modes  # only tests pay for it
+
+            register_modes()
+        return choose_environment(self, mode, clock)
+
+    # -- start and stop
+
+    async def start(self) -> None:
+        """Return when jobs are taken in and run; raises, with everything stopped, when not.
+
+        ConfigError, StoreUnavailable and StoreRefused say what to do. LifecycleError: it is
+        started already, or still stopping. Cancel: what was started is stopped first.
+        """
+        await self._lifecycle.start()
+
+    async def stop(self, grace: Duration | None = None) -> None:
+        """Stop in order: claim nothing more, let jobs end, give the rest back, flush, leave.
+
+        `grace`: seconds (or a timedelta) that running jobs get; default: `shutdown_timeout`. Jobs
+        that outlast it are cancelled and go back to the heads of their queues. Idempotent; called
+        again while it stops, it waits for the same end, and its `grace` counts from now if that
+        is sooner.
+
+        Raises StoreUnavailable if `on_unflushed="raise"` and buffered jobs could not be made
+        durable; LifecycleError while the app is starting. Cancel: ends the grace; what must
+        follow, a few seconds, is done before CancelledError is raised.
+        """
+        await self._lifecycle.stop(grace)
+
+    async def wait_stopped(self) -> None:
+        """Return when an operator told the app to stop (TERM via Redis), or it has stopped.
+
+        Raises what broke the app, if a part of kiqpy itself broke for good. The app still runs
+        then: call `stop`. Cancel: safe.
+        """
+        await self._lifecycle.wait_stopped()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.stop()
+        self._lifecycle.raise_failure()
+
+    @asynccontextmanager
+    async def client_only(self) -> AsyncGenerator[Self]:
+        """For a process that enqueues and runs nothing: no lease, no loops, no workers.
+
+        Raises as `start` and `stop`.
+        """
+        await self._lifecycle.start(server=False)
+        try:
+            yield self
+        finally:
+            await self.stop()
+
+    @asynccontextmanager
+    async def testing(self, *, now: datetime | float | None = None) -> AsyncGenerator[AppTester]:
+        """The app on a store in memory, in virtual time that begins at `now`: needs no Redis.
+
+        Enqueued jobs stay where they are until `await t.drain()`, and no time passes until
+        `await t.tick(seconds)`; all that happens then is what production does. Reporters and
+        middleware are the app's own.
+        """
+        from kiqpy.testing._sandbox.tester import AppTester  # only tests pay for it
+
+        self._lifecycle.check_start()
+        tester = AppTester(self, self._bus, now)
+        with self._assembly.placed(tester, tester.clock):
+            await self._lifecycle.start(server=True)
+            try:
+                yield tester
+            finally:
+                await tester.conclude(self.stop(0.0))
+        self._lifecycle.raise_failure()
+
+    @property
+    def started(self) -> bool:
+        """Whether jobs are taken in: from the end of `start` to the beginning of `stop`."""
+        return self._lifecycle.engine is not None
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What broke the app for good since its last start, or None. For a health check."""
+        return self._lifecycle.failure
+
+    @property
+    def client(self) -> JobClient:
+        """The buffered client; `client.snapshot()` says how far behind it is."""
+        return self._lifecycle.running().client
+
+    @property
+    def store(self) -> Store:
+        """The store, for looking at what there is."""
+        return self._lifecycle.running().store
 
     @property
     def cron(self) -> Periodics:
         """The periodic jobs at run time: `await app.cron()` lists them, and they have switches."""
         return Periodics(self)
+
+    # -- enqueueing
 
     async def enqueue(
         self, job: Job[T], *, in_: Duration | None = None, at: Instant | None = None
@@ -70,7 +235,7 @@ class App(Embedding):
         after `push_timeout` without room, StoreRefused, LifecycleError, and what a client
         middleware raises. Cancel: the job stays enqueued.
         """
-        return await self._running().enqueuer.one(job, in_, at)
+        return await self._lifecycle.running().enqueuer.one(job, in_, at)
 
     def enqueue_nowait(
         self, job: Job[T], *, in_: Duration | None = None, at: Instant | None = None
@@ -85,7 +250,7 @@ class App(Embedding):
         Raises as `enqueue`, but BufferFull at once; LifecycleError if a client middleware awaits
         anything that is not ready.
         """
-        return self._running().enqueuer.nowait(job, in_, at)
+        return self._lifecycle.running().enqueuer.nowait(job, in_, at)
 
     async def enqueue_many(
         self,
@@ -103,7 +268,8 @@ class App(Embedding):
         Raises as `enqueue`; ArgumentError if they are too many for `atomic=True`. Cancel: the
         jobs of the present slice stay enqueued, no further one begins.
         """
-        return await self._running().enqueuer.many(jobs, atomic=atomic, progress=progress)
+        enqueuer = self._lifecycle.running().enqueuer
+        return await enqueuer.many(jobs, atomic=atomic, progress=progress)
 
     def enqueue_sync(
         self,
@@ -118,59 +284,33 @@ class App(Embedding):
         Raises as `enqueue`; LifecycleError in the thread of the app's event loop; TimeoutError
         after `timeout` seconds (None: never), and the job may be enqueued all the same.
         """
-        if self._engine is None:
-            self._start_portal()
-        elif threading.get_ident() == self._thread:
-            raise LifecycleError("enqueue_sync would block the event loop: await enqueue(...)")
-        return self._from_thread(self.enqueue(job, in_=in_, at=at), timeout)
+        return self._sync.run(lambda: self.enqueue(job, in_=in_, at=at), timeout)
 
     def close_sync(self) -> None:
-        """Flush and stop what `enqueue_sync` has started in a script. Idempotent."""
-        held, self._portal = self._portal, None
-        atexit.unregister(self.close_sync)
-        if held is not None:
-            portal, context = held
-            portal.call(self.stop)
-            context.__exit__(None, None, None)
+        """Flush and stop what `enqueue_sync` has started in a script. Idempotent.
 
-    def _start_portal(self) -> None:
-        from anyio.from_thread import start_blocking_portal  # dear: only scripts need it
-
-        context = start_blocking_portal()
-        portal = context.__enter__()
-        self._portal = portal, context
-        atexit.register(self.close_sync)  # a script that forgets it loses nothing and ends
-        try:
-            portal.call(self._start, False)
-        except BaseException:
-            self._portal = None
-            context.__exit__(None, None, None)
-            raise
-
-    def _from_thread(self, run: Coroutine[Any, Any, T], timeout: float | None) -> T:
-        assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(run, self._loop).result(timeout)
-
-    @asynccontextmanager
-    async def testing(self, *, now: datetime | float | None = None) -> AsyncGenerator[AppTester]:
-        """The app on a store in memory, in virtual time that begins at `now`: needs no Redis.
-
-        Enqueued jobs stay where they are until `await t.drain()`, and no time passes until
-        `await t.tick(seconds)`; all that happens then is what production does. Reporters and
-        middleware are the app's own.
+        Called at the interpreter's exit, if it was not before. Raises as `stop`.
         """
-        from kiqpy.testing._sandbox.tester import AppTester  # only tests pay for it
+        self._sync.close()
 
-        tester = AppTester(self, self._bus, now)
-        async with self._running_in(tester, tester.clock, lambda: tester.conclude(self.stop(0.0))):
-            yield tester
+    async def flush(self) -> None:
+        """Return when every job accepted so far is in Redis. Cancel: safe, flushing goes on."""
+        await self.client.flush()
 
-    def _choose_environment(self, mode: str | None) -> Environment:
-        if mode is not None:
-            from kiqpy.testing._sandbox.environment import register_modes
+    # -- events
 
-            register_modes()
-        return super()._choose_environment(mode)
+    def attach(self, pattern: str, handler: Handler) -> None:
+        """Call `handler(event)` for events whose name matches, such as `job.success`, `job.*`.
+
+        Handlers are called in the event loop and must be quick. What they raise is logged. From
+        any thread, at any time; counts from the next event. ConfigError: no event has such a name,
+        or the handler is async.
+        """
+        self._bus.attach(pattern, handler)
+
+    def detach(self, handler: Handler) -> None:
+        """Stop calling `handler`, whatever it was attached to. From any thread, at any time."""
+        self._bus.detach(handler)
 
     def events(self, *patterns: str, queue: str | None = None, limit: int = 1000) -> EventStream:
         """Events as they come: `async with jobs.events("job.*") as stream: async for event in ...`.
@@ -207,7 +347,3 @@ class App(Embedding):
             redact=redact,
             trace_url=trace_url,
         )
-
-    async def flush(self) -> None:
-        """Return when every job accepted so far is in Redis."""
-        await self.client.flush()

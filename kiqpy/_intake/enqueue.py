@@ -21,12 +21,12 @@ _SLICE_JOBS: Final = 1000
 
 @final
 class Enqueuer:
-    """What `App.enqueue` and its like do, for one started app."""
+    """What `App.enqueue` and its like do, for one started app; `thread` runs its event loop."""
 
     def __init__(self, admission: Admission, client: JobClient) -> None:
         self._admission = admission
         self._client = client
-        self._thread = LoopThread()
+        self.thread = LoopThread()
 
     async def one(self, job: Job, in_: Duration | None, at: Instant | None) -> Receipt:
         """See `App.enqueue`."""
@@ -40,9 +40,9 @@ class Enqueuer:
         admitted = self._admission.at_once(job, in_, at)
         if isinstance(admitted, Receipt):
             return admitted
-        if self._thread.is_current():
+        if self.thread.is_current():
             return self._client.push_nowait(admitted)
-        return self._thread.run(self._push_nowait(admitted))
+        return self.thread.run(self._push_nowait(admitted))
 
     async def _push_nowait(self, admitted: OutgoingJob) -> Receipt:
         return self._client.push_nowait(admitted)

@@ -11,72 +11,91 @@ if TYPE_CHECKING:
     from kiqpy.admin import Admin
 
 
-class Control(Lifecycle):
-    """Run-time control; what is said of "this process" ends with it, the rest is kept in Redis."""
+class ControlFace:
+    """The run-time control of an app. What is changed for "this process" ends with the process.
+
+    All else is kept in Redis. Uses nothing of the app but its lifecycle.
+    """
+
+    _lifecycle: Lifecycle
 
     @property
     def admin(self) -> Admin:
-        """Look at all there is in the store, and act upon it; also without a server."""
-        from kiqpy.admin import Admin  # dear: only operators need it
+        """Inspect and change jobs, queues and processes, on a server or a client-only app."""
+        from kiqpy.admin import Admin  # an expensive import that only operators need
 
-        engine = self._running()
-        queues = [*engine.config.queues, *engine.pipelines.queues()]  # a client has no lines
+        engine = self._lifecycle.running()
+        queues = [*engine.config.queues, *engine.pipelines.queues()]  # a client has no pipelines
         return Admin(engine.store.census, engine.clock, queues, engine.effects_of)
 
     async def quiet(self, on: bool = True) -> None:
-        """Claim no more jobs in this process until `quiet(False)`; what runs goes on."""
-        await self._running().quiet(on)
+        """Claim no more jobs in this process until `quiet(False)`; running jobs go on.
+
+        Event: `process.quiet`. Enqueueing continues.
+        """
+        await self._lifecycle.running().quiet(on)
 
     async def pause(self, queue: str) -> bool:
-        """No process claims a job of the queue from now on; False: it was paused already.
+        """Let no process claim a job of the queue from now on; False: it was paused already.
 
-        What has been claimed is run. Sidekiq Pro's processes heed it too. Events: `queue.pausing`,
-        `queue.paused`, in each process as it notices, within seconds.
+        Claimed jobs are run. Kept in Redis; Sidekiq Pro's processes heed it, too. Events:
+        `queue.pausing`, `queue.paused`, in each process as it notices, within seconds. Raises
+        ConfigError for a queue's name that is none.
         """
         changed = await self.admin.pause(queue)
-        await self._wake(queue)
+        await self._notice(queue)
         return changed
 
     async def resume(self, queue: str) -> bool:
         """Let the queue be claimed from again; False: it was not paused. Event: `queue.running`."""
         changed = await self.admin.resume(queue)
-        await self._wake(queue)
+        await self._notice(queue)
         return changed
 
-    async def _wake(self, queue: str) -> None:
-        pipeline = self._running().pipelines.find(queue)
+    async def _notice(self, queue: str) -> None:
+        """Let this process see at once what was changed in Redis."""
+        pipeline = self._lifecycle.running().pipelines.find(queue)
         if pipeline is not None:
             await pipeline.wake()
 
     async def add_queue(self, name: str, limit: int = 25) -> None:
-        """Work on one more queue in this process.
+        """Work on one more queue in this process, on up to `limit` of its jobs at a time.
 
-        If it was removed and its last jobs still run, it is added when they have ended.
+        If it was removed and its last jobs still run, it is added when they have ended. Raises
+        ConfigError if the process works on it already; LifecycleError for a client. Cancel: it is
+        added, or it is not.
         """
-        await self._running().add_queue(queue_name(name), count("limit", limit))
+        await self._lifecycle.running().add_queue(queue_name(name), count("limit", limit))
 
     async def remove_queue(self, name: str) -> None:
-        """Claim no more of a queue in this process; its running jobs end in their own time."""
-        await self._running().pipelines.remove(name)
+        """Claim no more of a queue in this process; its running jobs end in their own time.
+
+        Raises ConfigError if the process does not work on it, or it belongs to a group.
+        """
+        await self._lifecycle.running().pipelines.remove(name)
 
     async def unsubscribe_all(self) -> None:
         """Claim no more of any queue in this process; `add_queue` brings one back."""
-        await self._running().pipelines.drain()
+        await self._lifecycle.running().pipelines.drain()
 
     def scale(self, name: str, limit: int) -> None:
-        """Run so many jobs of a queue (or of its group) at a time in this process.
+        """Run up to `limit` jobs of a queue (or of its group) at a time in this process.
 
-        Jobs above a lower limit are not interrupted.
+        Jobs above a lower limit are not interrupted. Raises ConfigError if the process does not
+        work on the queue, or `limit` is below 1.
         """
-        self._running().pipelines.scale(name, count("limit", limit))
+        self._lifecycle.running().pipelines.scale(name, count("limit", limit))
 
     def subscriptions(self) -> dict[str, int]:
         """Each queue that this process claims from, with its limit."""
-        return self._running().pipelines.subscriptions()
+        return self._lifecycle.running().pipelines.subscriptions()
 
     async def wake(self, queue: str | None = None) -> None:
-        """Look for jobs now, in one queue or in all, and for due ones."""
-        engine = self._running()
+        """Look for jobs now, in one queue or in all, and for due ones.
+
+        Raises ConfigError if the process does not work on the queue.
+        """
+        engine = self._lifecycle.running()
         engine.loops.wake()
         await engine.pipelines.wake(queue)
 
@@ -89,5 +108,8 @@ class Control(Lifecycle):
         return await self.admin.cancel(jid, keep=keep)
 
     async def clear(self, *, force: bool = False) -> int:
-        """Delete all jobs, statistics and other keys; how many keys. See `Admin.clear_all`."""
+        """Delete all jobs, statistics and other keys; how many keys. See `Admin.clear_all`.
+
+        Raises StoreRefused while other processes run, unless `force`.
+        """
         return await self.admin.clear_all(force=force)

@@ -7,8 +7,10 @@ imported; the app imports it when a test mode is asked for, and never otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, cast, final
 
+from kiqpy._registry import Registry
 from kiqpy._runtime.address import new_ident, resolve
 from kiqpy._runtime.engine import Engine, EngineParts
 from kiqpy.clock import Clock
@@ -22,6 +24,19 @@ from kiqpy.store.redis.backend import RedisBackend
 
 MakeEngine = Callable[[Config, EngineParts], Engine]
 MakeStore = Callable[[str, Config], Store]
+
+
+class DeclaredApp(Protocol):
+    """What is asked of an app before it runs: who it is, and what it declares."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def registry(self) -> Registry: ...
+
+    @property
+    def started(self) -> bool: ...
 
 
 class Environment(Protocol):
@@ -39,12 +54,12 @@ class Environment(Protocol):
 class TestModes(Protocol):
     """What `kiqpy.testing` registers: environments that need no server."""
 
-    def mode(self, app: object) -> str | None:
+    def mode(self, app: DeclaredApp) -> str | None:
         """The test mode that the running test has set for this app."""
         ...
 
     def environment(
-        self, app: object, mode: str, clock: Clock, make_store: MakeStore
+        self, app: DeclaredApp, mode: str, clock: Clock, make_store: MakeStore
     ) -> Environment: ...
 
 
@@ -56,15 +71,14 @@ def register(modes: TestModes) -> None:
     _registered[:] = [modes]
 
 
-def test_mode(app: object) -> str | None:
+def test_mode(app: DeclaredApp) -> str | None:
     """The test mode that the running test has set for this app, if any."""
     return _registered[0].mode(app) if _registered else None
 
 
-def choose_environment(
-    app: object, mode: str | None, clock: Clock, make_store: MakeStore
-) -> Environment:
+def choose_environment(app: DeclaredApp, mode: str | None, clock: Clock) -> Environment:
     """A server without a test mode; else what was registered for that mode."""
+    make_store = partial(redis_store, clock=clock)
     if mode is None:
         return ServerEnvironment(make_store)
     if not _registered:

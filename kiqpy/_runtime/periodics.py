@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Declaring(Protocol):
     """What is asked of an app; it must have been started, if only as a client."""
 
-    config: Config
+    @property
+    def config(self) -> Config: ...
 
     @property
     def store(self) -> Store: ...

@@ -4,70 +4,95 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from inspect import isasyncgenfunction
 from typing import TypeVar, final
 
-from kiqpy._runtime.control import Control
+from kiqpy._runtime.lifecycle import Lifecycle
 
 WebApp = TypeVar("WebApp")
 State = TypeVar("State")
 Lifespan = Callable[[WebApp], AbstractAsyncContextManager[State]]
 
-_Watch = asyncio.Task[None]
 _log = logging.getLogger("kiqpy")
 
 
 @final
 class _Beside:
-    """The app while a service runs. No generator: closed by the loop, two would hinder each other.
+    """Runs the app while a service runs.
 
-    aiohttp leaves that to the loop when another part of the service fails to start.
+    A class, not an async generator: when another part of the service fails to start, aiohttp leaves
+    `cleanup_ctx` to the event loop, which closes all open generators at the same time. One that
+    awaits the end of another then fails.
     """
 
-    def __init__(
-        self, app: Embedding, start: Callable[[bool | None], Awaitable[_Watch]], server: bool | None
-    ) -> None:
-        self._app, self._start, self._server = app, start, server
+    def __init__(self, name: str, lifecycle: Lifecycle, server: bool | None) -> None:
+        self._name = name
+        self._lifecycle = lifecycle
+        self._server = server
 
     async def __aenter__(self) -> None:
-        self._watch = await self._start(self._server)
+        await self._lifecycle.start(self._server)
+        watch = self._watch(self._lifecycle.ending)
+        self._watcher = asyncio.create_task(watch, name="kiqpy:watch")
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        self._watch.cancel()
-        await self._app.stop()
-        if error is None and self._app.failure is not None:
-            raise self._app.failure  # otherwise what ended the service counts more
+        self._watcher.cancel()
+        await self._lifecycle.stop()
+        if error is None:  # otherwise what ended the service counts more
+            self._lifecycle.raise_failure()
+
+    async def _watch(self, ending: asyncio.Event) -> None:
+        """Log that the app ends before the service does; nobody else waits for that."""
+        await ending.wait()
+        if self._lifecycle.failure is not None:
+            _log.critical(
+                "%s no longer runs all of its jobs; the service around it goes on. "
+                "Restart this process: app.failure tells a health check",
+                self._name,
+            )
+        elif self._lifecycle.engine is not None:
+            _log.warning(
+                "%s was told to stop from afar: it claims no more jobs; enqueueing goes on",
+                self._name,
+            )
+            await self._lifecycle.engine.quiet()
 
 
-class Embedding(Control):
-    """The doors for web frameworks. None of them takes a signal: the service's stop is the app's.
+class WebFace:
+    """Context managers that run an app while a web service runs.
 
-    If the app breaks while the service runs, that is logged as critical, the service goes on, and
-    at its end the error is raised. Told to stop from afar, the app claims no more jobs; enqueueing
-    goes on.
+    None installs signal handlers: the app stops when the service stops. If the app breaks
+    meanwhile, that is logged as critical, the service goes on, and at its end the error is raised.
+    If an operator stops the process remotely (TERM via Redis), the app goes quiet; enqueueing
+    continues.
     """
 
-    @property
-    def failure(self) -> BaseException | None:
-        """What broke the app for good, None while all is well. For a health check."""
-        return self._failure
+    name: str
+    _lifecycle: Lifecycle
+
+    def _beside(self, *, client_only: bool = False) -> AbstractAsyncContextManager[None]:
+        """The app runs within the block; as its options say, or as a client."""
+        return _Beside(self.name, self._lifecycle, False if client_only else None)
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncGenerator[None]:
         """The app runs while the service does: `FastAPI(lifespan=jobs.lifespan)`, Starlette too.
 
-        Stopping takes up to `shutdown_timeout`. With `server=False` it only enqueues.
-        Cancel: ends the grace; jobs that still run go back to their queues.
+        Stopping takes up to `shutdown_timeout`. With the option `server=False` it only enqueues.
+        If the app breaks meanwhile, that is logged as critical, the service goes on, and at its
+        end the error is raised, unless the service itself failed. Told to stop by an operator, the
+        app goes quiet. Raises as `start` and `stop`. Cancel: ends the grace; jobs that still run
+        go back to their queues.
         """
-        async with self._beside(None):
+        async with self._beside():
             yield
 
     @asynccontextmanager
     async def client_lifespan(self, _app: object) -> AsyncGenerator[None]:
-        """The same for a service that enqueues and leaves the jobs to `kiqpy run`."""
-        async with self._beside(False):
+        """`lifespan` for a service that enqueues and leaves the jobs to `kiqpy run`."""
+        async with self._beside(client_only=True):
             yield
 
     def lifespan_around(
@@ -78,47 +103,22 @@ class Embedding(Control):
         So `existing` may enqueue; what it yields is passed on. If it fails, the app is stopped and
         the error raised. Jobs that need what `existing` opens: say `async with jobs:` inside it.
         """
-        server = False if client_only else None
-        # A bare generator is what FastAPI takes too.
+        # A bare generator is what FastAPI takes, too.
         enter = asynccontextmanager(existing) if isasyncgenfunction(existing) else existing
 
         @asynccontextmanager
         async def lifespan(app: WebApp) -> AsyncGenerator[State]:
-            async with self._beside(server), enter(app) as state:
+            async with self._beside(client_only=client_only), enter(app) as state:
                 yield state
 
         return lifespan
 
     async def cleanup_ctx(self, _app: object) -> AsyncGenerator[None]:
-        """The app runs while aiohttp's does: `service.cleanup_ctx.append(jobs.cleanup_ctx)`."""
-        async with self._beside(None):
+        """`lifespan` for aiohttp: `service.cleanup_ctx.append(jobs.cleanup_ctx)`."""
+        async with self._beside():
             yield
 
     async def client_cleanup_ctx(self, _app: object) -> AsyncGenerator[None]:
-        """The same for a service that enqueues and leaves the jobs to `kiqpy run`."""
-        async with self._beside(False):
+        """`client_lifespan` for aiohttp."""
+        async with self._beside(client_only=True):
             yield
-
-    def _beside(self, server: bool | None) -> _Beside:
-        return _Beside(self, self._watched, server)
-
-    async def _watched(self, server: bool | None) -> _Watch:
-        """Start; the task tells of what befalls the app until it is cancelled."""
-        await self._start(server)
-        assert self._ended is not None
-        return asyncio.create_task(self._watch(self._ended), name="kiqpy:watch")
-
-    async def _watch(self, ended: asyncio.Event) -> None:
-        """Hear of the app's end while the service runs, which nobody else waits for."""
-        await ended.wait()
-        if self._failure is not None:
-            _log.critical(
-                "%s no longer runs all of its jobs; the service around it goes on. "
-                "Restart this process: app.failure tells a health check", self.name,
-            )  # fmt: skip
-        elif self._engine is not None:
-            _log.warning(
-                "%s was told to stop from afar: it claims no more jobs; enqueueing goes on",
-                self.name,
-            )
-            await self.quiet()

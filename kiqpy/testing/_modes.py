@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, get_args
 
-from kiqpy._runtime.lifecycle import Lifecycle
+from kiqpy._runtime.environment import DeclaredApp
 from kiqpy.errors import ConfigError, LifecycleError
 from kiqpy.job import Job
 from kiqpy.testing._sandbox.environment import recorder_of
@@ -16,7 +16,7 @@ from kiqpy.worker import AnyWorker
 
 
 @contextmanager
-def set_mode(app: Lifecycle, mode: Mode) -> Generator[None]:
+def set_mode(app: DeclaredApp, mode: Mode) -> Generator[None]:
     """Within the block the app is in this mode, and the assertions see what the block enqueues.
 
     An app that starts within the block starts in this mode. One that runs in "sandbox", "fake" or
@@ -36,13 +36,13 @@ def set_mode(app: Lifecycle, mode: Mode) -> Generator[None]:
         yield
 
 
-def enqueued(app: Lifecycle, scope: Visibility = "sandbox") -> list[Job]:
+def enqueued(app: DeclaredApp, scope: Visibility = "sandbox") -> list[Job]:
     """The jobs that this test's tasks have enqueued, in order; `scope="shared"`: everybody's."""
     return _recorder(app).jobs(scope=scope)
 
 
 def assert_enqueued(
-    app: Lifecycle,
+    app: DeclaredApp,
     worker: AnyWorker | str | None = None,
     args: object = None,
     count: int | None = None,
@@ -60,7 +60,7 @@ def assert_enqueued(
 
 
 def refute_enqueued(
-    app: Lifecycle,
+    app: DeclaredApp,
     worker: AnyWorker | str | None = None,
     args: object = None,
     *,
@@ -71,7 +71,7 @@ def refute_enqueued(
     _recorder(app).refute_enqueued(worker, args, scope, **subset)
 
 
-def _recorder(app: Lifecycle) -> EnqueueRecorder:
+def _recorder(app: DeclaredApp) -> EnqueueRecorder:
     recorder = recorder_of(app)
     if app.started and recorder.live in (None, "redis"):
         raise LifecycleError(

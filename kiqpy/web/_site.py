@@ -29,7 +29,9 @@ class JobsApp(Protocol):
     """What is asked of an app; it must be started, if only as a client."""
 
     name: str
-    config: Config
+
+    @property
+    def config(self) -> Config: ...
 
     @property
     def admin(self) -> Admin: ...

@@ -303,7 +303,7 @@ async def test_a_job_in_a_thread_runs_to_its_end_and_is_cancelled_then(
 
 
 def _hearing(jobs: Jobs) -> Callable[[], bool]:
-    [run] = jobs._running().pipelines.runs()
+    [run] = jobs._lifecycle.running().pipelines.runs()
     return lambda: run.why == "cancelled"
 
 
@@ -315,7 +315,7 @@ async def test_a_cancelled_job_does_not_come_back_by_itself(
     async with shop(redis_url, clean) as it:
         receipt = await it.client.enqueue(kind.new(1))
         await eventually(lambda: ran == [1], "its start")
-        [run] = it.jobs._running().pipelines.runs()
+        [run] = it.jobs._lifecycle.running().pipelines.runs()
         if kind is late:
             await eventually(lambda: run.why == "timeout", "its timeout")
         await it.client.cancel(receipt.jid)

@@ -268,7 +268,7 @@ async def test_a_queue_that_two_add_at_once_is_worked_on_once(
         results = await both
         assert sorted(type(result).__name__ for result in results) == ["ConfigError", "NoneType"]
         assert len(jobs.subscriptions()) == 1
-        assert len(list(jobs._running().pipelines._tasks)) == 1
+        assert len(list(jobs._lifecycle.running().pipelines._tasks)) == 1
 
 
 async def test_a_queue_that_waits_to_be_added_is_not_when_the_app_stops(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from kiqpy import App, LifecycleError, StoreUnavailable, worker
+from kiqpy._runtime.state import State
 from tests.eventually import eventually
 from tests.server import TestServer
 
@@ -229,7 +230,7 @@ async def test_a_second_cancel_ends_the_grace_and_leaves_nobody_watching(
     task = asyncio.create_task(service())
     await began.wait()
     task.cancel()
-    await eventually(lambda: jobs._stopping, "the stop")
+    await eventually(lambda: jobs._lifecycle.state is State.STOPPING, "the stop")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -249,7 +250,7 @@ async def test_an_app_that_breaks_says_so_and_the_service_goes_on(
     async def service() -> None:
         async with jobs.lifespan(object()):
             assert jobs.failure is None
-            jobs._on_failure(defect)
+            jobs._lifecycle.on_failure(defect)
             await eventually(lambda: "the service around it goes on" in caplog.text, "the line")
             assert jobs.failure is defect
             assert (await jobs.enqueue(note.new(1))).state == "queued"
@@ -264,7 +265,7 @@ async def test_an_app_that_breaks_says_so_and_the_service_goes_on(
 async def test_what_ends_the_service_is_not_hidden_by_a_broken_app(jobs: Jobs) -> None:
     async def service() -> None:
         async with jobs.lifespan(object()):
-            jobs._on_failure(RuntimeError("a defect"))
+            jobs._lifecycle.on_failure(RuntimeError("a defect"))
             raise KeyError("the service's own")
 
     with pytest.raises(KeyError):

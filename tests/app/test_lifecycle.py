@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kiqpy import App, LifecycleError, StoreUnavailable, worker
+from kiqpy._runtime.state import State
 from kiqpy.event import Event
 from tests.eventually import eventually
 from tests.server import TestServer
@@ -184,7 +185,7 @@ async def test_stop_waits_for_what_runs(redis_url: str, clean: TestServer) -> No
     await jobs.enqueue(waits.new(1))
     await eventually(lambda: ran, "the start")
     stopping = asyncio.create_task(jobs.stop())
-    await eventually(lambda: jobs._stopping, "the stop")
+    await eventually(lambda: jobs._lifecycle.state is State.STOPPING, "the stop")
     gate("x").set()
     await stopping
     assert clean.cli("GET", "stat:processed") == "1"

@@ -332,7 +332,7 @@ async def test_a_private_real_server() -> None:
 
 
 def _server_of(real: App) -> str:
-    environment: Any = real._environment
+    environment: Any = real._assembly._environment
     return str(environment._server._socket)
 
 

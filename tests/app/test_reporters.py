@@ -272,8 +272,8 @@ async def drain_s(server: TestServer, *reporters: Reporter) -> tuple[float, int]
         began = time.perf_counter()
         await eventually(lambda: all_settled(server, JOBS), "every ack")
         took_s = time.perf_counter() - began
-        assert jobs._engine is not None
-        workers = jobs._engine.dispatcher.workers
+        assert jobs._lifecycle.engine is not None
+        workers = jobs._lifecycle.engine.dispatcher.workers
     return took_s, sum(worker.dropped for worker in workers)
 
 

@@ -9,10 +9,13 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from kiqpy import App, Job, StoreUnavailable, current_job, worker
-from kiqpy._runtime.engine import Engine
+from kiqpy._runtime.engine import Engine, EngineParts
+from kiqpy._runtime.environment import Environment, MakeEngine
+from kiqpy._runtime.heartbeat import HeartbeatOwner, HeartbeatSettings
+from kiqpy.clock import Clock
 from kiqpy.config import Config
 from kiqpy.job import decode
-from kiqpy.store import Store
+from kiqpy.store import Maintenance
 from kiqpy.store._session import Session
 from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
 from kiqpy.testing import FakeClock, rest
@@ -112,16 +115,36 @@ class House:
 class ByHand:
     """In the place of the heartbeat's thread: beats when the test says so."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine, self._beats = engine, False
+    def __init__(
+        self, store: Maintenance, _clock: Clock, _settings: HeartbeatSettings, owner: HeartbeatOwner
+    ) -> None:
+        self._store = store
+        self._owner = owner
+        self._beats = False
 
     async def start(self) -> None:
-        self._engine.store.beat(self._engine.heartbeat())
+        self._store.beat(self._owner.heartbeat())
         self._beats = True
 
     async def stop(self) -> bool:
         beat, self._beats = self._beats, False
         return beat
+
+
+class SweepEnvironment:
+    """A tenant's half of the store in memory, with the faults that are planned for it."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        self._tenant = tenant
+
+    async def build(self, config: Config, make: MakeEngine) -> Engine:
+        house = self._tenant.house
+        backend = MemoryBackend(house.server, self._tenant.ident, suspicion_s=config.suspicion)
+        faulty = Faulty(backend, self._tenant.faults)
+        store = Session(faulty, house.clock, ("schedule", "retry"))
+        return make(config, EngineParts(store=store, heartbeat=ByHand))
+
+    async def close(self) -> None: ...
 
 
 class Tenant(App):
@@ -138,14 +161,8 @@ class Tenant(App):
         self.house, self.ident, self.faults = house, ident, faults
         self.engine: Engine | None = None
 
-    async def _build(self, config: Config) -> Engine:
-        engine = await super()._build(config)
-        engine._heartbeat = ByHand(engine)  # type: ignore[assignment]
-        return engine
-
-    def _store(self, url: str, config: Config) -> Store:
-        backend = MemoryBackend(self.house.server, self.ident, suspicion_s=config.suspicion)
-        return Session(Faulty(backend, self.faults), self.house.clock, ("schedule", "retry"))
+    def _choose_environment(self, _mode: str | None, _clock: Clock) -> Environment:
+        return SweepEnvironment(self)
 
     def buffered(self) -> list[str]:
         """The jids that the client holds."""
@@ -161,7 +178,7 @@ class Tenant(App):
                 await self.start()
             except StoreUnavailable:
                 continue
-            self.engine = self._engine
+            self.engine = self._lifecycle.engine
             return self
 
     def take(self, jid: str, name: str = "good", in_s: float | None = None) -> None:

@@ -199,7 +199,7 @@ async def test_it_dies(last: How) -> None:
             await tenant.start()
         except KiqError:
             return  # it never was
-        tenant.engine = tenant._engine
+        tenant.engine = tenant._lifecycle.engine
         enqueue(tenant)
         for _ in range(60):
             await house.clock.advance(0.5)

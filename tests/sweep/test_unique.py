@@ -108,7 +108,7 @@ async def dies(k: int) -> None:
         await tenant.start()
     except Exception:
         return  # it did not even begin
-    tenant.engine = tenant._engine
+    tenant.engine = tenant._lifecycle.engine
     take(tenant, "plain", "P")
     take(tenant, "opener", "O", unique_until="start")
     take(tenant, "bad", "B", "bad")

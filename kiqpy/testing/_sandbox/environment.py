@@ -11,8 +11,7 @@ from kiqpy._intake.client import Client
 from kiqpy._intake.protocol import JobClient
 from kiqpy._runtime.address import new_ident
 from kiqpy._runtime.engine import Engine, EngineParts
-from kiqpy._runtime.environment import Environment, MakeEngine, MakeStore, register
-from kiqpy._runtime.lifecycle import Lifecycle
+from kiqpy._runtime.environment import DeclaredApp, Environment, MakeEngine, MakeStore, register
 from kiqpy.clock import Clock
 from kiqpy.config import Config
 from kiqpy.receipt import Receipt
@@ -27,10 +26,10 @@ from kiqpy.testing._sandbox.recorder import EnqueueRecorder
 from kiqpy.testing._sandbox.scope import Mode, here
 from kiqpy.testing._sandbox.server import PrivateServer
 
-_recorders: Final[WeakKeyDictionary[Lifecycle, EnqueueRecorder]] = WeakKeyDictionary()
+_recorders: Final[WeakKeyDictionary[DeclaredApp, EnqueueRecorder]] = WeakKeyDictionary()
 
 
-def recorder_of(app: Lifecycle) -> EnqueueRecorder:
+def recorder_of(app: DeclaredApp) -> EnqueueRecorder:
     """The record of what this app has enqueued in test modes."""
     recorder = _recorders.get(app)
     if recorder is None:
@@ -57,7 +56,7 @@ class Recording:
     """Records what an engine's client takes in; in scopes that ask for it, runs it inline."""
 
     def __init__(
-        self, app: Lifecycle, server: MemoryServer, clock: Clock, mode: Mode = "sandbox"
+        self, app: DeclaredApp, server: MemoryServer, clock: Clock, mode: Mode = "sandbox"
     ) -> None:
         self._app = app
         self._recorder = recorder_of(app)
@@ -93,7 +92,7 @@ class Recording:
 class SandboxEnvironment:
     """For `test_mode`: the app takes jobs in and runs none by itself."""
 
-    def __init__(self, app: Lifecycle, clock: Clock, mode: Mode) -> None:
+    def __init__(self, app: DeclaredApp, clock: Clock, mode: Mode) -> None:
         self._clock = clock
         self._server = MemoryServer(clock)
         self._recording = Recording(app, self._server, clock, mode)
@@ -120,7 +119,7 @@ class SandboxEnvironment:
 class PrivateServerEnvironment:
     """For `test_mode="redis"`: all as in production, on a server of this app's own."""
 
-    def __init__(self, app: Lifecycle, make_store: MakeStore) -> None:
+    def __init__(self, app: DeclaredApp, make_store: MakeStore) -> None:
         self._recorder = recorder_of(app)
         self._make_store = make_store
         self._server = PrivateServer()
@@ -139,13 +138,12 @@ class PrivateServerEnvironment:
 
 @final
 class _RegisteredModes:
-    def mode(self, app: object) -> str | None:
+    def mode(self, app: DeclaredApp) -> str | None:
         return here().mode(app)
 
     def environment(
-        self, app: object, mode: str, clock: Clock, make_store: MakeStore
+        self, app: DeclaredApp, mode: str, clock: Clock, make_store: MakeStore
     ) -> Environment:
-        assert isinstance(app, Lifecycle)
         if mode == "redis":
             return PrivateServerEnvironment(app, make_store)
         return SandboxEnvironment(app, clock, cast("Mode", mode))

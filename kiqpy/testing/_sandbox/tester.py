@@ -11,8 +11,7 @@ from kiqpy._declare.checks import duration, instant
 from kiqpy._reporting.bus import Bus
 from kiqpy._runtime.address import new_ident
 from kiqpy._runtime.engine import Engine, EngineParts
-from kiqpy._runtime.environment import MakeEngine
-from kiqpy._runtime.lifecycle import Lifecycle
+from kiqpy._runtime.environment import DeclaredApp, MakeEngine
 from kiqpy.config import Config
 from kiqpy.job import Job, decode
 from kiqpy.store.census import Place
@@ -33,7 +32,7 @@ _ULP_S: Final = 1e-6  # more than the rounding error of an epoch second
 class AppTester:
     """An app under test. Nothing runs until `drain`, and no time passes until `tick`."""
 
-    def __init__(self, app: Lifecycle, bus: Bus, now: datetime | float | None = None) -> None:
+    def __init__(self, app: DeclaredApp, bus: Bus, now: datetime | float | None = None) -> None:
         self.clock = FakeClock() if now is None else FakeClock(instant("now", now))
         self._bus = bus
         self._recorder = recorder_of(app)

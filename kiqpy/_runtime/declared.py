@@ -1,0 +1,80 @@
+"""What an app declares: its options, by whom they were given, and its workers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, final
+
+from kiqpy._declare.env import holds_env
+from kiqpy._registry import Registry
+from kiqpy._runtime.periodics import check_known
+from kiqpy.config import NAMES, Config, configure, refuse, resembles
+from kiqpy.errors import ConfigError, LifecycleError
+from kiqpy.middleware import check_middleware
+from kiqpy.options import Declaration
+
+Answer = Config | bool | None
+Init = Callable[[Config], Answer | Awaitable[Answer]]  # `App.init`
+
+
+@final
+class DeclaredOptions:
+    """One app's options and workers. ConfigError at once for what is wrong in itself."""
+
+    def __init__(self, name: str, given: Mapping[str, Any]) -> None:
+        self.name = name
+        self._given = dict(given)
+        self._overrides: dict[str, Any] = {}
+        self.config: Config = configure(_known(self._given))
+        self.registry = Registry(self.config.workers)
+        check_middleware("middleware", self.config.middleware)
+        check_middleware("client_middleware", self.config.client_middleware)
+        check_known(self.config.periodics, self.config.all_queues(), self.registry)
+        if self.config.server and not self.config.queues and not self.config.groups:
+            raise ConfigError(f'{name} has no queues: set queues = {{"default": 25}}')
+
+    def override(self, options: Mapping[str, Any]) -> None:
+        """Let these options count more than all others, from the next start on."""
+        self.config = self.config.replace(**options)
+        self._overrides |= options
+
+    async def read(self, init: Init, *, in_test: bool) -> Config:
+        """The options for a start: those given, the environment's, `init`'s, the overrides.
+
+        In a test mode `redis_url` is not read: it may be env(...) of a variable that no test has.
+        LifecycleError if `init` returns False.
+        """
+        given = dict(self._given)
+        if in_test or given.get("test_mode"):
+            given.pop("redis_url", None)
+        self.config = configure(given).replace(**self._overrides)
+        answer = init(self.config)
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if answer is False:
+            raise LifecycleError(f"{self.name}.init returned False: it does not want to start")
+        if isinstance(answer, Config):
+            self.config = answer.replace(**self._overrides)
+        elif answer is not None and answer is not True:
+            raise ConfigError(f"{self.name}.init returned {answer!r}: give config.replace(...)")
+        return self.config
+
+
+def _known(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What need not be read from the environment, which is read at the start."""
+    return {name: value for name, value in given.items() if not holds_env(value)}
+
+
+def class_options(cls: type) -> dict[str, Any]:
+    """The options among the attributes of an app's class, those of the nearest class first."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        if base is Declaration:  # the defaults
+            continue
+        for name, value in vars(base).items():
+            if name in NAMES or name == "concurrency":
+                found[name] = value
+            elif resembles(name, value) and not (value is None or value == () or value == []):
+                refuse(name)
+    return found
