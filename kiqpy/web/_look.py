@@ -203,7 +203,7 @@ async def periodic(site: Site, request: Request) -> Response:
 
 def periodics_of(site: Site) -> Periodics | None:
     """The app's periodic jobs, if it is started."""
-    found: object = getattr(site.app, "periodics", None)
+    found: object = getattr(site.app, "cron", None)
     return found if isinstance(found, Periodics) else None
 
 

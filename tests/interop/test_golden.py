@@ -136,7 +136,7 @@ async def cancelled() -> bytes:
 
 async def periodic() -> bytes:
     async with shop() as (app, _):
-        await app.periodics.run_now("hourly")
+        await app.cron.run_now("hourly")
         return await only(app, "queue:mail")
 
 
