@@ -41,7 +41,7 @@ _UNSAID: Final[Mapping[str, object]] = {"dead": True, "backtrace": False}  # as 
 Hook = Callable[[Job, BaseException], object]
 
 
-class Enqueuer(Protocol):
+class EnqueuingApp(Protocol):
     """An app, as a worker sees it."""
 
     @property
@@ -202,9 +202,9 @@ class Spec:
         instance.job = job
         return cast("Hook", instance.retries_exhausted)
 
-    def app(self) -> Enqueuer:
+    def app(self) -> EnqueuingApp:
         """The one app that declares this worker; of several, the one that is started."""
-        apps: list[Enqueuer] = list(self.apps)
+        apps: list[EnqueuingApp] = list(self.apps)
         started = [app for app in apps if app.started]
         if len(started or apps) == 1:
             return (started or apps)[0]

@@ -49,7 +49,7 @@ class LeaseLost(StoreUnavailable):
     """This process may not claim jobs until its next successful heartbeat."""
 
 
-class QueuePaused(StoreError):
+class FetchPaused(StoreError):
     """The queue is paused for the whole cluster: nothing was claimed."""
 
 

@@ -173,8 +173,9 @@ class Declaration:
     backoff: ClassVar[BackoffName | BackoffFunction] = "sidekiq"
     """How long a failed job waits for its next try: a named curve, or a function.
 
-    A function gets (retries before this one, error, job) and returns seconds, a timedelta,
-    `Discard` or `Kill`. "sidekiq": 15 s, 16 s, 31 s, ... 25 tries in about three weeks.
+    The function gets (retries before this one, error, job) and returns seconds, a timedelta,
+    `Discard` or `Kill`. The curves are "sidekiq" (15 s, 16 s, 31 s, ... 25 tries in about three
+    weeks), "kiq", "exq", "toniq", "queuetopia", "constant" (15 s) and "immediate".
     """
 
     death_handlers: ClassVar[Sequence[Hook]] = ()

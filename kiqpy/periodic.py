@@ -57,7 +57,7 @@ _DAY_S: Final = 86_400
 _EXAMPLE: Final = 'give Periodic("*/5 * * * *", worker), or ("*/5 * * * *", worker, {options})'
 
 
-class Due(NamedTuple):
+class DueTicks(NamedTuple):
     """The ticks to enqueue, oldest first, and how many older ones are not (10,000: or more)."""
 
     ticks: Sequence[float]
@@ -150,20 +150,20 @@ class Periodic:
         while True:
             yield (at := self._times.next(at))
 
-    def due(self, last_s: float, now_s: float) -> Due:
+    def due(self, last_s: float, now_s: float) -> DueTicks:
         """What to enqueue at `now_s`, if all ticks up to `last_s` have been seen to.
 
         "one": the latest tick. "skip": the latest, if it is at most 60 s late (`misfire_grace`).
         "all": each, the latest 1,000 at most. With `misfire_grace` none that is later than that.
         """
         if self._times.next(last_s) > now_s:
-            return Due((), 0)
+            return DueTicks((), 0)
         grace_s = _SKIP_S if self.misfire == "skip" else None
         grace_s = self.misfire_grace if self.misfire_grace is not None else grace_s
         since = last_s if grace_s is None else max(last_s, now_s - grace_s)
         ticks = self._latest(since, now_s, MOST if self.misfire == "all" else 1)
         older = takewhile(lambda at: not ticks or at < ticks[0], self._until(last_s, now_s))
-        return Due(ticks, sum(1 for _ in islice(older, COUNTED)))
+        return DueTicks(ticks, sum(1 for _ in islice(older, COUNTED)))
 
     def _latest(self, after_s: float, until_s: float, count: int) -> Sequence[float]:
         """The last ticks in (after_s, until_s]: looked for in longer and longer spans."""

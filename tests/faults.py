@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from kiqpy.errors import KiqError, StoreUnavailable
 from kiqpy.outcome import Lock, Verdict
 from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
-from kiqpy.store._session import Backend, Due, Fetched, Move, Orphan, Suspect
+from kiqpy.store._session import Backend, DueMembers, Fetched, Move, Orphan, Suspect
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import Census, Place
 
@@ -136,7 +136,7 @@ class Faulty:
     async def holding(self, ident: str, queue: str) -> dict[int, bytes]:
         return await self._plan.run("holding", lambda: self._backend.holding(ident, queue))
 
-    async def due(self, places: Sequence[Place], limit: int) -> list[Due]:
+    async def due(self, places: Sequence[Place], limit: int) -> list[DueMembers]:
         return await self._plan.run("due", lambda: self._backend.due(places, limit))
 
     async def promote(self, place: Place, moves: Sequence[Move]) -> int:

@@ -196,6 +196,39 @@ def vague(tree: Tree) -> Iterator[str]:
             yield f"{path} is named by what it is not: name it by what it does"
 
 
+def defined(source: str) -> Iterator[str]:
+    """The names of types that a module defines: classes, and aliases such as `Duration`."""
+    for statement in ast.parse(source).body:
+        inner = statement.body if isinstance(statement, ast.If) else [statement]
+        for node in inner:
+            match node:
+                case ast.ClassDef(name=name):
+                    yield name
+                case ast.Assign(targets=[ast.Name(id=name)], value=value) if not constant(value):
+                    yield name
+                case _:
+                    pass
+
+
+def constant(value: ast.expr) -> bool:
+    """Whether an assignment makes no type; a TypeVar may be made in each module that needs it."""
+    return isinstance(value, ast.Constant) or (
+        isinstance(value, ast.Call) and ast.unparse(value.func) in ("TypeVar", "ParamSpec")
+    )
+
+
+def defined_twice(tree: Tree) -> Iterator[str]:
+    """Types without an underscore: those with one are known in their own module only."""
+    homes: dict[str, set[str]] = {}
+    for path, source in tree.items():
+        for name in defined(source):
+            if name[0].isupper() and not name.isupper():
+                homes.setdefault(name, set()).add(path)
+    for name, paths in homes.items():
+        if len(paths) > 1:
+            yield f"{name} is defined in {' and '.join(sorted(paths))}: give one another name"
+
+
 def bound(node: ast.stmt) -> Iterator[str]:
     """The names a top-level statement binds."""
     match node:
@@ -230,7 +263,7 @@ def broken_promises(tree: Tree) -> Iterator[str]:
 
 Checker = Callable[[Tree], Iterator[str]]
 CHECKERS: list[Checker] = [
-    *(misplaced, not_down, cycles, strangers, too_long, vague, broken_promises),
+    *(misplaced, not_down, cycles, strangers, too_long, defined_twice, vague, broken_promises),
 ]
 PLANTS: list[tuple[Checker, str, Tree]] = [
     (misplaced, "no floor", {"kiqpy/surprise.py": ""}),
@@ -288,6 +321,14 @@ PLANTS: list[tuple[Checker, str, Tree]] = [
         {
             "kiqpy/job.py": "class A:\n  async def g(self):\n    '''one\n    two'''\n"
             + "    1\n" * 45
+        },
+    ),
+    (
+        defined_twice,
+        "Receipt is defined in kiqpy/_intake/client.py and kiqpy/job.py",
+        {
+            "kiqpy/job.py": "class Receipt: ...\nclass _Way: ...\nT = TypeVar('T')",
+            "kiqpy/_intake/client.py": "Receipt = tuple[str, str]\n_Way = str\nT = TypeVar('T')",
         },
     ),
     (vague, "named by", {"kiqpy/store/_utils.py": ""}),

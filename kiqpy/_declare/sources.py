@@ -28,7 +28,7 @@ class ClaimSource(Protocol):
     async def fetch(self, limit: int) -> list[Claim]:
         """Up to `limit` jobs, more if a lost fetch has left some. 0: only empty the inboxes.
 
-        QueuePaused: there are none, and all queues are paused. StoreError: nothing was claimed.
+        FetchPaused: there are none, and all queues are paused. StoreError: nothing was claimed.
         """
         ...
 

@@ -28,7 +28,7 @@ from kiqpy.store import OutgoingJob
 
 # When a job is to run: after so many seconds, or at an epoch second. (None, None): now. If both are
 # given, the first counts. A plain tuple, because one is made for each job.
-Due = tuple[float | None, float | None]
+DueTime = tuple[float | None, float | None]
 
 
 class AdmissionSettings(NamedTuple):
@@ -38,7 +38,7 @@ class AdmissionSettings(NamedTuple):
     max_payload: int = 2**20  # bytes of the encoded job
 
 
-def admit(job: Job, in_: Duration | None = None, at: Instant | None = None) -> Due:
+def admit(job: Job, in_: Duration | None = None, at: Instant | None = None) -> DueTime:
     """When the job is due: as the call says, or else as the job says.
 
     Raises ArgumentError if `job` is no Job, or both times are given; ConfigError for a time that
@@ -55,7 +55,7 @@ def admit(job: Job, in_: Duration | None = None, at: Instant | None = None) -> D
     return None, instant("at", at)
 
 
-def draft(job: Job, due: Due, new_jid: Callable[[], str]) -> Job:
+def draft(job: Job, due: DueTime, new_jid: Callable[[], str]) -> Job:
     """A copy that middleware may change, with its jid and due time. `args` is copied, too."""
     copy = Job.from_payload({**job.payload, "args": list(job.args)})
     copy.payload["jid"] = job.jid or new_jid()
@@ -64,7 +64,7 @@ def draft(job: Job, due: Due, new_jid: Callable[[], str]) -> Job:
 
 
 def compose(
-    job: Job, due: Due, now: float, settings: AdmissionSettings, new_jid: Callable[[], str]
+    job: Job, due: DueTime, now: float, settings: AdmissionSettings, new_jid: Callable[[], str]
 ) -> OutgoingJob:
     """The job as it is pushed; `job` itself is not changed.
 
@@ -152,7 +152,7 @@ class Admission:
             return [self._compose(job, admit(job)) for job in jobs]
         return [await self(job) for job in jobs]
 
-    def _compose(self, job: Job, due: Due) -> OutgoingJob:
+    def _compose(self, job: Job, due: DueTime) -> OutgoingJob:
         return compose(job, due, self._clock.now(), self._settings, self._new_jid)
 
     def _passed(self, copy: Job, job: Job | None) -> OutgoingJob | Receipt:

@@ -21,7 +21,7 @@ from kiqpy._stages.producer import Producer
 from kiqpy._stages.settlement import Settlement
 from kiqpy._stages.settler import Settler
 from kiqpy.clock import Clock
-from kiqpy.errors import LeaseLost, QueuePaused, StoreUnavailable
+from kiqpy.errors import FetchPaused, LeaseLost, StoreUnavailable
 from kiqpy.event import QueueRestarted
 from kiqpy.job import Claim
 from kiqpy.outcome import Release
@@ -217,7 +217,7 @@ class QueuePipeline:
 
     async def _clear(self, queue: str) -> None:
         """No fetch in doubt and nothing in the inbox any more."""
-        with suppress(LeaseLost, QueuePaused):
+        with suppress(LeaseLost, FetchPaused):
             await self._store.fetch(queue, 0)
 
     async def _persist(self, step: Callable[[], Awaitable[T]], until: float) -> T:

@@ -11,7 +11,7 @@ from kiqpy._flow.pause import ExponentialBackoff, wait
 from kiqpy._flow.tasks import whole
 from kiqpy._stages.monitor import Monitor
 from kiqpy.clock import Clock
-from kiqpy.errors import QueuePaused, StoreError
+from kiqpy.errors import FetchPaused, StoreError
 from kiqpy.job import Claim
 
 MAX_JOBS: Final = 250  # of one fetch: more gain nothing, and the store serves others, too
@@ -44,7 +44,7 @@ class Producer:
                 try:
                     await self._round(outlet)
                     backoff.reset()
-                except QueuePaused:
+                except FetchPaused:
                     await self._pause(_PAUSED_S)
                 except StoreError as error:
                     self._report(error)

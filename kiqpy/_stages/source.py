@@ -10,7 +10,7 @@ from typing import Final, final
 from kiqpy._declare.sources import Order, strict
 from kiqpy._stages.monitor import Monitor
 from kiqpy.clock import Clock
-from kiqpy.errors import QueuePaused, StoreError, StoreRefused
+from kiqpy.errors import FetchPaused, StoreError, StoreRefused
 from kiqpy.job import Claim
 from kiqpy.store import Source
 
@@ -75,7 +75,7 @@ class QueueSource:
                 break
             try:
                 claims += await self._claim(queue, max(0, limit - len(claims)))
-            except QueuePaused:
+            except FetchPaused:
                 self._note(queue, paused=True)
             except StoreRefused as error:  # of this queue; the others must not starve
                 refused = error
@@ -87,7 +87,7 @@ class QueueSource:
         if not claims and refused is not None:
             raise refused
         if not claims and self._paused.issuperset(self.queues):
-            raise QueuePaused("all of its queues are paused")
+            raise FetchPaused("all of its queues are paused")
         return claims
 
     async def _claim(self, queue: str, limit: int) -> list[Claim]:

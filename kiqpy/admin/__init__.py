@@ -13,7 +13,7 @@ from kiqpy.admin._rows import BulkResult, Day, Found, JobRow, Page, Stats, Tally
 from kiqpy.admin._search import Field, Search, Searcher, token
 from kiqpy.clock import Clock
 from kiqpy.errors import ArgumentError, ConfigError, StoreRefused, suggest
-from kiqpy.store.census import PLACES, Census, Process, Queue, RunningJob
+from kiqpy.store.census import PLACES, Census, Process, QueueRow, RunningJob
 
 __all__ = [
     "Admin",
@@ -24,7 +24,7 @@ __all__ = [
     "JobRow",
     "Page",
     "Process",
-    "Queue",
+    "QueueRow",
     "RunningJob",
     "Search",
     "Stats",
@@ -62,7 +62,7 @@ class Admin:
 
     # -- to look
 
-    async def queues(self) -> list[Queue]:
+    async def queues(self) -> list[QueueRow]:
         """Every queue by name: how long, how late, paused or not."""
         return await self._census.queues(self._queues)
 

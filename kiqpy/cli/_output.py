@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from kiqpy.admin import BulkResult, JobRow, Process, Queue, RunningJob, Stats
+from kiqpy.admin import BulkResult, JobRow, Process, QueueRow, RunningJob, Stats
 
 _MAX_CELL_WIDTH: Final = 60
 _UNITS: Final = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
@@ -115,7 +115,7 @@ def job_document(row: JobRow) -> dict[str, Any]:
     return document if row.job else document | {"raw": row.raw.decode(errors="replace")}
 
 
-def queue_document(queue: Queue) -> dict[str, Any]:
+def queue_document(queue: QueueRow) -> dict[str, Any]:
     return {
         "name": queue.name,
         "size": queue.size,

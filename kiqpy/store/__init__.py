@@ -127,7 +127,7 @@ class Source(Protocol):
 
         Each moves to this process's private hash in the same step: a crash loses nothing. What a
         lost reply left there is returned by the next call.
-        Raises: LeaseLost, QueuePaused: nothing moved.  StoreUnavailable: call again.
+        Raises: LeaseLost, FetchPaused: nothing moved.  StoreUnavailable: call again.
         """
         ...
 

@@ -23,7 +23,7 @@ from kiqpy._rules.decide import recover
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
 from kiqpy._rules.shared import buried
 from kiqpy.clock import Clock
-from kiqpy.errors import LeaseLost, QueuePaused, StoreUnavailable
+from kiqpy.errors import FetchPaused, LeaseLost, StoreUnavailable
 from kiqpy.job import Claim, amend_job
 from kiqpy.outcome import Effects, Fate, Lock, Verdict
 from kiqpy.store import (
@@ -45,7 +45,7 @@ _SPREAD_S = 20.0  # but all of them within this time: most are innocent
 _MARGIN_S = 2.0  # trust ends this long before the lease does
 
 
-class Due(NamedTuple):
+class DueMembers(NamedTuple):
     """The store's time, due members of a set, and its next score not yet due."""
 
     now: float
@@ -110,7 +110,7 @@ class Backend(Protocol):
     async def recover(self, queue: str, first: int, last: int) -> dict[int, bytes]: ...
     async def settle(self, frame: Frame[Verdict]) -> list[bool]: ...
     async def holding(self, ident: str, queue: str) -> dict[int, bytes]: ...
-    async def due(self, places: Sequence[Place], limit: int) -> list[Due]: ...
+    async def due(self, places: Sequence[Place], limit: int) -> list[DueMembers]: ...
     async def promote(self, place: Place, moves: Sequence[Move]) -> int: ...
     async def suspects(self) -> list[Suspect]: ...
     async def rescue(self, suspect: Suspect, orphans: Sequence[Orphan]) -> set[int]: ...
@@ -168,7 +168,7 @@ class Session:
         self._doubt[queue] = (first, first + limit - 1)
         try:
             payloads, marked_at = await self._backend.fetch(queue, limit, first)
-        except (LeaseLost, QueuePaused):  # answers: nothing moved
+        except (LeaseLost, FetchPaused):  # answers: nothing moved
             del self._doubt[queue]
             raise
         if marked_at > self._marked_at:

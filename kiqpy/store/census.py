@@ -24,7 +24,7 @@ class Entry(NamedTuple):
     score: float | None = None
 
 
-class Queue(NamedTuple):
+class QueueRow(NamedTuple):
     """A queue; `latency_s`: for how long its oldest job has been waiting, None: unreadable."""
 
     name: str
@@ -102,13 +102,13 @@ def entry(raw: bytes, score: float | None = None) -> Entry:
     return Entry(readable(raw), raw, score)
 
 
-def queue_row(name: str, size: int, oldest: bytes | None, paused: bool, now: float) -> Queue:
+def queue_row(name: str, size: int, oldest: bytes | None, paused: bool, now: float) -> QueueRow:
     """A queue, seen at `now`."""
     if oldest is None:
-        return Queue(name, size, 0.0, paused)
+        return QueueRow(name, size, 0.0, paused)
     job = readable(oldest)
     since = job.enqueued_at if job else None
-    return Queue(name, size, None if since is None else max(0.0, now - since), paused)
+    return QueueRow(name, size, None if since is None else max(0.0, now - since), paused)
 
 
 def process_row(ident: str, fields: Mapping[str, bytes | None]) -> Process | None:
@@ -204,7 +204,7 @@ class Census(Protocol):
         """
         ...
 
-    async def queues(self, also: Sequence[str] = ()) -> list[Queue]:
+    async def queues(self, also: Sequence[str] = ()) -> list[QueueRow]:
         """Every queue ever pushed to, and those in `also`, by name; 10,000 at most."""
         ...
 

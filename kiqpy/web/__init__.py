@@ -29,7 +29,7 @@ from kiqpy.web._guard import Answered, Authorize, Credentials, Guard, Refused
 from kiqpy.web._headers import SecurityHeaders
 from kiqpy.web._live import Live
 from kiqpy.web._rows import Redact, Views
-from kiqpy.web._site import JobsApp, Options, Site
+from kiqpy.web._site import JobsApp, Site, SiteOptions
 
 __all__ = ["ASGIApp", "Authorize", "JobsApp", "Redact", "dashboard"]
 
@@ -75,7 +75,7 @@ def dashboard(
     Raises ConfigError if KIQPY_WEB_AUTH makes no sense.
     """
     guard = Guard(auth, Credentials.of(os.environ), read_only)
-    site = Site(app, guard, Views(redact), SystemClock(), Options(title, trace_url))
+    site = Site(app, guard, Views(redact), SystemClock(), SiteOptions(title, trace_url))
     pages = [_route(path, page, site) for path, page in _PAGES.items()]
     routes = [
         *pages,

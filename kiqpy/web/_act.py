@@ -13,7 +13,7 @@ from kiqpy.admin import Admin, BulkResult, JobRow
 from kiqpy.errors import ConfigError
 from kiqpy.observe._sinks import log_writer
 from kiqpy.web import _format as to
-from kiqpy.web._actions import ACTIONS, Action, counted
+from kiqpy.web._actions import ACTIONS, Button, counted
 from kiqpy.web._guard import Refused, refuse_foreign
 from kiqpy.web._look import periodics_of, searched_fields
 from kiqpy.web._query import Form, with_notice
@@ -26,7 +26,7 @@ _STEP: Final = 100
 _MAX_LOGGED: Final = 20  # jids in a line of the audit log
 
 
-class Outcome(NamedTuple):
+class ActionOutcome(NamedTuple):
     """What has come of an action."""
 
     done: int = 0
@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
     left: bool = False
     jids: Sequence[str] = ()
 
-    def plus(self, result: BulkResult) -> Outcome:
+    def plus(self, result: BulkResult) -> ActionOutcome:
         return self._replace(
             done=self.done + result.done,
             gone=self.gone + result.gone + len(result.missing),
@@ -71,7 +71,7 @@ async def act(site: Site, request: Request) -> Response:
     return _lead_back(form, action, outcome)
 
 
-def _lead_back(form: Form, action: Action, outcome: Outcome) -> Response:
+def _lead_back(form: Form, action: Button, outcome: ActionOutcome) -> Response:
     back = with_notice(
         form.back,
         did=action.name,
@@ -83,7 +83,7 @@ def _lead_back(form: Form, action: Action, outcome: Outcome) -> Response:
     return RedirectResponse(back, 303)
 
 
-def _log(request: Request, user: str, action: Action, form: Form, **more: object) -> None:
+def _log(request: Request, user: str, action: Button, form: Form, **more: object) -> None:
     fields: dict[str, object] = {
         "action": action.name,
         "user": user,
@@ -106,14 +106,14 @@ def _printable(value: object) -> object:
 # -- to ask
 
 
-async def _ask(site: Site, request: Request, action: Action, form: Form) -> Response:
+async def _ask(site: Site, request: Request, action: Button, form: Form) -> Response:
     question = await _question(site, action, form)
     return await site.render(
         request, "confirm.html", action=action, form=form, question=question, back=form.back
     )
 
 
-async def _question(site: Site, action: Action, form: Form) -> Question:
+async def _question(site: Site, action: Button, form: Form) -> Question:
     verb = action.label
     if action.kind == "process" and form.scope == "all":
         count = len(await site.admin.processes())
@@ -130,7 +130,7 @@ async def _question(site: Site, action: Action, form: Form) -> Question:
     return Question(f"{verb}: {counted(len(form.tokens))} that you selected?", len(form.tokens))
 
 
-async def _question_of_match(site: Site, action: Action, form: Form) -> Question:
+async def _question_of_match(site: Site, action: Button, form: Form) -> Question:
     found = await site.admin.search(
         form.place,
         _text(form),
@@ -188,7 +188,7 @@ def _on_all(admin: Admin) -> Mapping[str, _ActOnAll]:
     }
 
 
-async def _do(site: Site, action: Action, form: Form) -> Outcome:
+async def _do(site: Site, action: Button, form: Form) -> ActionOutcome:
     match action.kind:
         case "jobs" if action.name == "cancel":
             return await _cancel(site.admin, form)
@@ -206,21 +206,21 @@ async def _do(site: Site, action: Action, form: Form) -> Outcome:
             return await _do_to_periodic(site, action, form)
 
 
-async def _do_selected(admin: Admin, action: Action, form: Form) -> Outcome:
+async def _do_selected(admin: Admin, action: Button, form: Form) -> ActionOutcome:
     tokens = list(dict.fromkeys(form.tokens))
     if not tokens:
         raise Refused(400, "No job was selected. Go back and tick the boxes of some.")
     rows = await admin.locate(form.place, tokens, most=_MAX_WALKED)
     result = await _on_rows(admin)[action.name](rows)
     lost = len(tokens) - len(rows)
-    return Outcome(gone=lost, jids=_jids(rows)).plus(result)
+    return ActionOutcome(gone=lost, jids=_jids(rows)).plus(result)
 
 
 def _jids(rows: Sequence[JobRow]) -> Sequence[str]:
     return [to.clip(row.jid, 100) for row in rows[:_MAX_LOGGED]]
 
 
-async def _do_all(admin: Admin, action: Action, form: Form) -> Outcome:
+async def _do_all(admin: Admin, action: Button, form: Form) -> ActionOutcome:
     """All that are there, as far as the time goes."""
     looked = 0
 
@@ -232,13 +232,13 @@ async def _do_all(admin: Admin, action: Action, form: Form) -> Outcome:
         async with asyncio.timeout(_MAX_SECONDS):
             result = await _on_all(admin)[action.name](form.place, progress=progress)
     except TimeoutError:
-        return Outcome(done=looked, left=True)
-    return Outcome().plus(result)
+        return ActionOutcome(done=looked, left=True)
+    return ActionOutcome().plus(result)
 
 
-async def _do_matching(site: Site, action: Action, form: Form) -> Outcome:
+async def _do_matching(site: Site, action: Button, form: Form) -> ActionOutcome:
     """What matches, and no more than were counted before."""
-    deadline, outcome = site.clock.monotonic() + _MAX_SECONDS, Outcome()
+    deadline, outcome = site.clock.monotonic() + _MAX_SECONDS, ActionOutcome()
     left, searched, cursor = form.counted, 0, ""
     while left > 0 and searched < _MAX_COUNTED:
         found = await site.admin.search(
@@ -261,39 +261,39 @@ async def _do_matching(site: Site, action: Action, form: Form) -> Outcome:
     return outcome
 
 
-async def _cancel(admin: Admin, form: Form) -> Outcome:
+async def _cancel(admin: Admin, form: Form) -> ActionOutcome:
     jids = [jid for token in form.tokens if (jid := token.split("/", 2)[-1])]
     if not jids:
         raise Refused(400, "No job was selected. Go back and tick the boxes of some.")
     for jid in jids:
         await admin.cancel(jid, most=_STEP)
-    return Outcome(done=len(jids), jids=jids[:_MAX_LOGGED])
+    return ActionOutcome(done=len(jids), jids=jids[:_MAX_LOGGED])
 
 
-async def _do_to_queue(admin: Admin, action: Action, form: Form) -> Outcome:
+async def _do_to_queue(admin: Admin, action: Button, form: Form) -> ActionOutcome:
     match action.name:
         case "pause":
-            return Outcome(int(await admin.pause(form.target)))
+            return ActionOutcome(int(await admin.pause(form.target)))
         case "resume":
-            return Outcome(int(await admin.resume(form.target)))
+            return ActionOutcome(int(await admin.resume(form.target)))
         case _:
-            return Outcome(await admin.clear(f"queue:{form.target}"))
+            return ActionOutcome(await admin.clear(f"queue:{form.target}"))
 
 
-async def _do_to_processes(admin: Admin, action: Action, form: Form) -> Outcome:
+async def _do_to_processes(admin: Admin, action: Button, form: Form) -> ActionOutcome:
     idents = [form.target]
     if form.scope == "all":
         idents = [process.ident for process in await admin.processes()]
     signal = admin.quiet_process if action.name == "quiet" else admin.stop_process
-    return Outcome(sum([await signal(ident) for ident in idents]))
+    return ActionOutcome(sum([await signal(ident) for ident in idents]))
 
 
-async def _do_to_periodic(site: Site, action: Action, form: Form) -> Outcome:
+async def _do_to_periodic(site: Site, action: Button, form: Form) -> ActionOutcome:
     periodics = periodics_of(site)
     if periodics is None:
         raise ConfigError("the app has no periodic jobs, or is not started")
     if action.name == "run_now":
         await periodics.run_now(form.target)
-        return Outcome(1)
+        return ActionOutcome(1)
     switch = periodics.enable if action.name == "enable" else periodics.disable
-    return Outcome(int(await switch(form.target)))
+    return ActionOutcome(int(await switch(form.target)))

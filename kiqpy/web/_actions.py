@@ -10,7 +10,7 @@ from kiqpy.web._query import Notice
 Kind = Literal["jobs", "queue", "process", "periodic"]
 
 
-class Action(NamedTuple):
+class Button(NamedTuple):
     """A button. `asks`: it can't be undone, so a page asks for it once more, in words."""
 
     name: str
@@ -22,32 +22,32 @@ class Action(NamedTuple):
 
 
 _ALL: Final = (
-    Action("retry", "jobs", "Retry now", "Put into their queues",
+    Button("retry", "jobs", "Retry now", "Put into their queues",
            "They are put into their queues now."),
-    Action("requeue", "jobs", "Run now", "Put into their queues",
+    Button("requeue", "jobs", "Run now", "Put into their queues",
            "They are put into their queues now."),
-    Action("kill", "jobs", "Move to dead", "Moved to the dead set",
+    Button("kill", "jobs", "Move to dead", "Moved to the dead set",
            "They move to the dead set and can be retried from there."),
-    Action("delete", "jobs", "Delete", "Deleted",
+    Button("delete", "jobs", "Delete", "Deleted",
            "They are gone for good.", asks=True),
-    Action("cancel", "jobs", "Cancel", "Cancelled",
+    Button("cancel", "jobs", "Cancel", "Cancelled",
            "What runs is interrupted within a second and moves to the dead set. "
            "A job in a thread can't be interrupted.", asks=True),
-    Action("pause", "queue", "Pause", "Paused", "No process claims its jobs until it is resumed."),
-    Action("resume", "queue", "Resume", "Resumed", "Processes claim jobs of it again."),
-    Action("clear", "queue", "Delete queue", "Deleted",
+    Button("pause", "queue", "Pause", "Paused", "No process claims its jobs until it is resumed."),
+    Button("resume", "queue", "Resume", "Resumed", "Processes claim jobs of it again."),
+    Button("clear", "queue", "Delete queue", "Deleted",
            "All jobs that wait in it are gone for good.", asks=True),
-    Action("quiet", "process", "Quiet", "Told to be quiet",
+    Button("quiet", "process", "Quiet", "Told to be quiet",
            "It ends the jobs it runs and claims no more."),
-    Action("stop", "process", "Stop", "Told to stop",
+    Button("stop", "process", "Stop", "Told to stop",
            "It claims no more jobs, gives those it runs their time to end, pushes the rest back, "
            "and exits. Whatever supervises it may start it again.", asks=True),
-    Action("enable", "periodic", "Enable", "Enabled", "It ticks from now on."),
-    Action("disable", "periodic", "Disable", "Disabled", "It does not tick until it is enabled."),
-    Action("run_now", "periodic", "Run now", "Enqueued once",
+    Button("enable", "periodic", "Enable", "Enabled", "It ticks from now on."),
+    Button("disable", "periodic", "Disable", "Disabled", "It does not tick until it is enabled."),
+    Button("run_now", "periodic", "Run now", "Enqueued once",
            "One job of it is enqueued; its ticks go on as they were."),
 )  # fmt: skip
-ACTIONS: Final[Mapping[str, Action]] = {action.name: action for action in _ALL}
+ACTIONS: Final[Mapping[str, Button]] = {action.name: action for action in _ALL}
 _OF_PLACE: Final = {
     "retry": ("retry", "kill", "delete"),
     "scheduled": ("requeue", "kill", "delete"),
@@ -56,7 +56,7 @@ _OF_PLACE: Final = {
 }
 
 
-def actions_of(place: str) -> list[Action]:
+def actions_of(place: str) -> list[Button]:
     """What can be done to jobs where they are."""
     return [ACTIONS[name] for name in _OF_PLACE.get(place, ("kill", "delete"))]
 
@@ -69,7 +69,7 @@ def words_of(notice: Notice) -> str:
     return " ".join(part for part in (_done(action, notice), *_not_done(notice)) if part)
 
 
-def _done(action: Action, notice: Notice) -> str:
+def _done(action: Button, notice: Notice) -> str:
     if action.kind == "jobs" or action.name == "clear":
         return f"{action.past}: {counted(notice.done)}."
     changed = f"{action.past}." if notice.done else "Nothing to do: it was so already, or is gone."

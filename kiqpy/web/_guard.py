@@ -16,8 +16,8 @@ from starlette.responses import Response
 
 from kiqpy.errors import ConfigError
 
-Verdict = bool | str | Response | None
-Authorize = Callable[[Request, str], Verdict | Awaitable[Verdict]]
+Permission = bool | str | Response | None
+Authorize = Callable[[Request, str], Permission | Awaitable[Permission]]
 AUTH_VARIABLE: Final = "KIQPY_WEB_AUTH"
 VIEW: Final = "view"
 _FORWARDED: Final = (

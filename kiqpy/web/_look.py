@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kiqpy._runtime.periodics import PeriodicRow, Periodics
-from kiqpy.admin import Field, Process, Queue
+from kiqpy.admin import Field, Process, QueueRow
 from kiqpy.periodic import Periodic
 from kiqpy.web import _format as to
-from kiqpy.web._actions import Action, actions_of
+from kiqpy.web._actions import Button, actions_of
 from kiqpy.web._graph import HEIGHT, WIDTH, day_bars, rate_lines
 from kiqpy.web._guard import Refused
 from kiqpy.web._links import place_link
@@ -38,7 +38,7 @@ class Listing(NamedTuple):
     total: int
     page: int
     pages: int
-    actions: Sequence[Action]
+    actions: Sequence[Button]
     searched: int | None = None
     more: str = ""  # where the search goes on
 
@@ -86,7 +86,7 @@ async def queue(site: Site, request: Request) -> Response:
     name = request.query_params.get("name", "")
     listing = await _listing(site, request, f"queue:{name}")
     known = [each for each in await site.admin.queues() if each.name == name]
-    found = known[0] if known else Queue(name, 0, 0.0, paused=False)
+    found = known[0] if known else QueueRow(name, 0, 0.0, paused=False)
     return await site.render(request, "queue.html", queue=found, listing=listing)
 
 

@@ -37,7 +37,7 @@ class JobView(NamedTuple):
     process: str = ""
 
 
-class Instant(NamedTuple):
+class TimelineEntry(NamedTuple):
     """A line of a timeline."""
 
     at: float
@@ -54,7 +54,7 @@ class Detail(NamedTuple):
     error_message: to.Clipped
     backtrace: Sequence[str]
     payload: to.Clipped
-    timeline: Sequence[Instant]
+    timeline: Sequence[TimelineEntry]
     retry: str
     trace_id: str
 
@@ -164,7 +164,7 @@ _PLACE_WORDS: Final = {
 }
 
 
-def _timeline(row: JobRow) -> Sequence[Instant]:
+def _timeline(row: JobRow) -> Sequence[TimelineEntry]:
     payload = row.job.payload if row.job else {}
     told = [
         (row.created_at, "created"),
@@ -175,4 +175,4 @@ def _timeline(row: JobRow) -> Sequence[Instant]:
         (seconds(payload.get("expires_at")), "expires"),
         (row.at, _PLACE_WORDS.get(row.place, "")),
     ]
-    return sorted(Instant(at, what) for at, what in told if at is not None)
+    return sorted(TimelineEntry(at, what) for at, what in told if at is not None)

@@ -45,7 +45,7 @@ class StaticFile(NamedTuple):
     version: str
 
 
-class Options(NamedTuple):
+class SiteOptions(NamedTuple):
     """What `dashboard` was given for looks."""
 
     title: str
@@ -100,7 +100,7 @@ class Site:
     """The dashboard of one app."""
 
     def __init__(
-        self, app: JobsApp, guard: Guard, views: Views, clock: Clock, options: Options
+        self, app: JobsApp, guard: Guard, views: Views, clock: Clock, options: SiteOptions
     ) -> None:
         self.app = app
         self.guard = guard

@@ -14,7 +14,7 @@ from kiqpy import App, worker
 from kiqpy._declare.sources import ClaimSource, Sources
 from kiqpy._flow.pause import wait
 from kiqpy.clock import Clock
-from kiqpy.errors import QueuePaused
+from kiqpy.errors import FetchPaused
 from kiqpy.job import Claim
 from tests.eventually import eventually
 from tests.server import TestServer
@@ -76,7 +76,7 @@ class LaneSource:
         if limit == 0 or room > 0:
             try:
                 self._kept += await self._inner.fetch(max(0, room))
-            except QueuePaused:
+            except FetchPaused:
                 if not claims:
                     raise
             claims += self._take(limit - len(claims))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kiqpy import App, ArgumentError, ConfigError, Periodic, Worker, worker
-from kiqpy.periodic import COUNTED, MOST, Due, declared
+from kiqpy.periodic import COUNTED, MOST, DueTicks, declared
 
 
 @worker(queue="mail", retry=7)
@@ -259,7 +259,7 @@ def test_ticks_are_bounded() -> None:
 MINUTELY = "* * * * *"
 
 
-def due(cron: str, late: int, minutes: float, **options: Any) -> Due:
+def due(cron: str, late: int, minutes: float, **options: Any) -> DueTicks:
     """The last tick was at 12:00, and it is so many minutes and `late` seconds later now."""
     noon = at("2024-05-01T12:00")
     made = Periodic(cron, send, **options).due(noon, noon + 60 * minutes + late)

@@ -17,7 +17,7 @@ import pytest
 
 from kiqpy._rules.decide import Rules, decide
 from kiqpy._rules.shared import unsealed
-from kiqpy.errors import LeaseLost, QueuePaused, StoreRefused, StoreUnavailable
+from kiqpy.errors import FetchPaused, LeaseLost, StoreRefused, StoreUnavailable
 from kiqpy.job import Claim, decode
 from kiqpy.outcome import Bury, Defer, Done, Failure, Lock, Release, Retry, Verdict
 from kiqpy.store import Frame, Pushed
@@ -369,7 +369,7 @@ class TestWait:
             await session.fetch("q", 0)
         elif how == "pause":
             world.pause("q")
-            with pytest.raises(QueuePaused):
+            with pytest.raises(FetchPaused):
                 await session.fetch("q", 1)
         else:
             await world.die(session)
@@ -453,7 +453,7 @@ class TestFetch:
         session = await world.process()
         await session.wait("q", 1.0)
         world.pause("q")
-        with pytest.raises(QueuePaused):
+        with pytest.raises(FetchPaused):
             await session.fetch("q", 2)
         assert jids(world.queue("q")) == names
         assert world.inbox(session) == []

@@ -10,15 +10,15 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar, final
 
-from kiqpy.errors import LeaseLost, QueuePaused, StoreRefused
+from kiqpy.errors import FetchPaused, LeaseLost, StoreRefused
 from kiqpy.outcome import Bury, Defer, Done, FreeLock, Lock, Release, Retry, Verdict
 from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
-from kiqpy.store._session import Due, Fetched, Move, Orphan, Suspect
+from kiqpy.store._session import DueMembers, Fetched, Move, Orphan, Suspect
 from kiqpy.store.census import Place
 from kiqpy.store.memory.calendar import MemoryCalendar
 from kiqpy.store.memory.census import MemoryCensus
 from kiqpy.store.memory.effects import run_effects
-from kiqpy.store.memory.server import Mark, MemoryServer, Owner, Waiter
+from kiqpy.store.memory.server import MemoryServer, Owner, QueueWaiter, SuspectMark
 
 __all__ = ["MemoryBackend", "MemoryServer"]
 
@@ -102,7 +102,7 @@ class MemoryBackend:
     # ---- jobs are claimed
 
     async def wait(self, queue: str, timeout_s: float) -> bool:
-        waiter = Waiter(self.ident, asyncio.get_running_loop().create_future())
+        waiter = QueueWaiter(self.ident, asyncio.get_running_loop().create_future())
         waiters = self.server.waiters[queue]
         with self.server.gate:
             waiters.append(waiter)
@@ -137,7 +137,7 @@ class MemoryBackend:
         if queue in self.server.paused:
             self.server.empty_inbox(owner)
             self.server.wake([queue])
-            raise QueuePaused(f"queue {queue!r} is paused")
+            raise FetchPaused(f"queue {queue!r} is paused")
         self.server.privs.add(owner)
         taken = self._oldest(owner, limit)
         self.server.privates[owner].update(enumerate(taken, first))
@@ -227,15 +227,15 @@ class MemoryBackend:
     # ---- what happens by time
 
     @_step
-    def due(self, places: Sequence[Place], limit: int) -> list[Due]:
+    def due(self, places: Sequence[Place], limit: int) -> list[DueMembers]:
         return [self._due(place, limit) for place in places]
 
-    def _due(self, place: Place, limit: int) -> Due:
+    def _due(self, place: Place, limit: int) -> DueMembers:
         now, members = self.server.clock.now(), self.server.places[place]
         ripe = members.until(now)
         upcoming = members.slice(ripe, ripe + 1)
         found = [member for _, member in members.slice(0, min(ripe, limit))]
-        return Due(now, found, upcoming[0][0] if upcoming else None)
+        return DueMembers(now, found, upcoming[0][0] if upcoming else None)
 
     @_step
     def promote(self, place: Place, moves: Sequence[Move]) -> int:
@@ -266,8 +266,8 @@ class MemoryBackend:
         now = self.server.clock.now()
         mark = self.server.suspects.get(owner)
         if mark is None or now - mark.last > self._suspicion_s:
-            mark = Mark(0, now, now)
-        self.server.suspects[owner] = mark = Mark(mark.sightings + 1, mark.first, now)
+            mark = SuspectMark(0, now, now)
+        self.server.suspects[owner] = mark = SuspectMark(mark.sightings + 1, mark.first, now)
         if not self._confirmed(owner):
             return Suspect(*owner, False)
         if self.server.privates[owner] or self.server.inboxes[owner]:

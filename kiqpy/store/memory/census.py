@@ -14,7 +14,7 @@ from kiqpy.store.census import (
     Entry,
     Place,
     Process,
-    Queue,
+    QueueRow,
     RunningJob,
     Scan,
     Transfer,
@@ -85,7 +85,7 @@ class MemoryCensus:
         end = start + len(seen)
         return Scan(found, len(seen), str(end) if end < self._size(place) else None)
 
-    async def queues(self, also: Sequence[str] = ()) -> list[Queue]:
+    async def queues(self, also: Sequence[str] = ()) -> list[QueueRow]:
         now, server = self._server.clock.now(), self._server
         return [
             queue_row(name, len(jobs), jobs[-1] if jobs else None, name in server.paused, now)

@@ -76,7 +76,7 @@ class Notes(Generic[R]):
         self._last[source] = (sequence, list(results))
 
 
-class Mark(NamedTuple):
+class SuspectMark(NamedTuple):
     """How often, and since when, a process was seen without a lease."""
 
     sightings: int
@@ -84,7 +84,7 @@ class Mark(NamedTuple):
     last: float
 
 
-class Waiter(NamedTuple):
+class QueueWaiter(NamedTuple):
     ident: str
     done: asyncio.Future[bool]
 
@@ -111,14 +111,14 @@ class MemoryServer:
         self.processes: dict[str, Heartbeat] = {}
         self.signals: defaultdict[str, deque[str]] = defaultdict(deque)
         self.privs: set[Owner] = set()
-        self.suspects: dict[Owner, Mark] = {}
+        self.suspects: dict[Owner, SuspectMark] = {}
         self.paused: set[str] = set()
         self.cancels: dict[str, float] = {}  # +jid, -jid or =jid -> when
         self.locks: dict[str, tuple[str, float]] = {}  # token -> jid, and until when
         self.pushes: Notes[Pushed] = Notes()
         self.settles: Notes[bool] = Notes()
         self.stats: Counter[str] = Counter()
-        self.waiters: defaultdict[str, deque[Waiter]] = defaultdict(deque)
+        self.waiters: defaultdict[str, deque[QueueWaiter]] = defaultdict(deque)
         self.marks: dict[str, calendar.Mark] = {}  # of periodics, by name
         self.switched: dict[str, bool] = {}
         self.leaders: dict[str, tuple[str, float]] = {}  # group -> ident, and until when

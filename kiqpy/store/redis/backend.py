@@ -12,7 +12,7 @@ from kiqpy.clock import Clock, SystemClock
 from kiqpy.errors import StoreError
 from kiqpy.outcome import Bury, Lock, Verdict
 from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
-from kiqpy.store._session import Due, Fetched, Move, Orphan, Suspect
+from kiqpy.store._session import DueMembers, Fetched, Move, Orphan, Suspect
 from kiqpy.store.census import Place
 from kiqpy.store.redis.calendar import RedisCalendar
 from kiqpy.store.redis.census import RedisCensus
@@ -175,10 +175,10 @@ class RedisBackend:
 
     # -- upkeep
 
-    async def due(self, places: Sequence[Place], limit: int) -> list[Due]:
+    async def due(self, places: Sequence[Place], limit: int) -> list[DueMembers]:
         now, *found = await self._link.call("due", [self._place(p) for p in places], (limit,))
         return [
-            Due(float(now), members, None if upcoming is None else float(upcoming))
+            DueMembers(float(now), members, None if upcoming is None else float(upcoming))
             for upcoming, *members in found
         ]
 

@@ -15,7 +15,7 @@ from kiqpy.store.census import (
     Entry,
     Place,
     Process,
-    Queue,
+    QueueRow,
     RunningJob,
     Scan,
     Transfer,
@@ -80,9 +80,9 @@ class RedisCensus:
         found = [entry(raw, None if score is None else float(score)) for raw, score in pairs]
         return Scan(found, int(reply[1]), reply[0].decode() or None)
 
-    async def queues(self, also: Sequence[str] = ()) -> list[Queue]:
+    async def queues(self, also: Sequence[str] = ()) -> list[QueueRow]:
         names = {*also, *[name async for name in self._members(self._keys.queues)]}
-        rows: list[Queue] = []
+        rows: list[QueueRow] = []
         for part in _parts(sorted(names)):
             keys = [self._keys.paused, *map(self._keys.queue, part)]
             now, *found = await self._link.call("queues", keys, part)

@@ -23,8 +23,8 @@ import redis.retry
 
 from kiqpy.errors import (
     ConfigError,
+    FetchPaused,
     LeaseLost,
-    QueuePaused,
     StoreError,
     StoreRefused,
     StoreUnavailable,
@@ -82,7 +82,7 @@ def translate(error: BaseException, where: str, *, known: bool = False) -> Store
     if text.startswith("LEASELOST"):
         return LeaseLost("this process's lease has run out; it claims jobs again after a heartbeat")
     if text.startswith("PAUSED"):
-        return QueuePaused(text)
+        return FetchPaused(text)
     silent = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
     passing = (
         redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError,

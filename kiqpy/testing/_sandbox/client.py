@@ -17,7 +17,7 @@ from kiqpy.testing._sandbox.recorder import EnqueueRecorder
 from kiqpy.testing._sandbox.scope import Mode
 
 Push = Callable[[OutgoingJob], Awaitable[Receipt]]
-Run = Callable[[OutgoingJob, Push], Awaitable[Receipt]]
+RunInline = Callable[[OutgoingJob, Push], Awaitable[Receipt]]
 
 
 @final
@@ -30,7 +30,7 @@ class RecordingClient:
         recorder: EnqueueRecorder,
         clock: Clock,
         mode: Callable[[], Mode],
-        run: Run,
+        run: RunInline,
     ) -> None:
         self._client = client
         self._recorder = recorder

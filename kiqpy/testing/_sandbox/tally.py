@@ -20,7 +20,7 @@ class Drained(NamedTuple):
 
 
 @final
-class Tally:
+class DrainTally:
     """Counts the events of jobs."""
 
     def __init__(self) -> None:

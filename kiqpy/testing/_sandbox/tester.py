@@ -21,7 +21,7 @@ from kiqpy.testing._sandbox.environment import Recording, memory_backend, places
 from kiqpy.testing._sandbox.gate import GatedSession
 from kiqpy.testing._sandbox.heartbeat import TimerHeartbeat
 from kiqpy.testing._sandbox.hourly import HourlyLoop, hourly
-from kiqpy.testing._sandbox.tally import Drained, Tally
+from kiqpy.testing._sandbox.tally import Drained, DrainTally
 from kiqpy.worker import AnyWorker
 
 _MAX_JOBS: Final = 10_000
@@ -38,7 +38,7 @@ class AppTester:
         self._recorder = recorder_of(app)
         self._server = MemoryServer(self.clock)
         self._recording = Recording(app, self._server, self.clock)
-        self._tally = Tally()
+        self._tally = DrainTally()
         self._session: GatedSession
         self._engine: Engine
 
