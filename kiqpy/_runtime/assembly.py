@@ -25,7 +25,7 @@ class EngineOwner(Protocol):
         ...
 
     def on_signal(self, name: str) -> None:
-        """An operator sent `TSTP` or `TERM` through Redis."""
+        """An operator sent a signal through Redis: `TSTP`, `CONT`, `TERM` or `TTIN`."""
         ...
 
 

@@ -43,7 +43,8 @@ class DeclaredOptions:
         """The options for a start: those given, the environment's, `init`'s, the overrides.
 
         In a test mode `redis_url` is not read: it may be env(...) of a variable that no test has.
-        LifecycleError if `init` returns False.
+        LifecycleError if `init` returns False, ConfigError if it returns something else than
+        a configuration.
         """
         given = dict(self._given)
         if in_test or given.get("test_mode"):

@@ -344,5 +344,5 @@ async def test_aiohttp_leaves_nothing_if_a_later_context_fails(clean: TestServer
     written, _ = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 1
     assert b"no database" in written
-    assert b"kiqpy/_embedding.py" not in written
+    assert b"kiqpy/_runtime/web.py" not in written
     assert processes(clean) == 0, written.decode()

@@ -15,6 +15,7 @@ import pytest
 from kiqpy import App, ArgumentError, ConfigError, Job, LifecycleError, worker
 from kiqpy.receipt import Receipt
 from tests.eventually import eventually
+from tests.server import TestServer
 
 pytestmark = pytest.mark.anyio
 
@@ -145,6 +146,38 @@ async def test_sync_from_a_script(redis_url: str, ending: str) -> None:
     async with client(redis_url).client_only() as jobs:
         found = await sizes(jobs)
     assert (found["default"], found["schedule"]) == (3, 1)
+
+
+THREADS = """
+import sys, threading
+from kiqpy import App, worker
+
+@worker
+async def plain(n): ...
+
+jobs = App(redis_url=sys.argv[1], workers=[plain])
+ready = threading.Barrier(8)
+
+def enqueue(n):
+    ready.wait()
+    jobs.enqueue_sync(plain.new(n))
+
+threads = [threading.Thread(target=enqueue, args=(n,)) for n in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_a_scripts_threads_may_be_the_first_all_at_once(clean: TestServer) -> None:
+    """Each started the app for itself: all but one raised, and the script never ended."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", THREADS, clean.url],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (ran.stderr, ran.returncode) == ("", 0)
+    assert clean.cli("LLEN", "queue:default") == 8
 
 
 async def test_a_worker_of_one_app_enqueues_by_itself(redis_url: str) -> None:

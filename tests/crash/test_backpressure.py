@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import pytest
 
 from kiqpy import App, Job, Reporter, current_job, worker
-from kiqpy._runtime.heartbeat import rss_kb
+from kiqpy._runtime.process_info import rss_kb
 from kiqpy.event import JobSuccess
 from tests.crash.journal import everywhere, number
 from tests.eventually import eventually

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from kiqpy import App
+from kiqpy.receipt import Receipt
 from tests.crash.journal import Oracle, environment, everywhere, held, number, queued, words
 from tests.crash.unique_process import Loners, lone, opener
 from tests.eventually import eventually
@@ -106,14 +107,14 @@ async def test_the_holder_is_killed_while_it_runs(den: Den, shop: App) -> None:
     den.server.cli("PEXPIRE", lock, 20_000)  # as if it had run for 10 s
     victim.kill()
     victim.wait(10)
-    tried: list[tuple[str, str]] = []
+    tried: list[Receipt] = []
 
     async def again() -> bool:
         tried.append(await shop.enqueue(lone.new(1)))
         return den.started(first.jid, 2)
 
     await eventually(again, "the other process to run it")
-    assert set(tried) == {(first.jid, "duplicate")}
+    assert set(tried) == {Receipt(first.jid, "duplicate")}
     assert den.left_s() > 25, "its time began anew when it was recovered"
     den.go()
     until(den.quiet, "its end")
@@ -145,7 +146,7 @@ async def test_a_lock_that_is_shorter_than_the_retrys_delay(den: Den, shop: App)
     first = await shop.enqueue(short.new(1, True))
     await eventually(lambda: number(den.server.cli("ZCARD", "retry")) == 1, "the retry")
     assert 1.0 < den.left_s() <= 2.7
-    tried: list[tuple[str, str]] = []
+    tried: list[Receipt] = []
 
     async def again() -> bool:
         if den.started(first.jid, 2):
@@ -155,7 +156,7 @@ async def test_a_lock_that_is_shorter_than_the_retrys_delay(den: Den, shop: App)
         return False
 
     await eventually(again, "the second try")
-    assert set(tried[:-1]) == {(first.jid, "duplicate")}
+    assert set(tried[:-1]) == {Receipt(first.jid, "duplicate")}
     until(den.quiet, "its end")
     assert den.oracle.count("start")[first.jid] == 2
     den.finish(worker)

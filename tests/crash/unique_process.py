@@ -61,7 +61,7 @@ async def works(url: str, options: dict[str, Any]) -> None:
     app = Loners(redis_url=url, **options)
     app.attach("job.recovered", lambda e: note("recovered", e.jid))
     app.attach("job.fenced", lambda e: note("fenced", e.job.jid))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, app._on_signal, "TERM")
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, app._lifecycle.on_signal, "TERM")
     async with app:
         note("up", os.getpid())
         await app.wait_stopped()
