@@ -21,6 +21,16 @@ from kiqpy.cli._log_lines import BufferedStream
 from kiqpy.event import Event, JobAborted, JobFailure, JobStarted, JobSuccess
 from kiqpy.observe.log import Log
 
+# As another program may have written it: `Job(...)` takes no such name.
+FOREIGN = Job.from_payload(
+    {
+        "class": 'Ünï"c\\öde\x7f\u2028',
+        "args": [],
+        "jid": 'a"b\n\x00\x1f',
+        "queue": "a:b.c-d",
+    }
+)
+
 
 class Counting(io.StringIO):
     writes = 0
@@ -106,7 +116,7 @@ def events() -> list[Event]:
     """What may happen to jobs, with all that makes JSON difficult."""
     jobs = [
         Job("noop", jid="j1"),
-        Job('Ünï"c\\öde\x7f\u2028', jid='a"b\n\x00\x1f', queue="a:b.c-d"),
+        FOREIGN,
         Job("again", jid="j3", retry_count=3),
         Job.from_payload({"class": "bare", "args": []}),
         Job.from_payload({"class": "odd", "args": [], "jid": 7, "queue": None, "retry_count": "x"}),
