@@ -37,7 +37,7 @@ from kiqpy import App, Config, env
 
 class Jobs(App):
     queues = {"default": 25, "mail": 50}
-    shutdown_timeout = env("GRACE", cast=float, default=25)  # read when the app starts
+    shutdown_timeout = env("GRACE", cast=float, default=25.0)  # read when the app starts
 
     def init(self, config: Config) -> Config:
         return config.replace(max_running=500)
