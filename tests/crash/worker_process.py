@@ -48,7 +48,8 @@ async def run(url: str, options: dict[str, Any]) -> None:
     works.attach("job.fenced", lambda e: note("fenced", e.job.args[0]))
     works.attach("process.lease_lapsed", lambda _event: note("lapsed", os.getpid()))
     works.attach("job.dead", lambda e: note("dead", e.job.jid))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, works._on_signal, "TERM")
+    heed = works._lifecycle.on_signal
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, heed, "TERM")
     async with works:
         note("up", works.store.ident, os.getpid())
         await works.wait_stopped()
