@@ -10,9 +10,9 @@ from typing import Any, Final
 import click
 
 from kiqpy.admin import BulkResult, JobRow, Process, QueueRow, RunningJob, Stats
+from kiqpy.admin._text import duration_text
 
 _MAX_CELL_WIDTH: Final = 60
-_UNITS: Final = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def show(text: str) -> None:
@@ -63,16 +63,7 @@ def plain(text: str) -> str:
 
 def span(seconds: float | None) -> str | None:
     """A duration for people: 90.0 becomes 1m30s."""
-    if seconds is None:
-        return None
-    if seconds < 10:
-        return f"{max(0.0, seconds):.1f}s"
-    left, words = int(seconds), list[str]()
-    for unit, size in _UNITS:
-        if left >= size:
-            words.append(f"{left // size}{unit}")
-            left %= size
-    return "".join(words[:2])
+    return None if seconds is None else duration_text(seconds)
 
 
 def instant(at: float | None) -> str | None:

@@ -7,7 +7,8 @@ import math
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-_UNITS: Final = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
+from kiqpy.admin._text import duration_text
+
 _UNSHOWN: Final = "-"
 
 
@@ -32,14 +33,7 @@ def span(seconds: float | None) -> str:
     """A duration: 90.0 -> 1m 30s."""
     if seconds is None or not math.isfinite(seconds):
         return _UNSHOWN
-    if seconds < 10:
-        return f"{max(0.0, seconds):.1f}s"
-    left, words = int(seconds), list[str]()
-    for unit, size in _UNITS:
-        if left >= size:
-            words.append(f"{left // size:,}{unit}")
-            left %= size
-    return " ".join(words[:2])
+    return duration_text(seconds, " ")
 
 
 def relative(at: float | None, now: float) -> str:
