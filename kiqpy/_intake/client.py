@@ -87,7 +87,9 @@ class Client:
     def push_nowait(self, outgoing: OutgoingJob) -> Receipt:
         """Buffer the job and go on. Raises BufferFull; LifecycleError after `stop` or a fork."""
         size = len(outgoing.payload)
-        self._check_room(1, size)
+        self._check_process()
+        if not self._has_room(1, size):
+            raise self._full()
         self._add(Pending((outgoing,), size, self._clock.monotonic()))
         self._any.set()
         return Receipt(outgoing.jid, "buffered")
@@ -99,9 +101,8 @@ class Client:
         LifecycleError after `stop` or a fork. Cancel: the jobs stay accepted.
         """
         size, accepted_at = size_of(outgoing), self._clock.monotonic()
-        try:
-            self._check_room(len(outgoing), size)
-        except BufferFull:
+        self._check_process()
+        if not self._has_room(len(outgoing), size):
             await self._wait_for_room(len(outgoing), size)
         if self._outage:
             pending = Pending(outgoing, size, accepted_at, None, atomic)
@@ -130,27 +131,29 @@ class Client:
             self._sending = []
         return forked
 
-    def _check_room(self, jobs: int, size: int) -> None:
-        self._check_process()
+    def _has_room(self, jobs: int, size: int) -> bool:
         held, limits = self._buffer, self._settings
-        if held.jobs + jobs > limits.buffer_jobs or held.held_bytes + size > limits.buffer_bytes:
-            raise BufferFull(
-                f"{held.jobs:,} jobs ({held.held_bytes:,} bytes) wait for the store"
-                f"{': ' + self._last_error if self._last_error else ''}; raise buffer_limit, or "
-                "enqueue more slowly"
-            )
+        return (
+            held.jobs + jobs <= limits.buffer_jobs and held.held_bytes + size <= limits.buffer_bytes
+        )
+
+    def _full(self) -> BufferFull:
+        held = self._buffer
+        return BufferFull(
+            f"{held.jobs:,} jobs ({held.held_bytes:,} bytes) wait for the store"
+            f"{': ' + self._last_error if self._last_error else ''}; raise buffer_limit, or "
+            "enqueue more slowly"
+        )
 
     async def _wait_for_room(self, jobs: int, size: int) -> None:
         deadline = self._clock.monotonic() + self._settings.push_timeout_s
-        while True:
-            try:
-                return self._check_room(jobs, size)
-            except BufferFull:
-                left_s = deadline - self._clock.monotonic()
-                if left_s <= 0:
-                    raise
+        while not self._has_room(jobs, size):
+            left_s = deadline - self._clock.monotonic()
+            if left_s <= 0:
+                raise self._full()
             self._room.clear()
             await wait(self._room, self._clock, left_s)
+            self._check_process()  # it may have stopped meanwhile
 
     def _add(self, pending: Pending) -> None:
         self._buffer.add(pending)
