@@ -63,9 +63,14 @@ async def _serve(app: App, host: str, port: int, read_only: bool) -> int:
     with _bound(host, port) as listening:
         port = listening.getsockname()[1]
         say(f"The dashboard is at http://{_shown(host)}:{port} (ctrl-c ends it)")
-        server = uvicorn.Server(config)
-        server.capture_signals = lambda: _stopping(server.handle_exit)  # type: ignore[method-assign]
-        await server.serve([listening])
+
+        class Server(uvicorn.Server):
+            @contextmanager
+            def capture_signals(self) -> Generator[None]:
+                with _stopping(self.handle_exit):
+                    yield
+
+        await Server(config).serve([listening])
     return 0
 
 
