@@ -213,7 +213,7 @@ class Spec:
 
 
 def _codecs(types: Iterable[Any]) -> Codecs:
-    from kiqpy.codec import Codecs  # dear to import, and few workers need it
+    from kiqpy.codec import Codecs  # an expensive import that few workers need
 
     return Codecs(types)
 

@@ -234,7 +234,7 @@ def _limit(name: object, value: object) -> int:
 def _periodics(name: str, value: object) -> tuple[Periodic, ...]:
     if value == ():
         return ()
-    from kiqpy.periodic import declared  # dear: not for an app that declares none
+    from kiqpy.periodic import declared  # an expensive import, only for an app that declares some
 
     return declared(name, value)
 

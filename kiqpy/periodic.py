@@ -242,7 +242,7 @@ class _Wall:
 
 
 def _days(text: str) -> Any:
-    from croniter import croniter  # dear: not for a process that declares no periodic
+    from croniter import croniter  # an expensive import, only for periodics
 
     return croniter("0 0 " + text, 0.0, max_years_between_matches=30)
 

@@ -44,7 +44,7 @@ def unlock_gate(store: Source, clock: Clock) -> Gate:
         while lock is not None:
             try:
                 return await store.unlock(job.jid, lock)
-            except StoreUnavailable:
+            except StoreUnavailable:  # a job must not start with its lock; to ask twice is safe
                 await backoff.pause()
 
     return gate

@@ -65,7 +65,7 @@ class LoopRunner:
     async def _tick(self, backoff: ExponentialBackoff) -> float:
         try:
             delay_s = await self.loop.tick()
-        except StoreError:
+        except StoreError:  # the client and the fetches emit the outage; this only tries again
             return backoff.next_s()
         except Exception as error:
             self._on_defect(self.loop.name, error)
@@ -76,7 +76,7 @@ class LoopRunner:
     async def _close(self) -> None:
         try:
             await self.loop.close()
-        except StoreError:
+        except StoreError:  # what it held runs out by itself
             return
         except Exception as error:
             self._on_defect(self.loop.name, error)

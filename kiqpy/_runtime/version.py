@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def version() -> str:
     """As the package was installed."""
-    import importlib.metadata  # dear: a client does without
+    import importlib.metadata  # an expensive import; a client needs none
 
     try:
         return importlib.metadata.version("kiqpy")

@@ -84,7 +84,7 @@ def run(folder: Path, *words: str) -> str:
 
 
 def test_mypy(modules: Path, tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
+    pytest.importorskip("mypy", reason="mypy is not installed")
     out = run(
         modules, "-m", "mypy", "--strict", "--no-error-summary", "--hide-error-context",
         "--explicit-package-bases", "--cache-dir", str(tmp_path),
@@ -94,7 +94,7 @@ def test_mypy(modules: Path, tmp_path: Path) -> None:
 
 
 def test_pyright(modules: Path) -> None:
-    pytest.importorskip("pyright")
+    pytest.importorskip("pyright", reason="pyright is not installed")
     settings = {
         "include": ["*.py"],
         "extraPaths": [str(ROOT)],
@@ -112,7 +112,7 @@ def test_pyright(modules: Path) -> None:
 
 
 def test_a_wrong_line_is_found_at_its_line(tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
+    pytest.importorskip("mypy", reason="mypy is not installed")
     text = "# title\n\n```python\nx: int = 'a'\n```\n\n```python\nawait f()\ny: int = 'b'\n```\n"
     path = tmp_path / "page.py"
     path.write_text(module(snippets(text, "page.md")))
