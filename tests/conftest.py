@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -70,3 +71,24 @@ def _bad(key: str, namespace: str) -> bool:
 def redis_url(clean: TestServer) -> str:
     """Where a store under test finds its server."""
     return clean.url
+
+
+AddEffect = Callable[[str, str, Callable[..., None]], None]
+
+
+@pytest.fixture
+def add_effect(monkeypatch: pytest.MonkeyPatch) -> Iterator[AddEffect]:
+    """Adds an effect to both stores for one test: its op, its Lua, its function in memory."""
+    from kiqpy.store.memory import effects as in_memory
+    from kiqpy.store.redis import scripts
+
+    known = dict(scripts._effects())
+
+    def add(op: str, lua: str, function: Callable[..., Any]) -> None:
+        monkeypatch.setitem(in_memory.EFFECTS, op, function)
+        scripts.add_effect(op, lua)
+
+    yield add
+    scripts._effects().clear()
+    scripts._effects().update(known)
+    scripts.script.cache_clear()

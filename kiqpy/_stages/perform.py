@@ -90,7 +90,7 @@ class Performer:
         run.rules = self._defaults.rules
         try:
             job = run.job = decode(run.claim.raw)
-            for check in self._checks:
+            for check in self._checks:  # inline: a call is much for what nearly every job passes
                 if (refused := check(job)) is not None:
                     return refused
             plan = self._plans.get(job.class_) or self._plan(job.class_)

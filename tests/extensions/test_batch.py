@@ -16,8 +16,8 @@ from kiqpy._extensions.extension import Extension
 from kiqpy._rules.effects import EffectsOf
 from kiqpy.outcome import Effects, Fate, KeyNames
 from kiqpy.store.memory.server import MemoryServer
+from tests.conftest import AddEffect
 from tests.eventually import eventually
-from tests.extensions.conftest import AddEffect
 from tests.server import TestServer
 
 pytestmark = pytest.mark.anyio

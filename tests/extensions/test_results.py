@@ -14,8 +14,8 @@ from kiqpy._rules.effects import EffectsOf
 from kiqpy.middleware import ClientMiddleware, Next
 from kiqpy.outcome import Effects, Fate, KeyNames, Success
 from kiqpy.store.memory.server import MemoryServer
+from tests.conftest import AddEffect
 from tests.eventually import eventually
-from tests.extensions.conftest import AddEffect
 from tests.server import TestServer
 
 pytestmark = pytest.mark.anyio

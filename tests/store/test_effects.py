@@ -6,7 +6,6 @@ somewhere (settle, rescue, transfer) must count it once, and only if the job was
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -29,12 +28,11 @@ from kiqpy.outcome import (
     Success,
 )
 from kiqpy.store._session import Session
-from kiqpy.store.memory import effects as in_memory
 from kiqpy.store.memory.server import MemoryServer
 from kiqpy.store.redis import scripts
+from tests.conftest import AddEffect
 from tests.faults import Faults, How
-from tests.server import TestServer
-from tests.store.contract import DisturbedWorld, MemoryWorld, RedisWorld, World, jids, parcel
+from tests.store.contract import MemoryWorld, RedisWorld, World, jids, parcel
 
 pytestmark = pytest.mark.anyio
 
@@ -78,30 +76,11 @@ RULES = (*DEFAULT_EFFECTS, EffectsOf("bid", count))
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    known = dict(scripts._effects())
-    monkeypatch.setitem(in_memory.EFFECTS, "count_batch", count_in_memory)
-    scripts.add_effect("count_batch", LUA)
-    yield
-    scripts._effects().clear()
-    scripts._effects().update(known)
-    scripts.script.cache_clear()
+def registered(add_effect: AddEffect) -> None:
+    add_effect("count_batch", LUA, count_in_memory)
 
 
 # -- what it is tried on
-
-
-@pytest.fixture(params=["memory", "redis", "scripts forgotten"])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    made: World
-    if request.param == "memory":
-        made = MemoryWorld()
-    else:
-        server: TestServer = request.getfixturevalue("clean")
-        rude = request.param == "scripts forgotten"
-        made = DisturbedWorld(server, "SCRIPT", "FLUSH") if rude else RedisWorld(server)
-    yield made
-    await made.close()
 
 
 def counted(world: World, batch: str = "B") -> dict[str, int]:

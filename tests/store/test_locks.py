@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -26,9 +25,7 @@ from kiqpy.store import Pushed
 from kiqpy.store._session import Session
 from kiqpy.store.calendar import Tick
 from tests.faults import Faults, How
-from tests.server import TestServer
 from tests.store.contract import (
-    DisturbedWorld,
     MemoryWorld,
     RedisWorld,
     World,
@@ -43,19 +40,6 @@ KIQS = "0123456789abcdef0123456789abcdef01234567"
 NOBODYS = Lock(KIQS, 0.0, owned=False)
 WHILE = pytest.approx(60.0, abs=5.0)
 HOWS: list[How] = ["before", "after", "late"]
-
-
-@pytest.fixture(params=["memory", "redis", "scripts forgotten"])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    made: World
-    if request.param == "memory":
-        made = MemoryWorld()
-    else:
-        server: TestServer = request.getfixturevalue("clean")
-        rude = request.param == "scripts forgotten"
-        made = DisturbedWorld(server, "SCRIPT", "FLUSH") if rude else RedisWorld(server)
-    yield made
-    await made.close()
 
 
 @pytest.fixture
