@@ -10,12 +10,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from kiqpy.admin import Admin, BulkResult, JobRow
-from kiqpy.errors import ConfigError
 from kiqpy.observe._sinks import log_writer
 from kiqpy.web import _format as to
 from kiqpy.web._actions import ACTIONS, Button, counted
 from kiqpy.web._guard import Refused, refuse_foreign
-from kiqpy.web._look import periodics_of, searched_fields
+from kiqpy.web._look import searched_fields
 from kiqpy.web._query import Form, with_notice
 from kiqpy.web._site import Site
 
@@ -289,9 +288,7 @@ async def _do_to_processes(admin: Admin, action: Button, form: Form) -> ActionOu
 
 
 async def _do_to_periodic(site: Site, action: Button, form: Form) -> ActionOutcome:
-    periodics = periodics_of(site)
-    if periodics is None:
-        raise ConfigError("the app has no periodic jobs, or is not started")
+    periodics = site.app.cron
     if action.name == "run_now":
         await periodics.run_now(form.target)
         return ActionOutcome(1)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from kiqpy._runtime.periodics import PeriodicRow, Periodics
+from kiqpy._runtime.periodics import PeriodicRow
 from kiqpy.admin import Field, Process, QueueRow
 from kiqpy.periodic import Periodic
 from kiqpy.web import _format as to
@@ -195,16 +195,9 @@ def _names(process: Process, text: str) -> bool:
 async def periodic(site: Site, request: Request) -> Response:
     """What the clock enqueues, and when."""
     entries = {entry.name: entry for entry in site.app.config.periodics}
-    periodics = periodics_of(site)
-    rows = await periodics() if periodics and entries else []
+    rows = await site.app.cron() if entries else []
     views = [_periodic(row, entries[row.name]) for row in rows[:_MAX_PERIODICS]]
     return await site.render(request, "periodic.html", periodics=views)
-
-
-def periodics_of(site: Site) -> Periodics | None:
-    """The app's periodic jobs, if it is started."""
-    found: object = getattr(site.app, "cron", None)
-    return found if isinstance(found, Periodics) else None
 
 
 def _periodic(row: PeriodicRow, entry: Periodic) -> PeriodicView:

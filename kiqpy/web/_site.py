@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import Response
 
+from kiqpy._runtime.periodics import Periodics
 from kiqpy.admin import Admin
 from kiqpy.clock import Clock
 from kiqpy.config import Config
@@ -35,6 +36,9 @@ class JobsApp(Protocol):
 
     @property
     def admin(self) -> Admin: ...
+
+    @property
+    def cron(self) -> Periodics: ...
 
 
 class StaticFile(NamedTuple):
