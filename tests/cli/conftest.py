@@ -13,11 +13,15 @@ from tests.server import TestServer
 
 
 @pytest.fixture(autouse=True)
-def hup_is_heard() -> Iterator[None]:
-    """Under nohup children inherit that it is ignored, and `kiqpy run` leaves that as it is."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def no_signal_is_ignored() -> Iterator[None]:
+    """Children inherit what is ignored: HUP under nohup, INT in the background of a script."""
+    numbers = (signal.SIGHUP, signal.SIGINT)
+    ignored = [number for number in numbers if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture
