@@ -58,18 +58,23 @@ def jids(payloads: Iterable[str]) -> Counter[str]:
     return Counter(cast("str", json.loads(payload)["jid"]) for payload in payloads)
 
 
+# In one step, for a job that moves between two reads would be seen in neither place.
+_EVERYWHERE = """
+local found = {}
+local function add(payloads) for _, one in ipairs(payloads) do found[#found + 1] = one end end
+for _, queue in ipairs(ARGV) do add(redis.call('LRANGE', 'queue:' .. queue, 0, -1)) end
+for _, place in ipairs({'schedule', 'retry', 'dead'}) do
+  add(redis.call('ZRANGE', place, 0, -1))
+end
+for _, key in ipairs(redis.call('KEYS', 'kiq:private|*')) do add(redis.call('HVALS', key)) end
+for _, key in ipairs(redis.call('KEYS', 'kiq:inbox|*')) do add(redis.call('LRANGE', key, 0, -1)) end
+return found
+"""
+
+
 def everywhere(server: TestServer, queues: Iterable[str]) -> Counter[str]:
-    """How often each jid is in Redis, wherever."""
-    found: Counter[str] = Counter()
-    for queue in queues:
-        found += jids(queued(server, queue))
-    for place in ("schedule", "retry", "dead"):
-        found += jids(words(server.cli("ZRANGE", place, 0, -1)))
-    for key in words(server.cli("KEYS", "kiq:private|*")):
-        found += jids(words(server.cli("HVALS", key)))
-    for key in words(server.cli("KEYS", "kiq:inbox|*")):
-        found += jids(words(server.cli("LRANGE", key, 0, -1)))
-    return found
+    """How often each jid is in Redis, wherever, at one instant."""
+    return jids(words(server.cli("EVAL", _EVERYWHERE, 0, *queues)))
 
 
 def environment(**more: str) -> dict[str, str]:
