@@ -158,7 +158,8 @@ async def test_what_kiqpy_puts_back_at_a_stop_ruby_runs(ruby: Ruby, clean: TestS
 async def test_what_ruby_puts_back_at_a_stop_kiqpy_runs(ruby: Ruby, clean: TestServer) -> None:
     jids = ruby.ask("push_bulk", {"class": "Held", "args": [[str(n)] for n in range(4)]})
     before = raw(clean, "queue:default")
-    with Sidekiq(clean.url, "-t", "1") as sidekiq:
+    # A fifth thread would wait in BRPOP; Sidekiq kills it with a job that it just put back.
+    with Sidekiq(clean.url, "-t", "1", "-c", "4") as sidekiq:
         wait_told(clean, "began", 4)
         sidekiq.send(signal.SIGTERM)
         sidekiq.ends()
