@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from kiqpy.errors import KiqError, StoreUnavailable
 from kiqpy.outcome import Lock, Verdict
 from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
-from kiqpy.store._session import Backend, DueMembers, Fetched, Move, Orphan, Suspect
+from kiqpy.store._session import Backend, DueMembers, Fetched, Orphan, PromotedJob, Suspect
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import Census, Place
 
@@ -139,7 +139,7 @@ class Faulty:
     async def due(self, places: Sequence[Place], limit: int) -> list[DueMembers]:
         return await self._plan.run("due", lambda: self._backend.due(places, limit))
 
-    async def promote(self, place: Place, moves: Sequence[Move]) -> int:
+    async def promote(self, place: Place, moves: Sequence[PromotedJob]) -> int:
         return await self._plan.run("promote", lambda: self._backend.promote(place, moves))
 
     async def suspects(self) -> list[Suspect]:
@@ -148,19 +148,19 @@ class Faulty:
     async def rescue(self, suspect: Suspect, orphans: Sequence[Orphan]) -> set[int]:
         return await self._plan.run("rescue", lambda: self._backend.rescue(suspect, orphans))
 
-    def beat(self, pulse: Heartbeat) -> HeartbeatReply:
+    def beat(self, heartbeat: Heartbeat) -> HeartbeatReply:
         fault = self._plan.next_fault("beat")
         if fault is None:
-            return self._backend.beat(pulse)
+            return self._backend.beat(heartbeat)
         if fault == "after":
-            self._backend.beat(pulse)
+            self._backend.beat(heartbeat)
         elif fault == "late":
-            self._plan.delay(lambda: _told(self._backend, pulse))
+            self._plan.delay(lambda: _told(self._backend, heartbeat))
         raise _lost("beat", fault)
 
     async def leave(self) -> None:
         await self._plan.run("leave", self._backend.leave)
 
 
-async def _told(backend: Backend, pulse: Heartbeat) -> HeartbeatReply:
-    return backend.beat(pulse)
+async def _told(backend: Backend, heartbeat: Heartbeat) -> HeartbeatReply:
+    return backend.beat(heartbeat)

@@ -46,8 +46,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 HOMES: dict[str, tuple[str, ...]] = {
-    "redis": ("kiqpy/store/redis/connections.py",),
-    "hiredis": ("kiqpy/store/redis/connections.py",),
+    "redis": ("kiqpy/store/redis/connections/",),
+    "hiredis": ("kiqpy/store/redis/connections/",),
     "croniter": ("kiqpy/periodic.py",),
     "structlog": ("kiqpy/cli/",),
     "anyio": ("kiqpy/_stages/executor.py", "kiqpy/_runtime/sync.py"),
@@ -352,7 +352,7 @@ SOUND: Tree = {
     "kiqpy/_intake/client.py": "x = 1\n" * 350,
     "kiqpy/app.py": "import kiqpy._intake.client\nfrom .store import redis",
     "kiqpy/store/redis/backend.py": "from kiqpy.store.redis import connections",
-    "kiqpy/store/redis/connections.py": "from redis import asyncio",
+    "kiqpy/store/redis/connections/pool.py": "from redis import asyncio",
     "kiqpy/cli/__init__.py": "import click\nfrom kiqpy import App\nfrom kiqpy.cli import demo",
     "kiqpy/cli/demo.py": "import kiqpy.demo.run",
 }

@@ -34,7 +34,7 @@ class Canceller(Loop):
 
     async def tick(self) -> float:
         if self._pipelines.runs():
-            await self._store.look()
+            await self._store.refresh_cancelled()
             if self._store.cancelled:
                 self._pipelines.cancel(self._store.cancelled)
         return _LOOK_S

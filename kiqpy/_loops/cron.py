@@ -75,13 +75,13 @@ class Cron(Loop):
         self._next_at = read_at + next_at - state.now
 
     async def _state(self) -> PeriodicState:
-        state = await self._calendar.look(self._names)
+        state = await self._calendar.state(self._names)
         latest = state.now + AHEAD_S
         new = [n for n in self._names if n not in state.marks or state.marks[n].at > latest]
         if not new:
             return state
-        await self._calendar.note(new)
-        return await self._calendar.look(self._names)
+        await self._calendar.register(new)
+        return await self._calendar.state(self._names)
 
     async def _tick_entry(self, entry: Periodic, state: PeriodicState) -> float:
         """Enqueue the due ticks of one entry; the time of its next tick, by the store's clock."""
@@ -108,12 +108,12 @@ class Cron(Loop):
 
     async def _enqueue(self, entry: Periodic, instants: Sequence[float]) -> None:
         ticks = [Tick(at, await self._prepare(self._job(entry, at))) for at in instants]
-        for _, same_queue in groupby(ticks, lambda tick: tick.parcel and tick.parcel.queue):
+        for _, same_queue in groupby(ticks, lambda tick: tick.job and tick.job.queue):
             part = list(same_queue)
             results = await self._calendar.tick(entry.name, part, entry.enabled)
-            for (at, parcel), result in zip(part, results, strict=True):
-                if parcel is not None and result.state in ("queued", "scheduled"):
-                    self._emit(PeriodicEnqueued(entry.name, parcel.jid, at))
+            for (at, pushed), result in zip(part, results, strict=True):
+                if pushed is not None and result.state in ("queued", "scheduled"):
+                    self._emit(PeriodicEnqueued(entry.name, pushed.jid, at))
 
     def _job(self, entry: Periodic, at: float) -> Job:
         job = entry.new(at)

@@ -36,7 +36,7 @@ from kiqpy.outcome import (
 DEFAULT_RETRIES: Final = 25
 POISON_STARTS: Final = 3  # more crashes than this within POISON_WINDOW_S: dead
 POISON_WINDOW_S: Final = 72 * 3600.0
-MOST_FRAMES: Final = 1000  # of a backtrace: what runs into Python's recursion limit has as many
+MAX_FRAMES: Final = 1000  # of a backtrace: what runs into Python's recursion limit has as many
 
 
 class Rules(NamedTuple):
@@ -208,10 +208,10 @@ def _failure_fields(
 
 def _frames(error: BaseException, keep: object) -> list[str]:
     """The stack, innermost frame first as in Ruby."""
-    most = keep if isinstance(keep, int) and keep is not True else MOST_FRAMES
+    most = keep if isinstance(keep, int) and keep is not True else MAX_FRAMES
     # Not traceback.extract_tb: it reads every source file.
     frames = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)]
-    kept = islice(reversed(frames), min(max(0, most), MOST_FRAMES))
+    kept = islice(reversed(frames), min(max(0, most), MAX_FRAMES))
     return [shown(f"{code.co_filename}:{line}:in `{code.co_name}'") for code, line in kept]
 
 

@@ -60,7 +60,7 @@ class Periodics:
     async def __call__(self) -> list[PeriodicRow]:
         """All that are declared, in that order."""
         entries = self._app.config.periodics
-        look = await self._app.store.calendar.look([entry.name for entry in entries])
+        look = await self._app.store.calendar.state([entry.name for entry in entries])
         return [_row(entry, look) for entry in entries]
 
     async def enable(self, name: str) -> bool:

@@ -42,7 +42,7 @@ from kiqpy.outcome import (
 )
 from kiqpy.store import Frame, Source
 
-_MOST: Final = 500  # verdicts a frame: well under 5 ms of the store's time
+_MAX_VERDICTS_PER_FRAME: Final = 500  # verdicts a frame: well under 5 ms of the store's time
 
 
 @final
@@ -76,8 +76,8 @@ class Settler:
         assert outlet is None
         while (batch := await inlet.get()) is not None:
             for part in _by_queue(batch):
-                for n in range(0, len(part), _MOST):
-                    await self._commit(part[n : n + _MOST], inlet)
+                for n in range(0, len(part), _MAX_VERDICTS_PER_FRAME):
+                    await self._commit(part[n : n + _MAX_VERDICTS_PER_FRAME], inlet)
 
     async def _commit(self, page: list[Settlement], inlet: Edge[Settlement]) -> None:
         early = self._event_queue.idle() and inlet.width() > 1

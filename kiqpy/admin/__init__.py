@@ -8,8 +8,8 @@ from typing import Final, final
 
 from kiqpy._declare.checks import queue_name
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf
-from kiqpy.admin._moves import Action, Mover, Progress
-from kiqpy.admin._rows import BulkResult, Day, Found, JobRow, Page, Stats, Tally, row, where
+from kiqpy.admin._moves import MAX_SEARCHED, Action, Jobs, Mover, Progress
+from kiqpy.admin._rows import BulkResult, Day, Found, JobRow, Page, QueueCounts, Stats, row, where
 from kiqpy.admin._search import Field, Search, Searcher, token
 from kiqpy.clock import Clock
 from kiqpy.errors import ArgumentError, ConfigError, StoreRefused, suggest
@@ -24,17 +24,15 @@ __all__ = [
     "JobRow",
     "Page",
     "Process",
+    "QueueCounts",
     "QueueRow",
     "RunningJob",
     "Search",
     "Stats",
-    "Tally",
-]  # fmt: skip
+]
 
-Which = JobRow | str | Iterable["JobRow | str"]
-MOST: Final = 1_000_000  # entries a search looks at: about two seconds, a thousand at a time
-_MOST_DAYS: Final = 5 * 366  # then the daily counters are gone
-_MOST_PER_PAGE: Final = 1000
+_MAX_DAYS: Final = 5 * 366  # then the daily counters are gone
+_MAX_PER_PAGE: Final = 1000
 _SIGNALS: Final = ("TSTP", "CONT", "TERM", "TTIN")
 
 
@@ -75,8 +73,8 @@ class Admin:
 
     async def stats(self, days: int = 30) -> Stats:
         """All numbers: totals, the last `days` days (today first, UTC), each queue's."""
-        if not 0 <= days <= _MOST_DAYS:
-            raise ArgumentError(f"days={days}: give 0 to {_MOST_DAYS}")
+        if not 0 <= days <= _MAX_DAYS:
+            raise ArgumentError(f"days={days}: give 0 to {_MAX_DAYS}")
         today = datetime.fromtimestamp(self._clock.now(), UTC).date()
         dates = [(today - timedelta(days=n)).isoformat() for n in range(days)]
         queues = await self.queues()
@@ -84,12 +82,19 @@ class Admin:
         counters = await self._census.counters(dates, names)
         sizes = await self._census.sizes([])
         processes = await self.processes()
+        processed, failed = counters.total
         return Stats(
-            *counters.total, sum(queue.size for queue in queues), sizes["schedule"],
-            sizes["retry"], sizes["dead"], len(processes), sum(one.busy for one in processes),
-            tuple(Day(date, *both) for date, both in counters.days.items()),
-            tuple(Tally(name, *both) for name, both in counters.queues.items()),
-        )  # fmt: skip
+            processed=processed,
+            failed=failed,
+            enqueued=sum(queue.size for queue in queues),
+            scheduled=sizes["schedule"],
+            retry=sizes["retry"],
+            dead=sizes["dead"],
+            processes=len(processes),
+            busy=sum(process.busy for process in processes),
+            days=tuple(Day(date, *counts) for date, counts in counters.days.items()),
+            queues=tuple(QueueCounts(name, *counts) for name, counts in counters.queues.items()),
+        )
 
     async def jobs(
         self, place: str, *, page: int = 1, per: int = 25, newest: bool | None = None
@@ -110,7 +115,12 @@ class Admin:
         return Page([row(at, entry) for entry in entries], page, per, await self.size(place))
 
     async def find(
-        self, jid: str, place: str | None = None, *, score: float | None = None, most: int = MOST
+        self,
+        jid: str,
+        place: str | None = None,
+        *,
+        score: float | None = None,
+        most: int = MAX_SEARCHED,
     ) -> Found:
         """The job with this jid: in `place`, or wherever it is, running ones included.
 
@@ -135,7 +145,7 @@ class Admin:
         at = where(place or "")
         if at not in PLACES:
             raise ArgumentError(f"{place!r} has no scores: leave `score` out")
-        entries = await self._census.scored(at, score)
+        entries = await self._census.by_score(at, score)
         rows = [row(at, entry) for entry in entries if entry.job and entry.job.jid == jid]
         return Found(rows, len(entries), complete=True)
 
@@ -147,7 +157,7 @@ class Admin:
         fields: Sequence[Field] = (),
         cursor: str = "",
         limit: int = 100,
-        most: int = MOST,
+        most: int = MAX_SEARCHED,
     ) -> Search:
         """Jobs of a place that hold `text`: anywhere, or in one of the named `fields`.
 
@@ -166,7 +176,9 @@ class Admin:
         """A short text that names this entry as it is now, for a form or a URL; see `locate`."""
         return token(seen)
 
-    async def locate(self, place: str, tokens: Iterable[str], *, most: int = MOST) -> list[JobRow]:
+    async def locate(
+        self, place: str, tokens: Iterable[str], *, most: int = MAX_SEARCHED
+    ) -> list[JobRow]:
         """The rows with these tokens, without those that are no longer as they were.
 
         At once in a set; in a queue at most `most` entries are looked at.
@@ -191,49 +203,27 @@ class Admin:
 
     # -- to act upon jobs
 
-    async def retry(self, jobs: Which, place: str | None = None) -> BulkResult:
+    async def retry(self, jobs: Jobs, place: str | None = None) -> BulkResult:
         """Run retries or dead jobs now; it does not count as one of the job's retries."""
-        return await self._do("retry", jobs, place)
+        return await self._moves.carry_out("retry", jobs, place)
 
-    async def requeue(self, jobs: Which, place: str | None = None) -> BulkResult:
+    async def requeue(self, jobs: Jobs, place: str | None = None) -> BulkResult:
         """Put scheduled, retried or dead jobs into their queues now, otherwise unchanged."""
-        return await self._do("requeue", jobs, place)
+        return await self._moves.carry_out("requeue", jobs, place)
 
-    async def kill(self, jobs: Which, place: str | None = None) -> BulkResult:
+    async def kill(self, jobs: Jobs, place: str | None = None) -> BulkResult:
         """Move jobs to the dead set; their unique locks are freed.
 
         In a long queue this takes the longer the newer the job is.
         """
-        return await self._do("kill", jobs, place)
+        return await self._moves.carry_out("kill", jobs, place)
 
     async def delete(
-        self, jobs: Which, place: str | None = None, *, unlock: bool = False
+        self, jobs: Jobs, place: str | None = None, *, unlock: bool = False
     ) -> BulkResult:
         """Forget jobs. Their unique locks stay until they run out, unless `unlock`."""
-        return await self._do("delete and unlock" if unlock else "delete", jobs, place)
-
-    async def _do(self, act: Action, jobs: Which, place: str | None) -> BulkResult:
-        given = [jobs] if isinstance(jobs, JobRow | str) else list(jobs)
-        rows = [one for one in given if isinstance(one, JobRow)]
-        jids = list(dict.fromkeys(one for one in given if isinstance(one, str)))
-        if not all(jids):
-            raise ArgumentError("a jid is empty")
-        result = await self._moves.carry_out(act, rows)
-        if not jids:
-            return result
-        found = await self._moves.find(jids, await self._places_for(act, place), MOST)
-        known = {one.jid for one in found.rows}
-        missing = tuple(jid for jid in jids if jid not in known)
-        result += await self._moves.carry_out(act, found.rows)
-        return result + BulkResult(missing=missing, complete=found.complete or not missing)
-
-    async def _places_for(self, act: Action, place: str | None) -> list[str]:
-        if place is not None:
-            return [where(place)]
-        places = await self._moves.places()
-        if act in ("retry", "requeue"):
-            return [at for at in places if at in PLACES]
-        return [at for at in places if act != "kill" or at != "dead"]
+        act: Action = "delete and unlock" if unlock else "delete"
+        return await self._moves.carry_out(act, jobs, place)
 
     async def retry_all(self, place: str, *, progress: Progress | None = None) -> BulkResult:
         """`retry` all that are in a set now; `progress(done, total)` is called after each 100."""
@@ -343,6 +333,6 @@ def _queue(name: str) -> str:
 def _start(page: int, per: int) -> int:
     if page < 1:
         raise ArgumentError(f"page={page}: pages begin at 1")
-    if not 1 <= per <= _MOST_PER_PAGE:
-        raise ArgumentError(f"per={per}: give 1 to {_MOST_PER_PAGE:,}")
+    if not 1 <= per <= _MAX_PER_PAGE:
+        raise ArgumentError(f"per={per}: give 1 to {_MAX_PER_PAGE:,}")
     return (page - 1) * per

@@ -18,9 +18,11 @@ from kiqpy.outcome import Fate
 from kiqpy.store.census import PLACES, Census, Entry, Transfer
 
 Action = Literal["retry", "requeue", "kill", "delete", "delete and unlock", "cancel"]
+Jobs = JobRow | str | Iterable["JobRow | str"]  # rows that were shown, or jids
 Progress = Callable[[int, int], object]  # how many were looked at so far, and of how many
-_STEP: Final = 1000  # looked at in one call to the store
-_PAGE: Final = 100
+MAX_SEARCHED: Final = 1_000_000  # entries: about two seconds, a thousand at a time
+_MAX_LOOKED_PER_CALL: Final = 1000  # looked at in one call to the store
+_MAX_MOVED_PER_CALL: Final = 100
 
 
 def transfer(
@@ -76,9 +78,13 @@ def check(act: Action, place: str) -> None:
 
 
 _DONE: Final = {
-    "retry": "retried", "requeue": "requeued", "kill": "killed", "delete": "deleted",
-    "delete and unlock": "deleted", "cancel": "moved",
-}  # fmt: skip
+    "retry": "retried",
+    "requeue": "requeued",
+    "kill": "killed",
+    "delete": "deleted",
+    "delete and unlock": "deleted",
+    "cancel": "moved",
+}
 
 
 @final
@@ -98,10 +104,14 @@ class Mover:
         for place in places:
             cursor: str | None = ""
             while cursor is not None and wanted:
-                count = min(_STEP, max(20, 10 * _STEP // len(wanted)), most - searched)
+                count = min(
+                    _MAX_LOOKED_PER_CALL,
+                    max(20, 10 * _MAX_LOOKED_PER_CALL // len(wanted)),
+                    most - searched,
+                )
                 if count <= 0:
                     return Found(rows, searched, complete=False)
-                page = await self._census.scan(place, sorted(wanted), cursor, count)
+                page = await self._census.search(place, sorted(wanted), cursor, count)
                 cursor, searched = page.cursor, searched + page.looked
                 for entry in page.entries:
                     if entry.job is not None and entry.job.jid in wanted:
@@ -114,8 +124,30 @@ class Mover:
         names = [queue.name for queue in await self._census.queues()]
         return ["retry", "schedule", "dead", *(f"queue:{name}" for name in names)]
 
-    async def carry_out(self, act: Action, rows: Iterable[JobRow]) -> BulkResult:
-        """Act upon rows, place by place."""
+    async def carry_out(self, act: Action, jobs: Jobs, place: str | None = None) -> BulkResult:
+        """Act upon rows that were shown, and upon the jobs with these jids, wherever they are."""
+        given = [jobs] if isinstance(jobs, JobRow | str) else list(jobs)
+        jids = list(dict.fromkeys(job for job in given if isinstance(job, str)))
+        if not all(jids):
+            raise ArgumentError("a jid is empty")
+        result = await self._act_on_rows(act, [job for job in given if isinstance(job, JobRow)])
+        if not jids:
+            return result
+        found = await self.find(jids, await self._places_for(act, place), MAX_SEARCHED)
+        known = {each.jid for each in found.rows}
+        missing = tuple(jid for jid in jids if jid not in known)
+        result += await self._act_on_rows(act, found.rows)
+        return result + BulkResult(missing=missing, complete=found.complete or not missing)
+
+    async def _places_for(self, act: Action, place: str | None) -> list[str]:
+        if place is not None:
+            return [where(place)]
+        places = await self.places()
+        if act in ("retry", "requeue"):
+            return [at for at in places if at in PLACES]
+        return [at for at in places if act != "kill" or at != "dead"]
+
+    async def _act_on_rows(self, act: Action, rows: Iterable[JobRow]) -> BulkResult:
         result = BulkResult()
         for place, group in groupby(sorted(rows, key=_place), key=_place):
             check(act, place)
@@ -139,7 +171,9 @@ class Mover:
         at = where(place)
         total = left = await self._size(at)
         result = BulkResult()
-        while left > 0 and (entries := await self._page(at, result.unreadable, min(_PAGE, left))):
+        while left > 0 and (
+            entries := await self._page(at, result.unreadable, min(_MAX_MOVED_PER_CALL, left))
+        ):
             result += await self._act(act, at, [row(at, entry) for entry in entries])
             left -= len(entries)
             if progress is not None:

@@ -12,9 +12,12 @@ from kiqpy.job import Job, seconds
 from kiqpy.store.census import Entry
 
 PLACES: Final[Mapping[str, str]] = {
-    "retry": "retry", "scheduled": "schedule", "schedule": "schedule", "dead": "dead",
-}  # fmt: skip
-_SHOWN: Final = {"schedule": "scheduled"}
+    "retry": "retry",
+    "scheduled": "schedule",
+    "schedule": "schedule",
+    "dead": "dead",
+}
+_PUBLIC_NAMES: Final = {"schedule": "scheduled"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +135,12 @@ class BulkResult:
 
     def __add__(self, other: BulkResult) -> BulkResult:
         return BulkResult(
-            self.done + other.done, self.gone + other.gone, self.unreadable + other.unreadable,
-            self.missing + other.missing, self.complete and other.complete,
-        )  # fmt: skip
+            done=self.done + other.done,
+            gone=self.gone + other.gone,
+            unreadable=self.unreadable + other.unreadable,
+            missing=self.missing + other.missing,
+            complete=self.complete and other.complete,
+        )
 
 
 class Day(NamedTuple):
@@ -145,7 +151,7 @@ class Day(NamedTuple):
     failed: int
 
 
-class Tally(NamedTuple):
+class QueueCounts(NamedTuple):
     """What was processed, failures included, of one queue."""
 
     queue: str
@@ -166,7 +172,7 @@ class Stats:
     processes: int
     busy: int
     days: tuple[Day, ...]
-    queues: tuple[Tally, ...]
+    queues: tuple[QueueCounts, ...]
 
 
 def where(place: str) -> str:
@@ -187,7 +193,7 @@ def where(place: str) -> str:
 
 def shown(place: str) -> str:
     """The name that users know."""
-    return _SHOWN.get(place, place)
+    return _PUBLIC_NAMES.get(place, place)
 
 
 def row(place: str, entry: Entry) -> JobRow:

@@ -14,8 +14,8 @@ from kiqpy.store.census import PLACES, Census
 Field = Literal["class", "queue", "jid", "error", "args", "tags"]
 _FIRST_STEP: Final = 100  # looked at in the first call; doubled while little is found
 _LAST_STEP: Final = 1000
-_LONGEST_JID: Final = 200  # a token must fit into a URL
-_ENDS: Final = 1000  # how far from either end of a queue an unreadable entry is looked for
+_MAX_JID_CHARS: Final = 200  # a token must fit into a URL
+_MAX_FROM_EACH_END: Final = 1000  # of a queue, to find an unreadable entry
 
 
 class Search(NamedTuple):
@@ -28,7 +28,7 @@ class Search(NamedTuple):
 
 def token(found: JobRow) -> str:
     """A short text that names one entry as it was seen: its digest, its score, its jid."""
-    jid = found.jid if len(found.jid) <= _LONGEST_JID else ""
+    jid = found.jid if len(found.jid) <= _MAX_JID_CHARS else ""
     return f"{_digest(found.raw)}/{'' if found.at is None else repr(found.at)}/{jid}"
 
 
@@ -99,7 +99,7 @@ class Searcher:
         spelt, rows, searched, step = forms(text), dict[bytes, JobRow](), 0, _FIRST_STEP
         at: str | None = cursor
         while at is not None and len(rows) < limit and searched < most:
-            page = await self._census.scan(place, spelt, at, min(step, most - searched))
+            page = await self._census.search(place, spelt, at, min(step, most - searched))
             at, searched, step = page.cursor, searched + page.looked, min(_LAST_STEP, 2 * step)
             for entry in page.entries:
                 found = row(place, entry)
@@ -122,7 +122,7 @@ class Searcher:
     async def _scored(self, place: str, wanted: _Token) -> list[JobRow]:
         if wanted.score is None or place not in PLACES:
             return []
-        entries = await self._census.scored(place, wanted.score)
+        entries = await self._census.by_score(place, wanted.score)
         rows = [row(place, entry) for entry in entries if _digest(entry.raw) == wanted.digest]
         return rows[:1]
 
@@ -131,7 +131,7 @@ class Searcher:
         queue, found = place.removeprefix("queue:"), dict[str, JobRow]()
         for newest in (False, True):
             if len(found) < len(digests):
-                entries = await self._census.queue_page(queue, 0, _ENDS, newest=newest)
+                entries = await self._census.queue_page(queue, 0, _MAX_FROM_EACH_END, newest=newest)
                 seen = {_digest(entry.raw): row(place, entry) for entry in entries}
                 found |= {digest: seen[digest] for digest in digests & seen.keys()}
         return found
@@ -141,7 +141,7 @@ class Searcher:
         rows, looked, cursor = list[JobRow](), 0, "" if missing else None
         while cursor is not None and missing and looked < most:
             spelt = [form for jid in missing.values() for form in forms(jid)]
-            page = await self._census.scan(place, spelt, cursor, _LAST_STEP)
+            page = await self._census.search(place, spelt, cursor, _LAST_STEP)
             cursor, looked = page.cursor, looked + page.looked
             hits = [entry for entry in page.entries if missing.pop(_digest(entry.raw), None)]
             rows += [row(place, entry) for entry in hits]

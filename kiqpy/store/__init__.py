@@ -31,7 +31,7 @@ class Frame(NamedTuple, Generic[T]):
 
 
 class Pushed(NamedTuple):
-    """What became of one parcel; `detail` is the holder's jid, or why it was refused."""
+    """What became of one item; `detail` is the holder's jid, or why it was refused."""
 
     state: Literal["queued", "scheduled", "duplicate", "refused"]
     detail: str = ""
@@ -102,7 +102,7 @@ class Source(Protocol):
 
     cancelled: dict[str, bool]
 
-    async def look(self) -> None:
+    async def refresh_cancelled(self) -> None:
         """Bring `cancelled` up to date."""
         ...
 
@@ -159,7 +159,7 @@ class Maintenance(Protocol):
         """Move up to `limit` due jobs of schedule and retry set each into their queues."""
         ...
 
-    def beat(self, pulse: Heartbeat) -> HeartbeatReply:
+    def beat(self, heartbeat: Heartbeat) -> HeartbeatReply:
         """Renew lease and membership. Blocks: called from the heartbeat's own thread."""
         ...
 

@@ -39,7 +39,7 @@ from kiqpy.store import (
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import CANCELS_KEPT_S, Census, Place, readable
 
-_PAGE = 100  # items a mover takes in one atomic step: well under 5 ms of the server's time
+_MAX_PER_STEP = 100  # items a mover takes in one atomic step: well under 5 ms of the server's time
 _APART_S = 1.0  # between jobs of which one may have killed its process,
 _SPREAD_S = 20.0  # but all of them within this time: most are innocent
 _MARGIN_S = 2.0  # trust ends this long before the lease does
@@ -53,7 +53,7 @@ class DueMembers(NamedTuple):
     next_at: float | None
 
 
-class Move(NamedTuple):
+class PromotedJob(NamedTuple):
     """A due member, its new bytes, and where they go; no queue: unreadable, to the dead set."""
 
     member: bytes
@@ -111,10 +111,10 @@ class Backend(Protocol):
     async def settle(self, frame: Frame[Verdict]) -> list[bool]: ...
     async def holding(self, ident: str, queue: str) -> dict[int, bytes]: ...
     async def due(self, places: Sequence[Place], limit: int) -> list[DueMembers]: ...
-    async def promote(self, place: Place, moves: Sequence[Move]) -> int: ...
+    async def promote(self, place: Place, moves: Sequence[PromotedJob]) -> int: ...
     async def suspects(self) -> list[Suspect]: ...
     async def rescue(self, suspect: Suspect, orphans: Sequence[Orphan]) -> set[int]: ...
-    def beat(self, pulse: Heartbeat) -> HeartbeatReply: ...
+    def beat(self, heartbeat: Heartbeat) -> HeartbeatReply: ...
     async def leave(self) -> None: ...
 
 
@@ -173,11 +173,11 @@ class Session:
             raise
         if marked_at > self._marked_at:
             with suppress(StoreUnavailable):  # the claims are ours, and must be known to be
-                await self.look()
+                await self.refresh_cancelled()
         del self._doubt[queue]  # not before: nobody but us may find these claims
         return [Claim(queue, first + n, raw) for n, raw in enumerate(payloads)]
 
-    async def look(self) -> None:
+    async def refresh_cancelled(self) -> None:
         while marks := await self._backend.marks(self._marked_at):
             for mark, at in marks:
                 if at > self._marked_at:  # two may look at once
@@ -206,7 +206,7 @@ class Session:
         found = await self._backend.recover(queue, first, last)
         if found:
             with suppress(StoreUnavailable):  # the lost reply told of cancelled ones, too
-                await self.look()
+                await self.refresh_cancelled()
         del self._doubt[queue]
         return _claims(queue, found)
 
@@ -225,7 +225,7 @@ class Session:
     async def promote(self, limit: int) -> Promotion:
         moved = buried = 0
         upcoming: list[float] = []
-        found = await self._backend.due(self._places, min(limit, _PAGE))
+        found = await self._backend.due(self._places, min(limit, _MAX_PER_STEP))
         for place, due in zip(self._places, found, strict=True):
             moves = [_promoted(member, due.now) for member in due.members]
             if moves:
@@ -236,10 +236,10 @@ class Session:
                 upcoming.append(max(0.0, due.next_at - due.now))
         return Promotion(moved, buried, min(upcoming, default=None))
 
-    def beat(self, pulse: Heartbeat) -> HeartbeatReply:
+    def beat(self, heartbeat: Heartbeat) -> HeartbeatReply:
         sent = self._clock.monotonic()
-        orders = self._backend.beat(pulse)
-        self._trusted_until = sent + pulse.lease_s - min(_MARGIN_S, pulse.lease_s / 2)
+        orders = self._backend.beat(heartbeat)
+        self._trusted_until = sent + heartbeat.lease_s - min(_MARGIN_S, heartbeat.lease_s / 2)
         return orders
 
     def trusted(self) -> bool:
@@ -288,14 +288,16 @@ def _claims(queue: str, held: Mapping[int, bytes]) -> list[Claim]:
 
 def _chunks(ids: list[int]) -> list[list[int]]:
     """Pages of ids; one empty page if there are none, for the inbox must be emptied even then."""
-    return [ids[n : n + _PAGE] for n in range(0, len(ids), _PAGE)] or [[]]
+    return [ids[n : n + _MAX_PER_STEP] for n in range(0, len(ids), _MAX_PER_STEP)] or [[]]
 
 
-def _promoted(member: bytes, now: float) -> Move:
+def _promoted(member: bytes, now: float) -> PromotedJob:
     job = readable(member)
     if job is None:
-        return Move(member, None, buried(member, "default", now))
-    return Move(member, job.queue, amend_job(job, member, {"enqueued_at": now}, drop=("at",)))
+        return PromotedJob(member, None, buried(member, "default", now))
+    return PromotedJob(
+        member, job.queue, amend_job(job, member, {"enqueued_at": now}, drop=("at",))
+    )
 
 
 def _orphan(delivery: int, raw: bytes, now: float) -> Orphan:

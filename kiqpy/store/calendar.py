@@ -10,7 +10,7 @@ from kiqpy.store.outgoing import OutgoingJob
 AHEAD_S: Final = 3600.0  # a mark so far ahead is one of a wrong clock
 
 
-class Mark(NamedTuple):
+class TickMark(NamedTuple):
     """Up to where a periodic's ticks are seen to, in epoch seconds; `ticked`: by a tick itself."""
 
     at: float
@@ -25,7 +25,7 @@ class PeriodicState(NamedTuple):
     """
 
     now: float
-    marks: Mapping[str, Mark]
+    marks: Mapping[str, TickMark]
     switched: Mapping[str, bool]
 
 
@@ -33,7 +33,7 @@ class Tick(NamedTuple):
     """One instant of a periodic, and the job for it; without one it is only passed over."""
 
     at: float
-    parcel: OutgoingJob | None
+    job: OutgoingJob | None
 
 
 class TickResult(NamedTuple):
@@ -53,11 +53,11 @@ class Calendar(Protocol):
     Each verb is one atomic step, and may be called again after StoreUnavailable.
     """
 
-    async def look(self, names: Sequence[str]) -> PeriodicState:
+    async def state(self, names: Sequence[str]) -> PeriodicState:
         """What there is about these periodics; changes nothing."""
         ...
 
-    async def note(self, names: Sequence[str]) -> None:
+    async def register(self, names: Sequence[str]) -> None:
         """Count the ticks of these from now on, if they were never noted.
 
         A mark that lies more than an hour ahead is set to now, too: the server's clock was wrong.

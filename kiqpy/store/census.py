@@ -33,7 +33,7 @@ class QueueRow(NamedTuple):
     paused: bool
 
 
-class Scan(NamedTuple):
+class SearchPage(NamedTuple):
     """What one page of a search found; `cursor`: where to go on, None: all was looked at."""
 
     entries: Sequence[Entry]
@@ -117,15 +117,23 @@ def process_row(ident: str, fields: Mapping[str, bytes | None]) -> Process | Non
     if raw is None:
         return None
     info = _object(raw)
+    concurrency = _number(fields.get("concurrency")) or _number(info.get("concurrency"))
     return Process(
-        ident, str(info.get("hostname") or ident.split(":")[0]), int(_number(info.get("pid"))),
-        str(info.get("tag") or ""), str(info.get("version") or ""),
-        _words(info.get("labels")), _words(info.get("queues")),
-        int(_number(fields.get("concurrency")) or _number(info.get("concurrency"))),
-        int(_number(fields.get("busy"))), fields.get("quiet") == b"true",
-        _number(info.get("started_at")) or None, _number(fields.get("beat")) or None,
-        int(_number(fields.get("rss"))), int(_number(fields.get("rtt_us"))),
-    )  # fmt: skip
+        ident=ident,
+        hostname=str(info.get("hostname") or ident.split(":")[0]),
+        pid=int(_number(info.get("pid"))),
+        tag=str(info.get("tag") or ""),
+        version=str(info.get("version") or ""),
+        labels=_words(info.get("labels")),
+        queues=_words(info.get("queues")),
+        concurrency=int(concurrency),
+        busy=int(_number(fields.get("busy"))),
+        quiet=fields.get("quiet") == b"true",
+        started_at=_number(info.get("started_at")) or None,
+        beat_at=_number(fields.get("beat")) or None,
+        rss_kb=int(_number(fields.get("rss"))),
+        rtt_us=int(_number(fields.get("rtt_us"))),
+    )
 
 
 def busy_row(ident: str, told: bytes) -> RunningJob:
@@ -193,11 +201,11 @@ class Census(Protocol):
         """Jobs of a queue, next one first, or the newest first."""
         ...
 
-    async def scored(self, place: Place, score: float) -> list[Entry]:
+    async def by_score(self, place: Place, score: float) -> list[Entry]:
         """Up to 100 entries of a set with exactly this score."""
         ...
 
-    async def scan(self, place: str, texts: Sequence[str], cursor: str, count: int) -> Scan:
+    async def search(self, place: str, texts: Sequence[str], cursor: str, count: int) -> SearchPage:
         """Entries that hold one of the texts, of about the next `count`; begin with cursor "".
 
         What stays in place is found; what moves meanwhile may be missed or found twice.

@@ -122,7 +122,7 @@ def planted(server: TestServer, scene: Scene | None = None) -> set[str]:
 def test_a_round_trip_a_job_is_found_out(
     clean: TestServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kiqpy._stages.settler._MOST", 1)
+    monkeypatch.setattr("kiqpy._stages.settler._MAX_VERDICTS_PER_FRAME", 1)
     assert planted(clean) >= {"commands", "trips", "handles", "turns", "sent", "calls"}
 
 

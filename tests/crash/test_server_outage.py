@@ -18,7 +18,7 @@ from kiqpy import App, Job, current_job, worker
 from kiqpy.clock import SystemClock
 from kiqpy.store._session import Session
 from kiqpy.store.redis.backend import RedisBackend
-from kiqpy.store.redis.connections import Link
+from kiqpy.store.redis.connections import Connections
 from tests.crash.journal import everywhere, held, queued, words
 from tests.eventually import eventually
 from tests.server import TestServer
@@ -142,9 +142,9 @@ async def test_at_every_kth_call(
 ) -> None:
     """The server forgets its scripts, or hangs up on everybody, at every k-th call of a verb."""
     calls, strikes = Counter[str](), Counter[str]()
-    original = Link.call
+    original = Connections.call
 
-    async def call(self: Link, name: str, *rest: Any) -> Any:
+    async def call(self: Connections, name: str, *rest: Any) -> Any:
         calls[name] += 1
         if calls[name] % every == 0:
             strikes[name] += 1
@@ -157,7 +157,7 @@ async def test_at_every_kth_call(
     shop = Shop(redis_url=clean.url, lease_ttl=30.0)
     heard = hear(shop, "job.recovered", "job.fenced", "queue.restarted")
     async with shop:
-        monkeypatch.setattr(Link, "call", call)
+        monkeypatch.setattr(Connections, "call", call)
         for n in range(300):
             shop.enqueue_nowait(job(n))
             if n % 10 == 9:

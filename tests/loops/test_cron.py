@@ -43,9 +43,9 @@ class Counted:
         self.fail: Callable[[str], Exception | None] = lambda _name: None
         self.fail_after = False
 
-    async def look(self, names: Any) -> PeriodicState:
+    async def state(self, names: Any) -> PeriodicState:
         self.looks += 1
-        return await self._calendar.look(names)
+        return await self._calendar.state(names)
 
     async def tick(self, name: str, ticks: list[Tick], enabled: bool) -> list[TickResult]:
         error = self.fail(name)

@@ -115,10 +115,10 @@ async def test_two_looks_at_once_bring_back_no_cancel_that_was_heeded() -> None:
         return found
 
     house.world.backend.marks = marks  # type: ignore[method-assign]
-    slow = asyncio.ensure_future(house.world.store.look())
+    slow = asyncio.ensure_future(house.world.store.refresh_cancelled())
     await rest()
     house.world.backend.marks = real  # type: ignore[method-assign]
-    await house.world.store.look()
+    await house.world.store.refresh_cancelled()
     assert house.world.store.cancelled.pop("j") is True  # as a run does that heeds it
     gate.set()
     await slow
@@ -148,15 +148,15 @@ async def test_a_process_forgets_cancels_as_the_store_does() -> None:
     store, clock = world.store, world.clock
     for n in range(20):
         await store.census.cancel(f"old-{n}", n % 2 == 0)
-    await store.look()
+    await store.refresh_cancelled()
     assert len(store.cancelled) == 20
     await clock.advance(CANCELS_KEPT_S / 2)
     await store.census.cancel("young", True)
     await store.census.cancel("old-3", True)  # once more: so it is young
-    await store.look()
+    await store.refresh_cancelled()
     await clock.advance(CANCELS_KEPT_S / 2 + 10)
     await store.census.cancel("new", False)
-    await store.look()
+    await store.refresh_cancelled()
     assert store.cancelled == {"young": True, "old-3": True, "new": False}
     assert len(store._marks) == 3
 

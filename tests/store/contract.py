@@ -38,7 +38,7 @@ def payload(jid: str, queue: str = "q", args: str = "[]", **fields: object) -> b
     ).encode()
 
 
-def parcel(
+def outgoing(
     jid: str,
     queue: str = "q",
     *,
@@ -109,7 +109,7 @@ class World(ABC):
         return self._backends[session.ident]
 
     def beat(self, session: Session, *queues: str, lease_s: float = 30.0) -> HeartbeatReply:
-        return session.beat(pulse(*(queues or ("q",)), lease_s=lease_s))
+        return session.beat(heartbeat(*(queues or ("q",)), lease_s=lease_s))
 
     async def close(self) -> None:
         for session in self.sessions:
@@ -118,21 +118,21 @@ class World(ABC):
     # ---- clients
 
     def frame(
-        self, *parcels: OutgoingJob, source: str = "client", atomic: bool = False
+        self, *items: OutgoingJob, source: str = "client", atomic: bool = False
     ) -> Frame[OutgoingJob]:
         self._sequences[source] += 1
         made_at = self.clock.monotonic()
-        return Frame(source, self._sequences[source], parcels, made_at, atomic)
+        return Frame(source, self._sequences[source], items, made_at, atomic)
 
-    async def push(self, *parcels: OutgoingJob, source: str = "client") -> list[Pushed]:
+    async def push(self, *items: OutgoingJob, source: str = "client") -> list[Pushed]:
         if self._client is None:
             self._client = await self.process(beat=False)
-        return await self._client.push(self.frame(*parcels, source=source))
+        return await self._client.push(self.frame(*items, source=source))
 
     async def fill(self, count: int, queue: str = "q") -> list[str]:
         """Push jobs and tell their jids, oldest first."""
         names = [f"j{n:04}" for n in range(count)]
-        await self.push(*(parcel(name, queue) for name in names))
+        await self.push(*(outgoing(name, queue) for name in names))
         return names
 
     # ---- time
@@ -270,7 +270,7 @@ class World(ABC):
         assert not found, f"nobody pushed {found}"
 
 
-def pulse(*queues: str, lease_s: float = 30.0, busy: int = 0, work: Any = None) -> Heartbeat:
+def heartbeat(*queues: str, lease_s: float = 30.0, busy: int = 0, work: Any = None) -> Heartbeat:
     return Heartbeat(
         info="{}", concurrency=5, quiet=False, busy=busy, work=work or {}, rss_kb=1,
         queues=queues, lease_s=lease_s,

@@ -11,7 +11,7 @@ from kiqpy.errors import StoreRefused
 from kiqpy.outcome import Lock
 from kiqpy.store.calendar import Calendar, Tick, TickResult
 from tests.server import TestServer
-from tests.store.contract import MemoryWorld, RedisWorld, World, jids, parcel
+from tests.store.contract import MemoryWorld, RedisWorld, World, jids, outgoing
 
 pytestmark = pytest.mark.anyio
 QUEUED, PAST, OFF = TickResult("queued"), TickResult("past"), TickResult("off")
@@ -39,7 +39,7 @@ async def calendar(world: World) -> Calendar:
 
 
 def ticks(*instants: float, lock: Lock | None = None, in_s: float | None = None) -> list[Tick]:
-    return [Tick(at, parcel(f"t{at:g}", lock=lock, in_s=in_s)) for at in instants]
+    return [Tick(at, outgoing(f"t{at:g}", lock=lock, in_s=in_s)) for at in instants]
 
 
 async def test_a_tick_is_enqueued_once_whoever_sends_it(world: World) -> None:
@@ -49,10 +49,10 @@ async def test_a_tick_is_enqueued_once_whoever_sends_it(world: World) -> None:
     assert await one.tick("p", ticks(25, 30), True) == [PAST, PAST]
     assert jids(world.queue("q")) == ["t10", "t20", "t30"]
     assert await one.tick("other", ticks(20), True) == [QUEUED], "names do not meet"
-    look = await two.look(["p", "nobody"])
-    assert look.marks == {"p": (30.0, True)}
-    assert look.switched == {}
-    assert abs(look.now - world.now()) < 2
+    state = await two.state(["p", "nobody"])
+    assert state.marks == {"p": (30.0, True)}
+    assert state.switched == {}
+    assert abs(state.now - world.now()) < 2
 
 
 async def test_many_at_once_enqueue_each_tick_once(world: World) -> None:
@@ -64,9 +64,9 @@ async def test_many_at_once_enqueue_each_tick_once(world: World) -> None:
 
 async def test_the_queue_of_a_tick_is_known(world: World) -> None:
     one = await calendar(world)
-    await one.tick("p", [Tick(1.5, parcel("a", "mail"))], True)
+    await one.tick("p", [Tick(1.5, outgoing("a", "mail"))], True)
     assert jids(world.queue("mail")) == ["a"]
-    assert (await one.look(["p"])).marks["p"].at == 1.5
+    assert (await one.state(["p"])).marks["p"].at == 1.5
     if isinstance(world, RedisWorld):
         assert world.cli("SMEMBERS", world.key("queues")) == ["mail"]
 
@@ -76,7 +76,7 @@ async def test_the_seconds_of_our_century_are_kept_exactly(world: World) -> None
     at = 1_700_000_001.123456
     assert await one.tick("p", ticks(at), True) == [QUEUED]
     assert await one.tick("p", ticks(at), True) == [PAST]
-    assert (await one.look(["p"])).marks["p"].at == at
+    assert (await one.state(["p"])).marks["p"].at == at
     assert await one.tick("p", ticks(at + 1e-6), True) == [QUEUED]
 
 
@@ -93,7 +93,7 @@ async def test_a_tick_without_a_job_is_passed_over(world: World) -> None:
     one = await calendar(world)
     await one.tick("p", ticks(5), True)
     assert await one.tick("p", [Tick(30.5, None)], True) == [PAST]
-    assert (await one.look(["p"])).marks["p"] == (30.5, False)
+    assert (await one.state(["p"])).marks["p"] == (30.5, False)
     assert await one.tick("p", ticks(30, 31), True) == [PAST, QUEUED]
 
 
@@ -107,28 +107,28 @@ async def test_a_unique_job_that_is_there_already_uses_up_the_tick(world: World)
     assert holder == "t10"
     assert 50 < left_s <= 60
     assert await one.tick("p", ticks(20), True) == [PAST]
-    assert (await one.look(["p"])).marks["p"].at == 20
+    assert (await one.state(["p"])).marks["p"].at == 20
 
 
 async def test_a_job_that_is_there_already_is_not_enqueued_again(world: World) -> None:
     one = await calendar(world)
     lock = Lock("token", 60.0)
     await one.tick("p", ticks(10, lock=lock), True)
-    (again,) = await one.tick("other", [Tick(1, parcel("t10", lock=lock))], True)
+    (again,) = await one.tick("other", [Tick(1, outgoing("t10", lock=lock))], True)
     assert again == TickResult("duplicate", "t10")
 
 
 async def test_a_new_periodic_counts_from_when_it_was_noted(world: World) -> None:
     one, two = await calendar(world), await calendar(world)
-    await one.note(["p"])
-    noted = (await one.look(["p"])).marks["p"]
+    await one.register(["p"])
+    noted = (await one.state(["p"])).marks["p"]
     assert not noted.ticked
     assert abs(noted.at - world.now()) < 2
-    await two.note(["p", "p2"])
-    assert (await one.look(["p"])).marks["p"] == noted, "a mark is never moved back or on"
+    await two.register(["p", "p2"])
+    assert (await one.state(["p"])).marks["p"] == noted, "a mark is never moved back or on"
     assert await one.tick("p", ticks(noted.at - 1, noted.at + 1), True) == [PAST, QUEUED]
-    await two.note(["p"])
-    assert (await one.look(["p"])).marks["p"] == (noted.at + 1, True)
+    await two.register(["p"])
+    assert (await one.state(["p"])).marks["p"] == (noted.at + 1, True)
 
 
 async def test_a_mark_from_a_wrong_clock_is_put_right(world: World) -> None:
@@ -136,8 +136,8 @@ async def test_a_mark_from_a_wrong_clock_is_put_right(world: World) -> None:
     now = world.now()
     await one.tick("far", ticks(now + 86_400), True)
     await one.tick("near", ticks(now + 60), True)
-    await one.note(["far", "near"])
-    marks = (await one.look(["far", "near"])).marks
+    await one.register(["far", "near"])
+    marks = (await one.state(["far", "near"])).marks
     assert abs(marks["far"].at - world.now()) < 2
     assert marks["near"] == (now + 60, True)
 
@@ -148,14 +148,14 @@ async def test_a_disabled_periodic_has_no_ticks(world: World) -> None:
     await one.tick("p", ticks(now - 100), True)
     assert await two.switch("p", False, True)
     assert not await one.switch("p", False, True), "it was so already"
-    assert (await one.look(["p"])).switched == {"p": False}
+    assert (await one.state(["p"])).switched == {"p": False}
     assert await one.tick("p", ticks(now - 50), True) == [OFF]
-    assert (await one.look(["p"])).marks["p"] == (now - 100, True), "nothing has changed"
+    assert (await one.state(["p"])).marks["p"] == (now - 100, True), "nothing has changed"
 
     assert await one.switch("p", True, True)
-    look = await two.look(["p"])
-    assert look.switched == {}, "it is as declared again"
-    assert not look.marks["p"].ticked
+    state = await two.state(["p"])
+    assert state.switched == {}, "it is as declared again"
+    assert not state.marks["p"].ticked
     later = world.now() + 5
     assert await one.tick("p", ticks(now - 50, later), True) == [PAST, QUEUED]
 
@@ -164,7 +164,7 @@ async def test_enabling_what_is_enabled_moves_no_mark(world: World) -> None:
     one = await calendar(world)
     await one.tick("p", ticks(10), True)
     assert not await one.switch("p", True, True)
-    assert (await one.look(["p"])).marks["p"] == (10.0, True)
+    assert (await one.state(["p"])).marks["p"] == (10.0, True)
 
 
 async def test_what_is_declared_as_disabled_can_be_enabled(world: World) -> None:
@@ -173,10 +173,10 @@ async def test_what_is_declared_as_disabled_can_be_enabled(world: World) -> None
     assert await one.tick("p", ticks(at), False) == [OFF]
     assert not await one.switch("p", False, False)
     assert await one.switch("p", True, False)
-    assert (await one.look(["p"])).switched == {"p": True}
+    assert (await one.state(["p"])).switched == {"p": True}
     assert await one.tick("p", ticks(at), False) == [QUEUED]
     assert await one.switch("p", False, False)
-    assert (await one.look(["p"])).switched == {}
+    assert (await one.state(["p"])).switched == {}
 
 
 async def test_one_leads_at_a_time_and_until_it_resigns(world: World) -> None:

@@ -12,7 +12,7 @@ import pytest
 from kiqpy.errors import StoreRefused
 from kiqpy.outcome import FreeLock, Lock
 from kiqpy.store.census import Census, Entry, Place, Transfer, busy_row, process_row
-from tests.store.contract import MemoryWorld, RedisWorld, World, jids, parcel, payload, pulse
+from tests.store.contract import MemoryWorld, RedisWorld, World, heartbeat, jids, outgoing, payload
 
 pytestmark = pytest.mark.anyio
 UNREADABLE = b"\xff not json"
@@ -105,14 +105,14 @@ class TestLook:
         score = 1795226031.586491
         put(world, "retry", *members("a"), score=score)
         put(world, "retry", *members("b"), score=score + 0.001)
-        assert jids(await it.scored("retry", score)) == ["a"]
-        assert await it.scored("retry", score + 5) == []
+        assert jids(await it.by_score("retry", score)) == ["a"]
+        assert await it.by_score("retry", score + 5) == []
 
     async def test_queues_with_latency_and_pause(self, world: World) -> None:
         it = await census(world)
-        await world.push(parcel("old", "b", enqueued_at=world.now() - 90))
-        await world.push(parcel("new", "b", enqueued_at=world.now()))
-        await world.push(parcel("x", "a")._replace(payload=UNREADABLE))
+        await world.push(outgoing("old", "b", enqueued_at=world.now() - 90))
+        await world.push(outgoing("new", "b", enqueued_at=world.now()))
+        await world.push(outgoing("x", "a")._replace(payload=UNREADABLE))
         await it.pause("b")
         a, b, c = await it.queues(["c", "b"])
         assert (a.name, a.size, a.latency_s, a.paused) == ("a", 1, None, False)
@@ -123,7 +123,7 @@ class TestLook:
     async def test_more_queues_than_fit_into_one_step(self, world: World) -> None:
         it = await census(world)
         names = [f"q{n:03}" for n in range(250)]
-        await world.push(*(parcel(name, name, enqueued_at=world.now()) for name in names))
+        await world.push(*(outgoing(name, name, enqueued_at=world.now()) for name in names))
         found = await it.queues()
         assert [(row.name, row.size) for row in found] == [(name, 1) for name in names]
 
@@ -161,7 +161,7 @@ class TestScan:
         found: dict[bytes, Entry] = {}
         cursor: str | None = ""
         while cursor is not None:
-            part = await it.scan(place, texts, cursor, count)
+            part = await it.search(place, texts, cursor, count)
             found |= {entry.raw: entry for entry in part.entries}
             cursor = part.cursor
         return list(found.values())
@@ -185,10 +185,10 @@ class TestScan:
     async def test_a_page_ends_where_it_says(self, world: World) -> None:
         it = await census(world)
         enqueue(world, *members(*(f"j{n}-" for n in range(250))))
-        first = await it.scan("queue:q", ["j249-"], "", 100)
+        first = await it.search("queue:q", ["j249-"], "", 100)
         assert (jids(first.entries), first.looked) == (["j249-"], 100)  # the newest comes first
         assert first.cursor is not None
-        assert (await it.scan("queue:q", ["j249-"], first.cursor, 1000)).looked == 150
+        assert (await it.search("queue:q", ["j249-"], first.cursor, 1000)).looked == 150
 
     async def test_texts_are_taken_as_they_are(self, world: World) -> None:
         it = await census(world)
@@ -201,12 +201,12 @@ class TestScan:
         it = await census(world)
         names = [f"j{n:03}-" for n in range(400)]
         enqueue(world, *members(*names))
-        first = await it.scan("queue:q", ["j150-"], "", 100)
+        first = await it.search("queue:q", ["j150-"], "", 100)
         enqueue(world, *members("later"))
         session = await world.process()
         await session.fetch("q", 100)
         assert first.cursor is not None
-        second = await it.scan("queue:q", ["j150-"], first.cursor, 1000)
+        second = await it.search("queue:q", ["j150-"], first.cursor, 1000)
         assert jids(second.entries) == ["j150-"]
 
 
@@ -376,7 +376,9 @@ class TestProcesses:
         info = {"hostname": "h", "pid": 7, "tag": "shop", "labels": ["x"], "queues": ["q", "r"],
                 "started_at": 5.5, "concurrency": 3, "version": "kiqpy"}  # fmt: skip
         work = {"t1": json.dumps({"queue": "q", "payload": payload("a").decode(), "run_at": 9})}
-        told = pulse("q", busy=1, work=work)._replace(info=json.dumps(info), quiet=True, rss_kb=12)
+        told = heartbeat("q", busy=1, work=work)._replace(
+            info=json.dumps(info), quiet=True, rss_kb=12
+        )
         session.beat(told)
         [row] = await session.census.processes()
         assert row[:10] == (
@@ -510,7 +512,7 @@ async def test_no_command_that_walks_the_key_space_at_once(world: World) -> None
     put(world, "dead", *members("a"))
     await it.queues()
     await it.processes()
-    await it.scan("dead", ["a"], "", 100)
+    await it.search("dead", ["a"], "", 100)
     await it.transfer("dead", [to_queue(members("a")[0], "a")])
     await it.paused()
     await it.prune()

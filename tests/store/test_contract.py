@@ -33,7 +33,7 @@ from tests.store.contract import (
     holds,
     jids,
     job_of,
-    parcel,
+    outgoing,
     payload,
 )
 
@@ -102,12 +102,12 @@ class TestPush:
 
     async def test_payloads_stay_byte_for_byte(self, world: World) -> None:
         raw = payload("a", args=HARD_ARGS, note='"jid": "z"')
-        await world.push(parcel("a", args=HARD_ARGS, note='"jid": "z"'))
+        await world.push(outgoing("a", args=HARD_ARGS, note='"jid": "z"'))
         assert world.queue("q") == [raw]
 
     @pytest.mark.parametrize("queue", ODD_QUEUES)
     async def test_odd_queue_names_are_kept_apart(self, world: World, queue: str) -> None:
-        await world.push(*(parcel(f"of {name}", name) for name in ODD_QUEUES))
+        await world.push(*(outgoing(f"of {name}", name) for name in ODD_QUEUES))
         session = await world.process(*ODD_QUEUES)
         claims = await session.fetch(queue, 10)
         assert [claim.queue for claim in claims] == [queue]
@@ -118,7 +118,10 @@ class TestPush:
     async def test_one_result_each_in_their_order(self, world: World) -> None:
         lock = Lock("token", 60.0)
         results = await world.push(
-            parcel("a", lock=lock), parcel("b", in_s=9.0), parcel("c", lock=lock), parcel("d")
+            outgoing("a", lock=lock),
+            outgoing("b", in_s=9.0),
+            outgoing("c", lock=lock),
+            outgoing("d"),
         )
         states = ["queued", "scheduled", "duplicate", "queued"]
         assert [result.state for result in results] == states
@@ -133,31 +136,31 @@ class TestPush:
 
     async def test_a_delay_has_been_running_since_the_frame_was_made(self, world: World) -> None:
         session = await world.process()
-        frame = world.frame(parcel("a", in_s=100.0))._replace(
+        frame = world.frame(outgoing("a", in_s=100.0))._replace(
             made_at=world.clock.monotonic() - 60.0
         )
         await session.push(frame)
         assert world.due_at("schedule")["a"] == pytest.approx(world.now() + 40.0, abs=2.0)
 
     async def test_an_instant_is_kept(self, world: World) -> None:
-        assert await world.push(parcel("a", at_s=4102444800.5)) == [Pushed("scheduled")]
+        assert await world.push(outgoing("a", at_s=4102444800.5)) == [Pushed("scheduled")]
         assert world.due_at("schedule") == {"a": 4102444800.5}
 
     async def test_hole_01_sequence_reuse(self, world: World) -> None:
         """A lower sequence is a loud error, not a silent success; another nonce starts afresh."""
         session = await world.process()
         for jid in ("a", "b"):
-            await session.push(world.frame(parcel(jid)))
+            await session.push(world.frame(outgoing(jid)))
         with pytest.raises(StoreRefused, match=r"(?i)sequence"):
-            await session.push(Frame("client", 1, [parcel("c")]))
-        assert await session.push(Frame("another", 1, [parcel("d")])) == [Pushed("queued")]
+            await session.push(Frame("client", 1, [outgoing("c")]))
+        assert await session.push(Frame("another", 1, [outgoing("d")])) == [Pushed("queued")]
         world.check(["a", "b", "d"])
 
     async def test_hole_02_partial_push(self, redis_world: RedisWorld) -> None:
         """What can't be stored is told one by one, and sending again adds nothing."""
         redis_world.cli("SET", "queue:broken", "x")
         session = await redis_world.process()
-        frame = redis_world.frame(parcel("a"), parcel("b", "broken"), parcel("c", in_s=60.0))
+        frame = redis_world.frame(outgoing("a"), outgoing("b", "broken"), outgoing("c", in_s=60.0))
         first = await session.push(frame)
         assert [result.state for result in first] == ["queued", "refused", "scheduled"]
         assert "broken" in first[1].detail
@@ -169,7 +172,7 @@ class TestPush:
         session = await redis_world.process()
         lock = Lock("token", 60.0)
         frame = redis_world.frame(
-            parcel("a", lock=lock), parcel("b", "broken"), parcel("c", in_s=9.0), atomic=True
+            outgoing("a", lock=lock), outgoing("b", "broken"), outgoing("c", in_s=9.0), atomic=True
         )
         for _ in range(2):
             assert {result.state for result in await session.push(frame)} == {"refused"}
@@ -180,22 +183,22 @@ class TestPush:
         self, redis_world: RedisWorld
     ) -> None:
         redis_world.cli("SET", "schedule", "x")
-        results = await redis_world.push(parcel("a", in_s=1.0), parcel("b"))
+        results = await redis_world.push(outgoing("a", in_s=1.0), outgoing("b"))
         assert [result.state for result in results] == ["refused", "queued"]
 
     async def test_a_lock_conflict_is_a_result_even_in_an_atomic_frame(self, world: World) -> None:
         lock = Lock("token", 60.0)
-        await world.push(parcel("a", lock=lock))
+        await world.push(outgoing("a", lock=lock))
         session = await world.process()
-        frame = world.frame(parcel("b", lock=lock), parcel("c"), atomic=True)
+        frame = world.frame(outgoing("b", lock=lock), outgoing("c"), atomic=True)
         assert await session.push(frame) == [Pushed("duplicate", "a"), Pushed("queued")]
         world.check(["a", "c"])
 
     async def test_hole_03_results_lost_with_the_reply(self, world: World) -> None:
         faults, lock = Faults(), Lock("token", 60.0)
-        await world.push(parcel("a", lock=lock))
+        await world.push(outgoing("a", lock=lock))
         session = await world.process(faults=faults)
-        frame = world.frame(parcel("b", lock=lock), parcel("c"), parcel("d", in_s=9.0))
+        frame = world.frame(outgoing("b", lock=lock), outgoing("c"), outgoing("d", in_s=9.0))
         faults.fail("push", "after")
         with pytest.raises(StoreUnavailable):
             await session.push(frame)
@@ -205,15 +208,15 @@ class TestPush:
 
     async def test_hole_04_guard_ttl(self, redis_world: RedisWorld) -> None:
         """The note of a frame lives 30 days; a flushed server takes up any sequence."""
-        await redis_world.push(parcel("a"))
+        await redis_world.push(outgoing("a"))
         assert redis_world.cli("PTTL", "kiq:push:client") > 29.9 * 86_400_000
         redis_world.cli("FLUSHALL")
-        assert await redis_world.push(parcel("b")) == [Pushed("queued")]
+        assert await redis_world.push(outgoing("b")) == [Pushed("queued")]
 
     async def test_a_late_frame_is_refused(self, world: World) -> None:
         faults = Faults()
         session = await world.process(faults=faults)
-        first, second = world.frame(parcel("a")), world.frame(parcel("b"))
+        first, second = world.frame(outgoing("a")), world.frame(outgoing("b"))
         faults.fail("push", "late")
         with pytest.raises(StoreUnavailable):
             await session.push(first)
@@ -226,14 +229,14 @@ class TestPush:
     async def test_a_job_that_is_there_is_not_stored_again(self, world: World) -> None:
         """A frame that is sent again is answered from its notes; whoever else sends it is late."""
         lock = Lock("token", 60.0)
-        await world.push(parcel("a", lock=lock))
-        again = await world.push(parcel("a", lock=lock), source="spool")
+        await world.push(outgoing("a", lock=lock))
+        again = await world.push(outgoing("a", lock=lock), source="spool")
         assert again == [Pushed("duplicate", "a")]
 
     async def test_a_lock_runs_out(self, world: World) -> None:
-        await world.push(parcel("a", lock=Lock("token", 0.05)))
+        await world.push(outgoing("a", lock=Lock("token", 0.05)))
         await world.eventually(lambda: world.lock("token") is None, 0.02)
-        assert await world.push(parcel("b", lock=Lock("token", 60.0))) == [Pushed("queued")]
+        assert await world.push(outgoing("b", lock=Lock("token", 60.0))) == [Pushed("queued")]
         holder = world.lock("token")
         assert holder
         assert holder[0] == "b"
@@ -252,7 +255,7 @@ class TestWait:
         session = await world.process()
         waiting = asyncio.create_task(session.wait("q", 20.0))
         await world.blocked(1)
-        await world.push(parcel("a"))
+        await world.push(outgoing("a"))
         await waiting
         assert jids(await session.fetch("q", 1)) == ["a"]
 
@@ -261,7 +264,7 @@ class TestWait:
         waiting = asyncio.create_task(session.wait("q", 0.05))
         await world.eventually(waiting.done)
         await waiting
-        await world.push(parcel("a"))
+        await world.push(outgoing("a"))
         assert jids(world.queue("q")) == ["a"]
 
     async def test_unwait_ends_it(self, world: World) -> None:
@@ -270,7 +273,7 @@ class TestWait:
         await world.blocked(1)
         await session.unwait("q")
         await waiting
-        await world.push(parcel("a"))
+        await world.push(outgoing("a"))
         assert jids(world.queue("q")) == ["a"]
 
     async def test_unwait_gives_back_what_came(self, world: World) -> None:
@@ -293,7 +296,7 @@ class TestWait:
         await world.blocked(3)
         await one.unwait("q")
         await waits[0]
-        await world.push(parcel("a"), parcel("b", "other"))
+        await world.push(outgoing("a"), outgoing("b", "other"))
         await asyncio.gather(*waits)
         assert jids(await two.fetch("q", 1)) == ["a"]
         assert jids(await one.fetch("other", 1)) == ["b"]
@@ -304,7 +307,7 @@ class TestWait:
         await world.blocked(1)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        await world.push(parcel("a"))
+        await world.push(outgoing("a"))
         world.check(["a"])
         assert jids(await session.fetch("q", 1)) == ["a"]
 
@@ -312,7 +315,7 @@ class TestWait:
         session = await world.process()
         waiting = asyncio.create_task(session.wait("q", 20.0))
         await world.blocked(1)
-        await world.push(parcel("a"))
+        await world.push(outgoing("a"))
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         assert jids(await session.fetch("q", 1)) == ["a"]
@@ -325,7 +328,7 @@ class TestWait:
             waits.append(asyncio.create_task(session.wait("q", 20.0)))
             await world.blocked(n)
         for n, waiting in enumerate(waits):
-            await world.push(parcel(f"j{n}"))
+            await world.push(outgoing(f"j{n}"))
             await waiting
             assert [task.done() for task in waits] == [m <= n for m in range(3)]
         assert [jids(world.inbox(session)) for session in sessions] == [["j0"], ["j1"], ["j2"]]
@@ -568,7 +571,7 @@ class TestSettle:
 
     async def test_release_keeps_the_order(self, world: World) -> None:
         session, claims = await self.claim(world, 5)
-        await world.push(parcel("later"))
+        await world.push(outgoing("later"))
         verdicts = [Release(claims[n].delivery) for n in (3, 0, 4, 1)]
         assert await settle(session, *verdicts, Done(claims[2].delivery)) == [True] * 5
         assert jids(world.queue("q")) == ["j0000", "j0001", "j0003", "j0004", "later"]
@@ -597,7 +600,7 @@ class TestSettle:
 
     async def test_a_fenced_verdict_changes_nothing_at_all(self, world: World) -> None:
         lock = Lock("token", 60.0)
-        await world.push(parcel("a", lock=lock))
+        await world.push(outgoing("a", lock=lock))
         session = await world.process()
         verdicts: list[Verdict] = [
             Done(1, True, frees("a", lock)),
@@ -649,7 +652,7 @@ class TestSettle:
         assert jids(world.queue("q")) == jids([a])
 
     async def test_queues_number_their_frames_apart(self, world: World) -> None:
-        await world.push(parcel("a"), parcel("b", "other"))
+        await world.push(outgoing("a"), outgoing("b", "other"))
         session = await world.process("q", "other")
         (a,), (b,) = await session.fetch("q", 1), await session.fetch("other", 1)
         assert a.delivery == b.delivery == 1
@@ -672,7 +675,7 @@ class TestSettle:
 
     async def locked(self, world: World, jid: str = "a") -> tuple[Session, Claim, Lock]:
         lock = Lock("token", 60.0)
-        await world.push(parcel(jid, lock=lock))
+        await world.push(outgoing(jid, lock=lock))
         session = await world.process()
         (claim,) = await session.fetch("q", 1)
         return session, claim, lock
@@ -681,7 +684,7 @@ class TestSettle:
         session, claim, lock = await self.locked(world)
         await settle(session, Done(claim.delivery, False, frees("a", lock)))
         assert world.lock("token") is None
-        await world.push(parcel("b", lock=lock))
+        await world.push(outgoing("b", lock=lock))
         (claim,) = await session.fetch("q", 1)
         await settle(session, Bury(claim.delivery, claim.raw, frees("b", lock)))
         assert world.lock("token") is None
@@ -691,7 +694,7 @@ class TestSettle:
         await settle(session, Retry(claim.delivery, claim.raw, 500.0, holds("a", lock, 500.0)))
         holder = world.lock("token")
         assert holder == ("a", pytest.approx(560.0, abs=5.0))
-        await world.push(parcel("b", lock=Lock("other", 60.0)))
+        await world.push(outgoing("b", lock=Lock("other", 60.0)))
         (claim,) = await session.fetch("q", 1)
         held = holds("b", Lock("other", 60.0), 300.0)
         await settle(session, Defer(claim.delivery, claim.raw, 300.0, held))
@@ -699,7 +702,7 @@ class TestSettle:
 
     async def test_another_jobs_lock_is_left_alone(self, world: World) -> None:
         session, claim, lock = await self.locked(world)
-        await world.push(parcel("b"), parcel("c"))
+        await world.push(outgoing("b"), outgoing("c"))
         claims = await session.fetch("q", 2)
         await settle(
             session,
@@ -747,7 +750,7 @@ class TestSettle:
 class TestHolding:
     async def test_tells_all_claims_of_this_process_and_queue(self, world: World) -> None:
         await world.fill(4)
-        await world.push(parcel("x", "other"))
+        await world.push(outgoing("x", "other"))
         one, two = await world.process("q", "other"), await world.process()
         claims = await one.fetch("q", 3)
         await one.fetch("other", 1)
@@ -761,8 +764,8 @@ class TestHolding:
 class TestPromote:
     async def test_due_jobs_move_in_their_order(self, world: World) -> None:
         now = world.now()
-        await world.push(*(parcel(f"j{n}", at_s=now - n) for n in (1, 3, 2)))
-        await world.push(parcel("later", at_s=now + 1000.0))
+        await world.push(*(outgoing(f"j{n}", at_s=now - n) for n in (1, 3, 2)))
+        await world.push(outgoing("later", at_s=now + 1000.0))
         session = await world.process()
         promotion = await session.promote(100)
         assert (promotion.moved, promotion.buried) == (3, 0)
@@ -772,13 +775,13 @@ class TestPromote:
     async def test_says_when_the_next_is_due(self, world: World) -> None:
         session = await world.process()
         assert (await session.promote(100)).next_in_s is None
-        await world.push(parcel("a", in_s=100.0), parcel("b", in_s=50.0))
+        await world.push(outgoing("a", in_s=100.0), outgoing("b", in_s=50.0))
         promotion = await session.promote(100)
         assert promotion.moved == 0
         assert promotion.next_in_s == pytest.approx(50.0, abs=2.0)
 
     async def test_a_delay_passes(self, world: World) -> None:
-        await world.push(parcel("a", in_s=0.05))
+        await world.push(outgoing("a", in_s=0.05))
         session = await world.process()
 
         async def moved() -> int:
@@ -790,7 +793,7 @@ class TestPromote:
 
     async def test_goes_on_where_its_limit_stopped_it(self, world: World) -> None:
         now = world.now()
-        await world.push(*(parcel(f"j{n:03}", at_s=now - 500 + n) for n in range(250)))
+        await world.push(*(outgoing(f"j{n:03}", at_s=now - 500 + n) for n in range(250)))
         session = await world.process()
         moved: list[int] = []
         while (promotion := await session.promote(1000)).moved:
@@ -801,7 +804,7 @@ class TestPromote:
         assert jids(world.queue("q")) == [f"j{n:03}" for n in range(250)]
 
     async def test_the_new_bytes_tell_when(self, world: World) -> None:
-        await world.push(parcel("a", at_s=1.0, at=1.0, enqueued_at=5.0, args=HARD_ARGS))
+        await world.push(outgoing("a", at_s=1.0, at=1.0, enqueued_at=5.0, args=HARD_ARGS))
         session = await world.process()
         await session.promote(100)
         (raw,) = world.queue("q")
@@ -811,7 +814,7 @@ class TestPromote:
         assert HARD_ARGS in raw.decode()
 
     async def test_queues_of_all_names(self, world: World) -> None:
-        await world.push(*(parcel(f"of {name}", name, at_s=1.0) for name in ODD_QUEUES))
+        await world.push(*(outgoing(f"of {name}", name, at_s=1.0) for name in ODD_QUEUES))
         session = await world.process()
         assert (await session.promote(100)).moved == len(ODD_QUEUES)
         assert [jids(world.queue(name)) for name in ODD_QUEUES] == [
@@ -820,7 +823,7 @@ class TestPromote:
 
     async def test_two_promoters_move_each_job_once(self, world: World) -> None:
         names = [f"j{n:02}" for n in range(60)]
-        await world.push(*(parcel(name, at_s=1.0 + n) for n, name in enumerate(names)))
+        await world.push(*(outgoing(name, at_s=1.0 + n) for n, name in enumerate(names)))
         one, two = await world.process(), await world.process()
         promotions = await asyncio.gather(one.promote(100), two.promote(100), one.promote(100))
         assert sum(promotion.moved for promotion in promotions) == 60
@@ -829,7 +832,7 @@ class TestPromote:
     async def test_hole_13_undecodable_jobs_are_buried_as_they_are(self, world: World) -> None:
         junk = [b"\xff\xfe not json", b"{", b'{"class": "A"}']
         session = await world.process()
-        template = parcel("x", at_s=1.0)
+        template = outgoing("x", at_s=1.0)
         frame = world.frame(*(template._replace(payload=raw) for raw in junk))
         await session.push(frame)
         promotion = await session.promote(100)
@@ -839,7 +842,7 @@ class TestPromote:
     async def test_json_that_is_no_object_is_buried_in_one(self, world: World) -> None:
         """As it is, it would take Sidekiq's page of dead jobs down."""
         session = await world.process()
-        await session.push(world.frame(parcel("x", at_s=1.0)._replace(payload=b"[1]")))
+        await session.push(world.frame(outgoing("x", at_s=1.0)._replace(payload=b"[1]")))
         assert (await session.promote(100)).buried == 1
         [kept] = world.members("dead")
         assert unsealed(decode(kept)) == b"[1]"
@@ -847,14 +850,14 @@ class TestPromote:
 
     async def test_hole_13_what_only_cjson_can_not_read_is_promoted(self, world: World) -> None:
         deep = "[" * 500 + "]" * 500
-        await world.push(parcel("a", at_s=1.0, args=f"[{deep}, 1e999, {10**400}]"))
+        await world.push(outgoing("a", at_s=1.0, args=f"[{deep}, 1e999, {10**400}]"))
         session = await world.process()
         assert (await session.promote(100)).buried == 0
         assert deep in world.queue("q")[0].decode()
 
     async def test_hole_16_twenty_digit_integers(self, world: World) -> None:
         """Through schedule, retry and rescue the text of the arguments stays as it was."""
-        await world.push(parcel("a", at_s=1.0, args=HARD_ARGS))
+        await world.push(outgoing("a", at_s=1.0, args=HARD_ARGS))
         one, two = await world.process(), await world.process()
         await one.promote(100)
         (claim,) = await one.fetch("q", 1)
@@ -878,7 +881,7 @@ class TestPromote:
 class TestBeat:
     async def test_tells_what_the_store_holds(self, world: World) -> None:
         await world.fill(3)
-        await world.push(parcel("x", "other"))
+        await world.push(outgoing("x", "other"))
         session = await world.process("q", "other")
         await session.fetch("q", 2)
         await session.wait("other", 1.0)
@@ -948,7 +951,7 @@ class TestRescue:
 
     async def test_gives_jobs_back_in_their_order(self, world: World) -> None:
         dead, alive, claims = await self.stranded(world)
-        await world.push(parcel("later"))
+        await world.push(outgoing("later"))
         rescued = await world.rescued(alive)
         assert sorted(one.jid for one in rescued) == jids(claims)
         assert {(one.queue, one.recoveries, one.poison) for one in rescued} == {("q", 1, False)}
@@ -1137,7 +1140,7 @@ class TestRescue:
         assert (alive.ident, "q") in world.privs()
 
     async def test_poison_is_buried_at_the_fourth_crash(self, world: World) -> None:
-        await world.push(parcel("a", args=HARD_ARGS))
+        await world.push(outgoing("a", args=HARD_ARGS))
         rescuer = await world.process()
         for crash in range(1, 5):
             victim = await world.process()
@@ -1154,7 +1157,7 @@ class TestRescue:
     async def test_who_has_died_twice_runs_apart(self, world: World) -> None:
         """One of them may be what kills: the others must not be with it each time."""
         names = ["a", "b", "c", "d"]
-        await world.push(*(parcel(name) for name in names))
+        await world.push(*(outgoing(name) for name in names))
         rescuer = await world.process()
         for crash in (1, 2):
             victim = await world.process()
@@ -1168,7 +1171,7 @@ class TestRescue:
     async def test_crashes_are_forgotten_after_three_days(self, world: World) -> None:
         if world.real:
             pytest.skip("takes three days")
-        await world.push(parcel("a"))
+        await world.push(outgoing("a"))
         rescuer = await world.process()
         recoveries: list[int] = []
         for _ in range(6):
@@ -1182,7 +1185,7 @@ class TestRescue:
     async def test_unreadable_jobs_are_rescued_as_they_are(self, world: World) -> None:
         junk = b"\xff not json"
         session = await world.process()
-        await session.push(world.frame(parcel("x")._replace(payload=junk)))
+        await session.push(world.frame(outgoing("x")._replace(payload=junk)))
         (claim,) = await session.fetch("q", 1)
         assert claim.raw == junk
         await world.die(session)
@@ -1190,7 +1193,7 @@ class TestRescue:
         assert world.queue("q") == [junk]
 
     async def test_queues_are_rescued_apart(self, world: World) -> None:
-        await world.push(*(parcel(f"of {name}", name) for name in ODD_QUEUES))
+        await world.push(*(outgoing(f"of {name}", name) for name in ODD_QUEUES))
         dead = await world.process(*ODD_QUEUES)
         for name in ODD_QUEUES:
             await dead.fetch(name, 1)
@@ -1212,7 +1215,7 @@ class TestWakingByMovers:
     """Whatever puts a job into a queue wakes one who waits there."""
 
     async def test_promote(self, world: World) -> None:
-        await world.push(parcel("a", at_s=1.0))
+        await world.push(outgoing("a", at_s=1.0))
         session = await world.process()
         waiting = asyncio.create_task(session.wait("q", 20.0))
         await world.blocked(1)
@@ -1244,13 +1247,13 @@ class TestWakingByMovers:
 class TestCensus:
     async def test_sizes(self, world: World) -> None:
         await world.fill(3)
-        await world.push(parcel("a", "a:b"), parcel("b", in_s=60.0))
+        await world.push(outgoing("a", "a:b"), outgoing("b", in_s=60.0))
         session = await world.process()
         found = await session.census.sizes(["q", "a:b", "empty"])
         assert found == {"q": 3, "a:b": 1, "empty": 0, "schedule": 1, "retry": 0, "dead": 0}
 
     async def test_a_page_is_by_rank_soonest_first(self, world: World) -> None:
-        await world.push(*(parcel(f"j{n}", at_s=2e9 + n) for n in (3, 1, 0, 2)))
+        await world.push(*(outgoing(f"j{n}", at_s=2e9 + n) for n in (3, 1, 0, 2)))
         session = await world.process()
         found = await session.census.page("schedule", 1, 2)
         assert jids(found) == ["j1", "j2"]
@@ -1269,7 +1272,7 @@ class TestCensus:
 
     async def test_what_can_not_be_read_is_shown_raw(self, world: World) -> None:
         session = await world.process()
-        await session.push(world.frame(parcel("x")._replace(payload=b"\xff")))
+        await session.push(world.frame(outgoing("x")._replace(payload=b"\xff")))
         (entry,) = await session.census.queue_page("q", 0, 1)
         assert (entry.job, entry.raw) == (None, b"\xff")
 
@@ -1309,8 +1312,10 @@ class TestLostCalls:
         session = await world.process(faults=faults, beat=False)
         await again(lambda: beaten(world, session))
         lock = Lock("token", 60.0)
-        first = world.frame(*(parcel(jid, lock=lock if jid == "a" else None) for jid in "abc"))
-        second = world.frame(parcel("d", at_s=1.0), parcel("e", at_s=2.0), parcel("f", at_s=3.0))
+        first = world.frame(*(outgoing(jid, lock=lock if jid == "a" else None) for jid in "abc"))
+        second = world.frame(
+            outgoing("d", at_s=1.0), outgoing("e", at_s=2.0), outgoing("f", at_s=3.0)
+        )
         for frame in (first, second):
             results = await again(lambda frame=frame: session.push(frame))
             assert {result.state for result in results} <= {"queued", "scheduled"}

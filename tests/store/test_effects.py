@@ -32,7 +32,7 @@ from kiqpy.store.memory.server import MemoryServer
 from kiqpy.store.redis import scripts
 from tests.conftest import AddEffect
 from tests.faults import Faults, How
-from tests.store.contract import MemoryWorld, RedisWorld, World, jids, parcel
+from tests.store.contract import MemoryWorld, RedisWorld, World, jids, outgoing
 
 pytestmark = pytest.mark.anyio
 
@@ -102,7 +102,7 @@ async def process(world: World, faults: Faults | None = None) -> Session:
 
 
 async def claims_of(world: World, session: Session, *names: str, **fields: Any) -> list[Claim]:
-    await world.push(*(parcel(name, bid="B", **fields) for name in names))
+    await world.push(*(outgoing(name, bid="B", **fields) for name in names))
     return await session.fetch("q", len(names))
 
 
@@ -134,8 +134,8 @@ class TestSettle:
         """Verdicts with and without effects, of several kinds and with locks, in one frame."""
         session = await process(world)
         held: dict[str, Any] = {"unique_token": "T", "unique_for": 60}
-        await world.push(parcel("a"), parcel("b", bid="B"), parcel("c", bid="C", **held))
-        await world.push(parcel("d", **held), parcel("e", bid="B"))
+        await world.push(outgoing("a"), outgoing("b", bid="B"), outgoing("c", bid="C", **held))
+        await world.push(outgoing("d", **held), outgoing("e", bid="B"))
         claims = await session.fetch("q", 5)
         outcomes = [Success(), Failure(ValueError()), Snoozed(5.0), Success(), Success()]
         frame = session.frame("q", [*map(decided, claims, outcomes)])
@@ -236,7 +236,7 @@ class TestTransfer:
     async def test_what_an_operator_does(self, world: World) -> None:
         admin = await self.admin(world)
         in_an_hour: dict[str, Any] = {"bid": "B", "in_s": 3600.0}
-        await world.push(*(parcel(name, **in_an_hour) for name in "abcd"))
+        await world.push(*(outgoing(name, **in_an_hour) for name in "abcd"))
         await admin.requeue("a", "scheduled")
         await admin.kill(["b", "c"], "scheduled")
         await admin.delete(["d", "c"])
@@ -244,13 +244,13 @@ class TestTransfer:
 
     async def test_in_a_queue(self, world: World) -> None:
         admin = await self.admin(world)
-        await world.push(parcel("a", bid="B"), parcel("b"), parcel("c", bid="C"))
+        await world.push(outgoing("a", bid="B"), outgoing("b"), outgoing("c", bid="C"))
         assert (await admin.delete_all("queue:q")).done == 3
         assert counted(world) == counted(world, "C") == {"operator:gone": 1}
 
     async def test_two_operators_count_once(self, world: World) -> None:
         admin = await self.admin(world)
-        await world.push(parcel("a", bid="B", in_s=3600.0))
+        await world.push(outgoing("a", bid="B", in_s=3600.0))
         page = await admin.jobs("scheduled")
         assert (await admin.kill(page.rows)).done == 1
         assert (await admin.kill(page.rows)).gone == 1

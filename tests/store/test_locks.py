@@ -30,7 +30,7 @@ from tests.store.contract import (
     RedisWorld,
     World,
     jids,
-    parcel,
+    outgoing,
 )
 
 pytestmark = pytest.mark.anyio
@@ -70,7 +70,7 @@ async def claimed(session: Session) -> Claim:
 
 async def at_work(world: World, jid: str = "a", **fields: Any) -> tuple[Session, Claim]:
     """A process that has claimed a job which has the lock."""
-    await world.push(parcel(jid, lock=LOCK, **fields))
+    await world.push(outgoing(jid, lock=LOCK, **fields))
     session = await world.process()
     return session, await claimed(session)
 
@@ -99,16 +99,16 @@ PUT_OFF = ["retry", "defer"]
 
 class TestPush:
     async def test_one_job_of_each_token(self, world: World) -> None:
-        first, second = await world.push(parcel("a", lock=LOCK), parcel("b", lock=LOCK))
+        first, second = await world.push(outgoing("a", lock=LOCK), outgoing("b", lock=LOCK))
         assert (first, second) == (Pushed("queued"), Pushed("duplicate", "a"))
-        assert await world.push(parcel("c", lock=LOCK)) == [Pushed("duplicate", "a")]
+        assert await world.push(outgoing("c", lock=LOCK)) == [Pushed("duplicate", "a")]
         assert jids(world.queue("q")) == ["a"]
         assert world.lock("token") == ("a", WHILE)
 
     async def test_many_at_once_from_many_clients(self, world: World) -> None:
         clients = [await world.process(beat=False) for _ in range(5)]
         frames = [
-            world.frame(*(parcel(f"{n}-{k}", lock=LOCK) for k in range(10)), source=f"client {n}")
+            world.frame(*(outgoing(f"{n}-{k}", lock=LOCK) for k in range(10)), source=f"client {n}")
             for n in range(5)
         ]
         answers = await asyncio.gather(
@@ -123,32 +123,34 @@ class TestPush:
     async def test_a_delay_counts_from_the_servers_time(self, world: World, kind: str) -> None:
         """Not from the client's: a clock that is late let the lock go before the job was due."""
         due = 500.0 if kind == "in_s" else world.now() + 500.0
-        await world.push(parcel("a", lock=LOCK, **{kind: due}))
+        await world.push(outgoing("a", lock=LOCK, **{kind: due}))
         assert world.lock("token") == ("a", pytest.approx(560.0, abs=5.0))
 
     async def test_what_was_due_long_ago_is_held_as_if_it_were_due_now(self, world: World) -> None:
-        await world.push(parcel("a", lock=LOCK, at_s=5.0), parcel("b", lock=Lock("t", 60.0)))
+        await world.push(outgoing("a", lock=LOCK, at_s=5.0), outgoing("b", lock=Lock("t", 60.0)))
         assert world.lock("token") == ("a", WHILE)
         assert world.lock("t") == ("b", WHILE)
 
     @pytest.mark.parametrize("in_s", [1e12, 1e15, 1e18, 1e300])
     async def test_a_delay_of_ages_is_no_error(self, world: World, in_s: float) -> None:
         """The frame had been half stored when the server refused the lock's time."""
-        results = await world.push(parcel("a"), parcel("b", in_s=in_s, lock=LOCK), parcel("c"))
+        results = await world.push(
+            outgoing("a"), outgoing("b", in_s=in_s, lock=LOCK), outgoing("c")
+        )
         assert [result.state for result in results] == ["queued", "scheduled", "queued"]
         assert world.lock("token") is not None
 
     async def test_the_same_job_twice_is_a_duplicate_of_itself(self, world: World) -> None:
         """Who chooses jids may be sure that a job is there once: it was stored a second time."""
-        first, second = await world.push(parcel("a", lock=LOCK), parcel("a", lock=LOCK))
+        first, second = await world.push(outgoing("a", lock=LOCK), outgoing("a", lock=LOCK))
         assert (first, second) == (Pushed("queued"), Pushed("duplicate", "a"))
-        assert await world.push(parcel("a", lock=LOCK)) == [Pushed("duplicate", "a")]
+        assert await world.push(outgoing("a", lock=LOCK)) == [Pushed("duplicate", "a")]
         assert jids(world.queue("q")) == ["a"]
 
     async def test_a_lock_that_ran_out_is_free(self, world: World) -> None:
-        await world.push(parcel("a", lock=Lock("token", 0.02)))
+        await world.push(outgoing("a", lock=Lock("token", 0.02)))
         await world.let_pass(0.05)
-        assert await world.push(parcel("b", lock=LOCK)) == [Pushed("queued")]
+        assert await world.push(outgoing("b", lock=LOCK)) == [Pushed("queued")]
         assert world.lock("token") == ("b", WHILE)
 
     async def test_a_lost_reply_is_no_duplicate_of_itself(self, world: World) -> None:
@@ -156,7 +158,7 @@ class TestPush:
             faults = Faults()
             faults.fail("push", how)
             client = await world.process(faults=faults, beat=False)
-            frame = world.frame(parcel(how, lock=Lock(how, 60.0)), source=how)
+            frame = world.frame(outgoing(how, lock=Lock(how, 60.0)), source=how)
             with pytest.raises(StoreUnavailable):
                 await client.push(frame)
             assert await client.push(frame) == [Pushed("queued")]
@@ -169,7 +171,7 @@ class TestPush:
     ) -> None:
         """It broke off the frame in the middle: what stood before it was stored, and refused."""
         redis_world.cli("RPUSH", redis_world.key("unique:token"), "x")
-        results = await redis_world.push(parcel("a"), parcel("b", lock=LOCK), parcel("c"))
+        results = await redis_world.push(outgoing("a"), outgoing("b", lock=LOCK), outgoing("c"))
         assert results == [Pushed("queued"), Pushed("duplicate", "?"), Pushed("queued")]
         assert jids(redis_world.queue("q")) == ["a", "c"]
         redis_world.cli("DEL", redis_world.key("unique:token"))
@@ -178,7 +180,7 @@ class TestPush:
         """Its lock stayed: the next one was told that it is there already, and was lost."""
         redis_world.cli("ACL", "SETUSER", "default", "-lpush")
         try:
-            (result,) = await redis_world.push(parcel("a", lock=LOCK))
+            (result,) = await redis_world.push(outgoing("a", lock=LOCK))
         finally:
             redis_world.cli("ACL", "SETUSER", "default", "+lpush")
         assert result.state == "refused"
@@ -186,7 +188,7 @@ class TestPush:
 
     async def test_a_refused_queue_takes_no_lock(self, redis_world: RedisWorld) -> None:
         redis_world.cli("SET", redis_world.key("queue:q"), "x")
-        (result,) = await redis_world.push(parcel("a", lock=LOCK))
+        (result,) = await redis_world.push(outgoing("a", lock=LOCK))
         assert result.state == "refused"
         assert redis_world.lock("token") is None
         redis_world.cli("DEL", redis_world.key("queue:q"))
@@ -211,7 +213,7 @@ class TestSettle:
     @pytest.mark.parametrize("name", PUT_OFF)
     async def test_a_lock_is_never_held_for_less(self, world: World, name: str) -> None:
         """Exq's payload may say no time: with no delay either, its lock was gone at once."""
-        await world.push(parcel("a", lock=Lock("token", 5000.0)))
+        await world.push(outgoing("a", lock=Lock("token", 5000.0)))
         session = await world.process()
         claim = await claimed(session)
         kind = {"retry": Retry, "defer": Defer}[name]
@@ -240,7 +242,7 @@ class TestSettle:
 
     @pytest.mark.parametrize("name", PUT_OFF)
     async def test_a_lock_that_ran_out_does_not_come_back(self, world: World, name: str) -> None:
-        await world.push(parcel("a", lock=Lock("token", 0.02)))
+        await world.push(outgoing("a", lock=Lock("token", 0.02)))
         session = await world.process()
         claim = await claimed(session)
         await world.let_pass(0.05)
@@ -260,7 +262,7 @@ class TestSettle:
     @pytest.mark.parametrize("name", [*ENDS, *PUT_OFF])
     async def test_a_lost_reply_changes_nothing(self, world: World, name: str, how: How) -> None:
         """Meanwhile another job may have taken the lock."""
-        await world.push(parcel("a", lock=LOCK))
+        await world.push(outgoing("a", lock=LOCK))
         faults = Faults()
         session = await world.process(faults=faults)
         frame = session.frame("q", [verdicts(await claimed(session), "a", LOCK)[name]])
@@ -281,7 +283,7 @@ class TestSettle:
 
     async def test_two_jobs_of_one_frame_each_their_own(self, world: World) -> None:
         other = Lock("other", 60.0)
-        await world.push(parcel("a", lock=LOCK), parcel("b", lock=other), parcel("c"))
+        await world.push(outgoing("a", lock=LOCK), outgoing("b", lock=other), outgoing("c"))
         session = await world.process()
         a, b, c = await session.fetch("q", 3)
         await settle(
@@ -348,7 +350,7 @@ class TestKiqs:
 
     @pytest.mark.parametrize("name", ENDS)
     async def test_what_ends_frees_it(self, world: World, name: str) -> None:
-        await world.push(parcel("a"))
+        await world.push(outgoing("a"))
         hold(world, KIQS, "60000", 30.0)
         session = await world.process()
         claim = await claimed(session)
@@ -357,7 +359,7 @@ class TestKiqs:
 
     @pytest.mark.parametrize("name", [*PUT_OFF, "release"])
     async def test_what_is_put_off_leaves_it_as_it_is(self, world: World, name: str) -> None:
-        await world.push(parcel("a"))
+        await world.push(outgoing("a"))
         hold(world, KIQS, "60000", 30.0)
         session = await world.process()
         claim = await claimed(session)
@@ -366,7 +368,7 @@ class TestKiqs:
 
     @pytest.mark.parametrize("value", ["somebodys-jid", "0123456789abcdef01234567", "1" * 16])
     async def test_one_that_names_a_job_is_left_alone(self, world: World, value: str) -> None:
-        await world.push(parcel("a"))
+        await world.push(outgoing("a"))
         hold(world, KIQS, value)
         session = await world.process()
         claim = await claimed(session)
@@ -392,21 +394,21 @@ class TestRescue:
         await world.die(session)
 
     async def test_the_lock_stays_and_is_held_anew(self, world: World) -> None:
-        await world.push(parcel("a", lock=LOCK, **self.fields()))
+        await world.push(outgoing("a", lock=LOCK, **self.fields()))
         hold(world, "token", "a", 20.0)  # most of its time has passed
         rescuer = await world.process()
         await self.victim(world)
         (rescued,) = await world.rescued(rescuer)
         assert rescued.jid == "a"
         assert world.lock("token") == ("a", WHILE)
-        assert await world.push(parcel("b", lock=LOCK)) == [Pushed("duplicate", "a")]
+        assert await world.push(outgoing("b", lock=LOCK)) == [Pushed("duplicate", "a")]
         claim = await claimed(rescuer)
         await settle(rescuer, Done(claim.delivery, False, (FreeLock(LOCK, "a"),)))
         assert world.lock("token") is None
 
     async def test_poison_frees_it(self, world: World) -> None:
         """It stayed for as long as `unique_for` said: the dead job kept all others out."""
-        await world.push(parcel("a", lock=LOCK, **self.fields(recovered=POISON_STARTS)))
+        await world.push(outgoing("a", lock=LOCK, **self.fields(recovered=POISON_STARTS)))
         rescuer = await world.process()
         await world.let_pass(0.0)
         await self._dies_again(world, rescuer)
@@ -414,20 +416,20 @@ class TestRescue:
 
     async def test_poison_frees_kiqs(self, world: World) -> None:
         fields = {"unique_token": KIQS, "unique_for": 60_000, "unlocks_at": world.now() + 60}
-        await world.push(parcel("a", **fields, recovered=POISON_STARTS))
+        await world.push(outgoing("a", **fields, recovered=POISON_STARTS))
         hold(world, KIQS, "60000")
         await self._dies_again(world, await world.process())
         assert world.lock(KIQS) is None
 
     async def test_poison_leaves_a_newer_jobs_lock_alone(self, world: World) -> None:
-        await world.push(parcel("a", **self.fields(recovered=POISON_STARTS)))
+        await world.push(outgoing("a", **self.fields(recovered=POISON_STARTS)))
         hold(world, "token", "newer")
         await self._dies_again(world, await world.process())
         assert holder(world) == "newer"
 
     async def test_poison_that_only_time_frees(self, world: World) -> None:
         fields = self.fields(unique_until="expiry", recovered=POISON_STARTS)
-        await world.push(parcel("a", lock=LOCK, **fields))
+        await world.push(outgoing("a", lock=LOCK, **fields))
         await self._dies_again(world, await world.process())
         assert holder(world) == "a"
 
@@ -452,8 +454,8 @@ class TestRescue:
     async def test_who_runs_apart_holds_it_until_then(self, world: World) -> None:
         """Jobs that died twice go through the schedule, and must not lose their locks there."""
         await world.push(
-            parcel("a", recovered=1, recovered_at=world.now()),
-            parcel("b", lock=LOCK, recovered=1, recovered_at=world.now(), **self.fields()),
+            outgoing("a", recovered=1, recovered_at=world.now()),
+            outgoing("b", lock=LOCK, recovered=1, recovered_at=world.now(), **self.fields()),
         )
         hold(world, "token", "b", 20.0)
         rescuer = await world.process()
@@ -466,7 +468,7 @@ class TestRescue:
 
     @pytest.mark.parametrize("how", HOWS)
     async def test_a_lost_rescue_frees_no_newer_jobs_lock(self, world: World, how: How) -> None:
-        await world.push(parcel("a", lock=LOCK, **self.fields(recovered=POISON_STARTS)))
+        await world.push(outgoing("a", lock=LOCK, **self.fields(recovered=POISON_STARTS)))
         (raw,) = world.queue("q")
         self._replace(world, raw)
         faults = Faults()
@@ -494,7 +496,7 @@ class TestRescue:
 class TestTick:
     async def test_a_delayed_tick_is_held_until_it_is_due(self, world: World) -> None:
         calendar = (await world.process()).calendar
-        ticks = [Tick(1.0, parcel("a", lock=LOCK, in_s=500.0))]
+        ticks = [Tick(1.0, outgoing("a", lock=LOCK, in_s=500.0))]
         (ticked,) = await calendar.tick("p", ticks, True)
         assert ticked.state == "scheduled"
         assert world.lock("token") == ("a", pytest.approx(560.0, abs=5.0))
@@ -502,7 +504,7 @@ class TestTick:
     async def test_a_key_of_another_type_uses_up_the_tick(self, redis_world: RedisWorld) -> None:
         redis_world.cli("RPUSH", redis_world.key("unique:token"), "x")
         calendar = (await redis_world.process()).calendar
-        (ticked,) = await calendar.tick("p", [Tick(1.0, parcel("a", lock=LOCK))], True)
+        (ticked,) = await calendar.tick("p", [Tick(1.0, outgoing("a", lock=LOCK))], True)
         assert (ticked.state, ticked.holder) == ("duplicate", "?")
         redis_world.cli("DEL", redis_world.key("unique:token"))
 
@@ -512,13 +514,13 @@ class TestFullServer:
         self, redis_world: RedisWorld
     ) -> None:
         """A retry makes room where the job was; an end makes room altogether."""
-        await redis_world.push(parcel("a", lock=LOCK), parcel("b", lock=Lock("t", 60.0)))
+        await redis_world.push(outgoing("a", lock=LOCK), outgoing("b", lock=Lock("t", 60.0)))
         session = await redis_world.process()
         a, b = await session.fetch("q", 2)
         redis_world.cli("CONFIG", "SET", "maxmemory", 1)
         try:
             with pytest.raises((StoreUnavailable, StoreRefused)):
-                await redis_world.push(parcel("c", lock=Lock("c", 60.0)), source="another")
+                await redis_world.push(outgoing("c", lock=Lock("c", 60.0)), source="another")
             await session.unlock("b", Lock("t", 60.0))
             verdict = Retry(a.delivery, a.raw, 500.0, (ExtendLock(LOCK, "a", 500.0),))
             assert await settle(session, verdict, Done(b.delivery)) == [True, True]

@@ -26,7 +26,7 @@ from kiqpy.store import Frame, OutgoingJob, Pushed, _session
 from kiqpy.store._session import Session
 from tests.faults import Faults
 from tests.server import TestServer
-from tests.store.contract import MemoryWorld, RedisWorld, World, frees, holds, job_of, parcel
+from tests.store.contract import MemoryWorld, RedisWorld, World, frees, holds, job_of, outgoing
 
 QUEUES = ("q", "a:b")
 LATER = 4e9
@@ -105,18 +105,18 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(jobs=st.lists(st.tuples(queues, dues, locks), min_size=1, max_size=6), how=hows)
     def push(self, jobs: list[tuple[str, float | None, str | None]], how: Any) -> None:
-        parcels = [self.parcel(*job) for job in jobs]
-        frame: Frame[OutgoingJob] = self.world.frame(*parcels)
+        items = [self.outgoing(*job) for job in jobs]
+        frame: Frame[OutgoingJob] = self.world.frame(*items)
         if how:
             self.client_faults.fail("push", how)
         results = self.again(lambda: self.client.push(frame))
-        assert results == [self.store(one) for one in parcels]
+        assert results == [self.store(one) for one in items]
 
-    def parcel(self, queue: str, due: float | None, lock: str | None) -> OutgoingJob:
+    def outgoing(self, queue: str, due: float | None, lock: str | None) -> OutgoingJob:
         self.steps += 1
         jid = f"j{self.steps:04}"
         self.home[jid], self.crashes[jid] = queue, 0
-        return parcel(jid, queue, at_s=due, lock=Lock(lock, TTL_S) if lock else None)
+        return outgoing(jid, queue, at_s=due, lock=Lock(lock, TTL_S) if lock else None)
 
     def store(self, one: OutgoingJob) -> Pushed:
         if one.lock:

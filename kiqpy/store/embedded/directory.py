@@ -18,7 +18,7 @@ if sys.platform != "win32":
 
 LOCK = "lock"
 LOG = "server.log"
-LONGEST_PATH = 100  # the kernel's limit is 104 (macOS) or 108 (Linux) bytes
+MAX_SOCKET_PATH_BYTES = 100  # the kernel's limit is 104 (macOS) or 108 (Linux) bytes
 
 
 def prepare(directory: pathlib.Path) -> None:
@@ -42,13 +42,13 @@ def _close_to_others(directory: pathlib.Path) -> None:
     directory.chmod(0o700)
 
 
-def way_to(directory: pathlib.Path) -> pathlib.Path:
+def short_path(directory: pathlib.Path) -> pathlib.Path:
     """The directory itself or, if its socket's path is too long, where a symlink to it belongs."""
     name = hashlib.blake2b(os.fsencode(directory), digest_size=8).hexdigest()
     roots = filter(None, (tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR"), "/tmp"))
     ways = [directory, *(pathlib.Path(root) / f"kiqpy-{os.getuid()}" / name for root in roots)]
     for way in ways:
-        if len(os.fsencode(way / SOCKET)) <= LONGEST_PATH:
+        if len(os.fsencode(way / SOCKET)) <= MAX_SOCKET_PATH_BYTES:
             return way
     raise ConfigError(f"no path to {directory} is short enough for a socket; set TMPDIR=/tmp")
 

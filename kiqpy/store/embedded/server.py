@@ -29,7 +29,7 @@ from urllib.parse import quote
 
 from kiqpy.errors import ConfigError, KiqError, StoreUnavailable
 from kiqpy.store.embedded import supervisor
-from kiqpy.store.embedded.directory import LOCK, LOG, link, prepare, try_lock, way_to
+from kiqpy.store.embedded.directory import LOCK, LOG, link, prepare, short_path, try_lock
 from kiqpy.store.embedded.program import binary, python
 
 if sys.platform != "win32":
@@ -63,7 +63,7 @@ class EmbeddedServer:
 
     def __init__(self, directory: pathlib.Path) -> None:
         self._directory = directory.absolute()
-        self._way = way_to(self._directory)
+        self._way = short_path(self._directory)
         self._socket = str(self._way / supervisor.SOCKET)
         self._pid = os.getpid()
         self._gate = threading.Lock()

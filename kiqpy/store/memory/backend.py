@@ -13,7 +13,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar, final
 from kiqpy.errors import FetchPaused, LeaseLost, StoreRefused
 from kiqpy.outcome import Bury, Defer, Done, FreeLock, Lock, Release, Retry, Verdict
 from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
-from kiqpy.store._session import DueMembers, Fetched, Move, Orphan, Suspect
+from kiqpy.store._session import DueMembers, Fetched, Orphan, PromotedJob, Suspect
 from kiqpy.store.census import Place
 from kiqpy.store.memory.calendar import MemoryCalendar
 from kiqpy.store.memory.census import MemoryCensus
@@ -80,23 +80,23 @@ class MemoryBackend:
         noted = self.server.pushes.replay(frame.source, frame.sequence)
         if noted is not None:
             return noted
-        results = [self._store(parcel, age_s) for parcel in frame.items]
+        results = [self._store(item, age_s) for item in frame.items]
         self.server.pushes.write(frame.source, frame.sequence, results)
-        self.server.wake({parcel.queue for parcel in frame.items})
+        self.server.wake({item.queue for item in frame.items})
         return results
 
-    def _store(self, parcel: OutgoingJob, age_s: float) -> Pushed:
-        due_at = parcel.at_s
-        if due_at is None and parcel.in_s is not None:
-            due_at = self.server.clock.now() + parcel.in_s - age_s
-        if parcel.lock is not None:
-            holder = self.server.take(parcel.lock, parcel.jid, due_at)
+    def _store(self, item: OutgoingJob, age_s: float) -> Pushed:
+        due_at = item.at_s
+        if due_at is None and item.in_s is not None:
+            due_at = self.server.clock.now() + item.in_s - age_s
+        if item.lock is not None:
+            holder = self.server.take(item.lock, item.jid, due_at)
             if holder is not None:
                 return Pushed("duplicate", holder)
         if due_at is None:
-            self.server.queues[parcel.queue].appendleft(parcel.payload)
+            self.server.queues[item.queue].appendleft(item.payload)
             return Pushed("queued")
-        self.server.places["schedule"].add(parcel.payload, due_at)
+        self.server.places["schedule"].add(item.payload, due_at)
         return Pushed("scheduled")
 
     # ---- jobs are claimed
@@ -238,12 +238,12 @@ class MemoryBackend:
         return DueMembers(now, found, upcoming[0][0] if upcoming else None)
 
     @_step
-    def promote(self, place: Place, moves: Sequence[Move]) -> int:
+    def promote(self, place: Place, moves: Sequence[PromotedJob]) -> int:
         moved = [move for move in moves if self._promote(place, move)]
         self.server.wake({move.queue for move in moved if move.queue is not None})
         return len(moved)
 
-    def _promote(self, place: Place, move: Move) -> bool:
+    def _promote(self, place: Place, move: PromotedJob) -> bool:
         score = self.server.places[place].score(move.member)
         if score is None or score > self.server.clock.now():
             return False
@@ -307,17 +307,17 @@ class MemoryBackend:
         self._append(suspect.queue, at_once)
         return {orphan.delivery for orphan in found}
 
-    def beat(self, pulse: Heartbeat) -> HeartbeatReply:
+    def beat(self, heartbeat: Heartbeat) -> HeartbeatReply:
         server, ident = self.server, self.ident
         with server.gate:
-            server.leases[ident] = server.clock.now() + pulse.lease_s
-            server.processes[ident] = pulse
-            server.privs.update((ident, queue) for queue in pulse.queues)
+            server.leases[ident] = server.clock.now() + heartbeat.lease_s
+            server.processes[ident] = heartbeat
+            server.privs.update((ident, queue) for queue in heartbeat.queues)
             signals = server.signals[ident]
             return HeartbeatReply(
                 signals.popleft() if signals else None,
-                {queue: len(server.privates[ident, queue]) for queue in pulse.queues},
-                {queue: len(server.inboxes[ident, queue]) for queue in pulse.queues},
+                {queue: len(server.privates[ident, queue]) for queue in heartbeat.queues},
+                {queue: len(server.inboxes[ident, queue]) for queue in heartbeat.queues},
             )
 
     @_step

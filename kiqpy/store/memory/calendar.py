@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import final
 
 from kiqpy.store import OutgoingJob
-from kiqpy.store.calendar import AHEAD_S, Mark, PeriodicState, Tick, TickResult
+from kiqpy.store.calendar import AHEAD_S, PeriodicState, Tick, TickMark, TickResult
 from kiqpy.store.memory.server import MemoryServer
 
 
@@ -18,7 +18,7 @@ class MemoryCalendar:
         self._server = server
         self._ident = ident
 
-    async def look(self, names: Sequence[str]) -> PeriodicState:
+    async def state(self, names: Sequence[str]) -> PeriodicState:
         marks, switched = self._server.marks, self._server.switched
         return PeriodicState(
             self._server.clock.now(),
@@ -26,11 +26,11 @@ class MemoryCalendar:
             {name: switched[name] for name in names if name in switched},
         )
 
-    async def note(self, names: Sequence[str]) -> None:
+    async def register(self, names: Sequence[str]) -> None:
         now, marks = self._server.clock.now(), self._server.marks
         for name in names:
             if name not in marks or marks[name].at > now + AHEAD_S:
-                marks[name] = Mark(now, ticked=False)
+                marks[name] = TickMark(now, ticked=False)
 
     async def tick(self, name: str, ticks: Sequence[Tick], enabled: bool) -> list[TickResult]:
         if not self._server.switched.get(name, enabled):
@@ -38,25 +38,25 @@ class MemoryCalendar:
         with self._server.gate:
             return [self._tick(name, *tick) for tick in ticks]
 
-    def _tick(self, name: str, at: float, parcel: OutgoingJob | None) -> TickResult:
+    def _tick(self, name: str, at: float, item: OutgoingJob | None) -> TickResult:
         mark = self._server.marks.get(name)
         if mark is not None and at <= mark.at:
             return TickResult("past")
-        self._server.marks[name] = Mark(at, ticked=parcel is not None)
-        return TickResult("past") if parcel is None else self._enqueue(parcel)
+        self._server.marks[name] = TickMark(at, ticked=item is not None)
+        return TickResult("past") if item is None else self._enqueue(item)
 
-    def _enqueue(self, parcel: OutgoingJob) -> TickResult:
+    def _enqueue(self, item: OutgoingJob) -> TickResult:
         server = self._server
-        now, lock = server.clock.now(), parcel.lock
+        now, lock = server.clock.now(), item.lock
         if lock is not None:
-            holder = server.take(lock, parcel.jid, now + (parcel.in_s or 0.0))
+            holder = server.take(lock, item.jid, now + (item.in_s or 0.0))
             if holder is not None:
                 return TickResult("duplicate", holder)
-        if parcel.in_s is not None:
-            server.places["schedule"].add(parcel.payload, now + parcel.in_s)
+        if item.in_s is not None:
+            server.places["schedule"].add(item.payload, now + item.in_s)
             return TickResult("scheduled")
-        server.queues[parcel.queue].appendleft(parcel.payload)
-        server.wake([parcel.queue])
+        server.queues[item.queue].appendleft(item.payload)
+        server.wake([item.queue])
         return TickResult("queued")
 
     async def switch(self, name: str, enabled: bool, declared: bool) -> bool:
@@ -65,7 +65,7 @@ class MemoryCalendar:
             return False
         now = self._server.clock.now()
         if enabled and (name not in marks or marks[name].at < now):
-            marks[name] = Mark(now, ticked=False)
+            marks[name] = TickMark(now, ticked=False)
         if enabled == declared:
             del switched[name]
         else:

@@ -16,7 +16,7 @@ from kiqpy.store.census import (
     Process,
     QueueRow,
     RunningJob,
-    Scan,
+    SearchPage,
     Transfer,
     busy_row,
     entry,
@@ -66,12 +66,12 @@ class MemoryCensus:
         side = iter(jobs) if newest else reversed(jobs)
         return [entry(raw) for raw in islice(side, start, start + count)]
 
-    async def scored(self, place: Place, score: float) -> list[Entry]:
+    async def by_score(self, place: Place, score: float) -> list[Entry]:
         members = self._server.places[place]
         found = members.slice(0, members.until(score))
         return [entry(raw, one) for one, raw in found if one == score][:100]
 
-    async def scan(self, place: str, texts: Sequence[str], cursor: str, count: int) -> Scan:
+    async def search(self, place: str, texts: Sequence[str], cursor: str, count: int) -> SearchPage:
         start = int(cursor or 0)
         if place.startswith("queue:"):
             jobs = self._server.queues.get(place[6:], ())
@@ -83,7 +83,7 @@ class MemoryCensus:
         words = [text.encode() for text in texts]
         found = [entry(raw, score) for score, raw in seen if any(word in raw for word in words)]
         end = start + len(seen)
-        return Scan(found, len(seen), str(end) if end < self._size(place) else None)
+        return SearchPage(found, len(seen), str(end) if end < self._size(place) else None)
 
     async def queues(self, also: Sequence[str] = ()) -> list[QueueRow]:
         now, server = self._server.clock.now(), self._server
@@ -104,27 +104,33 @@ class MemoryCensus:
     async def processes(self) -> list[Process]:
         found = sorted(self._server.processes.items())
         return [
-            row for ident, pulse in found if (row := process_row(ident, self._fields(ident, pulse)))
+            row
+            for ident, heartbeat in found
+            if (row := process_row(ident, self._fields(ident, heartbeat)))
         ]
 
-    def _fields(self, ident: str, pulse: Heartbeat) -> dict[str, bytes | None]:
+    def _fields(self, ident: str, heartbeat: Heartbeat) -> dict[str, bytes | None]:
         """As a process's hash has them; none if it has not been heard of for a minute."""
-        beat = self._server.leases.get(ident, float("-inf")) - pulse.lease_s
+        beat = self._server.leases.get(ident, float("-inf")) - heartbeat.lease_s
         if self._server.clock.now() - beat > _HEARD_S:
             return {}
         told = {
-            "info": pulse.info, "busy": pulse.busy, "beat": beat, "rss": pulse.rss_kb,
-            "quiet": "true" if pulse.quiet else "false", "concurrency": pulse.concurrency,
-        }  # fmt: skip
+            "info": heartbeat.info,
+            "busy": heartbeat.busy,
+            "beat": beat,
+            "rss": heartbeat.rss_kb,
+            "quiet": "true" if heartbeat.quiet else "false",
+            "concurrency": heartbeat.concurrency,
+        }
         return {name: str(value).encode() for name, value in told.items()}
 
     async def busy(self, idents: Sequence[str]) -> list[RunningJob]:
-        pulses = [(ident, self._server.processes.get(ident)) for ident in idents]
+        heartbeats = [(ident, self._server.processes.get(ident)) for ident in idents]
         return [
             busy_row(ident, text.encode())
-            for ident, pulse in pulses
-            if pulse
-            for text in pulse.work.values()
+            for ident, heartbeat in heartbeats
+            if heartbeat
+            for text in heartbeat.work.values()
         ]
 
     async def paused(self) -> list[str]:
@@ -184,10 +190,20 @@ class MemoryCensus:
     async def clear_all(self) -> int:
         server = self._server
         shelves: tuple[Any, ...] = (
-            server.queues, server.privates, server.inboxes, server.floors, server.leases,
-            server.processes, server.signals, server.privs, server.suspects, server.paused,
-            server.locks, server.stats, server.cancels,
-        )  # fmt: skip
+            server.queues,
+            server.privates,
+            server.inboxes,
+            server.floors,
+            server.leases,
+            server.processes,
+            server.signals,
+            server.privs,
+            server.suspects,
+            server.paused,
+            server.locks,
+            server.stats,
+            server.cancels,
+        )
         with server.gate:
             dropped = sum(map(len, shelves)) + sum(bool(self._size(place)) for place in PLACES)
             for shelf in shelves:
@@ -203,7 +219,9 @@ class MemoryCensus:
     async def prune(self) -> int:
         server = self._server
         with server.gate:
-            gone = [i for i, pulse in server.processes.items() if not self._fields(i, pulse)]
+            gone = [
+                i for i, heartbeat in server.processes.items() if not self._fields(i, heartbeat)
+            ]
             for ident in gone:
                 del server.processes[ident]
         return len(gone)

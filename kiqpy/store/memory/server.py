@@ -102,8 +102,10 @@ class MemoryServer:
         self.gate = threading.RLock()
         self.queues: defaultdict[str, deque[bytes]] = defaultdict(deque)
         self.places: dict[Place, Ranked] = {
-            "schedule": Ranked(), "retry": Ranked(), "dead": Ranked(),
-        }  # fmt: skip
+            "schedule": Ranked(),
+            "retry": Ranked(),
+            "dead": Ranked(),
+        }
         self.privates: defaultdict[Owner, dict[int, bytes]] = defaultdict(dict)
         self.inboxes: defaultdict[Owner, deque[bytes]] = defaultdict(deque)
         self.floors: defaultdict[Owner, int] = defaultdict(int)
@@ -119,7 +121,7 @@ class MemoryServer:
         self.settles: Notes[bool] = Notes()
         self.stats: Counter[str] = Counter()
         self.waiters: defaultdict[str, deque[QueueWaiter]] = defaultdict(deque)
-        self.marks: dict[str, calendar.Mark] = {}  # of periodics, by name
+        self.marks: dict[str, calendar.TickMark] = {}  # of periodics, by name
         self.switched: dict[str, bool] = {}
         self.leaders: dict[str, tuple[str, float]] = {}  # group -> ident, and until when
 

@@ -25,15 +25,15 @@ def _file(ident: str) -> Path:
 
 
 @final
-class LifeSign:
-    """Held from `hold` to `drop`, or to the end of the process."""
+class ProcessLock:
+    """The lock on this process's file, held from `acquire` to `release` or to its end."""
 
     def __init__(self, ident: str) -> None:
         self._path = _file(ident)
         self._handle: int | None = None
 
-    def hold(self) -> None:
-        """Take the lock. Where files can't be written there is no proof, and nothing else."""
+    def acquire(self) -> None:
+        """Take the lock. Where the file can't be written there is no proof, and no error."""
         if fcntl is None or self._handle is not None:
             return
         with contextlib.suppress(OSError):
@@ -41,8 +41,8 @@ class LifeSign:
             self._handle = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def drop(self) -> None:
-        """Leave without a trace; idempotent."""
+    def release(self) -> None:
+        """Give up the lock and remove the file; idempotent."""
         if self._handle is not None:
             self._path.unlink(missing_ok=True)
             os.close(self._handle)
@@ -66,6 +66,6 @@ def is_dead(ident: str) -> bool:
     return True
 
 
-def forget(ident: str) -> None:
+def remove(ident: str) -> None:
     """Remove a dead process's file once nothing of it is left to rescue."""
     _file(ident).unlink(missing_ok=True)

@@ -14,15 +14,18 @@ from typing import Any, final
 
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreError
-from kiqpy.store.redis.connections import Link
+from kiqpy.store.redis.connections import Connections
 
 
 @final
 class Tracker:
     """Two connections for any number of queues; started by the first wait."""
 
-    def __init__(self, link: Link, prefix: str, poll_s: float, clock: Clock) -> None:
-        self._link, self._prefix, self._poll_s, self._clock = link, prefix, poll_s, clock
+    def __init__(self, connections: Connections, prefix: str, poll_s: float, clock: Clock) -> None:
+        self._connections = connections
+        self._prefix = prefix
+        self._poll_s = poll_s
+        self._clock = clock
         # Kept between waits: what changes while a fetch is under way must end the next wait.
         self._changed: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._task: asyncio.Task[None] | None = None
@@ -59,9 +62,9 @@ class Tracker:
                 await self._clock.sleep(1.0 + self._clock.random())
 
     async def _listen(self) -> None:
-        news, asking = self._link.connection(), self._link.connection()
+        news, asking = self._connections.connection(), self._connections.connection()
         try:
-            with self._link.answers():
+            with self._connections.translate_errors():
                 await news.connect()
                 listener = await _ask(news, "CLIENT", "ID")
                 await _ask(news, "SUBSCRIBE", "__redis__:invalidate")

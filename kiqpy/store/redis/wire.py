@@ -15,59 +15,63 @@ from kiqpy.store.redis.scripts import effect_names
 
 _QUEUED, _SCHEDULED = Pushed("queued"), Pushed("scheduled")
 _KINDS: Final[Mapping[type, str]] = {
-    Done: "done", Retry: "retry", Defer: "defer", Bury: "bury", Release: "release",
-}  # fmt: skip
+    Done: "done",
+    Retry: "retry",
+    Defer: "defer",
+    Bury: "bury",
+    Release: "release",
+}
 
 
-def due_of(parcel: OutgoingJob, age_s: float = 0.0) -> tuple[float, str]:
+def due_of(item: OutgoingJob, age_s: float = 0.0) -> tuple[float, str]:
     """When, and counted from what; a delay has been running since the frame was made."""
-    if parcel.at_s is not None:
-        return parcel.at_s, "at"
-    if parcel.in_s is not None:
-        return parcel.in_s - age_s, "in"
+    if item.at_s is not None:
+        return item.at_s, "at"
+    if item.in_s is not None:
+        return item.in_s - age_s, "in"
     return 0.0, ""
 
 
-def queue_of(parcel: OutgoingJob) -> str:
+def queue_of(item: OutgoingJob) -> str:
     """The queue that a job is put into at once; "" if it is scheduled."""
-    return parcel.queue if parcel.at_s is None and parcel.in_s is None else ""
+    return item.queue if item.at_s is None and item.in_s is None else ""
 
 
-def storing(
-    parcels: Iterable[OutgoingJob],
+def push_args(
+    items: Iterable[OutgoingJob],
     age_s: float,
     queues: Mapping[str, int],
     locks: Mapping[str, int],
 ) -> list[Arg]:
     """How jobs are stored, in order: most in runs, each simply put into one queue."""
     words: list[Arg] = []
-    for queue, run in groupby(parcels, _plain_queue):
+    for queue, run in groupby(items, _plain_queue):
         if queue:
-            payloads = [parcel.payload for parcel in run]
+            payloads = [item.payload for item in run]
             words.append(f"{queues[queue]} {len(payloads)}")
             words += payloads
         else:
-            for parcel in run:
-                words += (_singly(parcel, age_s, queues, locks), parcel.payload)
+            for item in run:
+                words += (_singly(item, age_s, queues, locks), item.payload)
     return words
 
 
-def _plain_queue(parcel: OutgoingJob) -> str:
-    return queue_of(parcel) if parcel.lock is None else ""
+def _plain_queue(item: OutgoingJob) -> str:
+    return queue_of(item) if item.lock is None else ""
 
 
 def _singly(
-    parcel: OutgoingJob, age_s: float, queues: Mapping[str, int], locks: Mapping[str, int]
+    item: OutgoingJob, age_s: float, queues: Mapping[str, int], locks: Mapping[str, int]
 ) -> str:
-    due, how = due_of(parcel, age_s)
-    number = 0 if how else queues[parcel.queue]
-    place, ttl_ms = lock_words(parcel.lock, locks)
-    return f"{number} {how or 'now'} {due!r} {place} {ttl_ms} {parcel.jid}"
+    due, how = due_of(item, age_s)
+    number = 0 if how else queues[item.queue]
+    place, ttl_ms = lock_words(item.lock, locks)
+    return f"{number} {how or 'now'} {due!r} {place} {ttl_ms} {item.jid}"
 
 
-def numbered(tokens: Iterable[str]) -> dict[str, int]:
-    """Each lock once, from 1 on, as the scripts count their keys."""
-    return {token: n for n, token in enumerate(dict.fromkeys(tokens), 1)}
+def key_index(names: Iterable[str]) -> dict[str, int]:
+    """Each name once with its place, from 1 on, as the scripts count their keys."""
+    return {name: n for n, name in enumerate(dict.fromkeys(names), 1)}
 
 
 def lock_words(lock: Lock | None, locks: Mapping[str, int]) -> tuple[int, int]:
@@ -75,8 +79,8 @@ def lock_words(lock: Lock | None, locks: Mapping[str, int]) -> tuple[int, int]:
 
 
 def results_of(frame: Frame[OutgoingJob], reply: Sequence[bytes]) -> list[Pushed]:
-    """The reply tells only of parcels that were not simply stored."""
-    results = [_QUEUED if queue_of(parcel) else _SCHEDULED for parcel in frame.items]
+    """The reply tells only of items that were not simply stored."""
+    results = [_QUEUED if queue_of(item) else _SCHEDULED for item in frame.items]
     for position, what in zip(reply[1::2], reply[2::2], strict=True):
         state = "duplicate" if what.startswith(b"d") else "refused"
         results[int(position)] = Pushed(state, what[1:].decode(errors="replace"))  # type: ignore[arg-type]

@@ -51,28 +51,28 @@ class InlineRunner:
             self._endings[event.job.jid].set()
 
     async def __call__(
-        self, parcel: OutgoingJob, push: Callable[[OutgoingJob], Awaitable[Receipt]]
+        self, item: OutgoingJob, push: Callable[[OutgoingJob], Awaitable[Receipt]]
     ) -> Receipt:
         """Push the job, run it, raise what it raises. Cancel: the job is interrupted."""
         if _depth.get() >= _DEEPEST:
             raise RecursionError(f"inline, jobs are {_DEEPEST} deep: does one enqueue itself?")
         token = _depth.set(_depth.get() + 1)
         # Before the push: the stages of another job in this queue may be faster than ours.
-        ending = self._endings[parcel.jid] = asyncio.Event()
+        ending = self._endings[item.jid] = asyncio.Event()
         try:
-            receipt = await push(parcel)
+            receipt = await push(item)
             if receipt.state == "queued":
-                await self._run(parcel, ending)
-            if (error := self._errors.pop(parcel.jid, None)) is not None:
+                await self._run(item, ending)
+            if (error := self._errors.pop(item.jid, None)) is not None:
                 raise error
             return receipt
         finally:
-            self._endings.pop(parcel.jid, None)
+            self._endings.pop(item.jid, None)
             _depth.reset(token)
 
-    async def _run(self, parcel: OutgoingJob, ending: asyncio.Event) -> None:
-        store = self._process(parcel)
-        pipeline = self._engine.pipeline(parcel.queue, 1, store, self._perform)
+    async def _run(self, item: OutgoingJob, ending: asyncio.Event) -> None:
+        store = self._process(item)
+        pipeline = self._engine.pipeline(item.queue, 1, store, self._perform)
         running = asyncio.ensure_future(pipeline.run())
         stopped = asyncio.ensure_future(ending.wait())
         try:
@@ -82,11 +82,11 @@ class InlineRunner:
             stopped.cancel()
             await whole(_conclude(pipeline, running, store, over))
 
-    def _process(self, parcel: OutgoingJob) -> Store:
-        ident = f"inline:{parcel.jid}:{self._engine.clock.token(4)}"
+    def _process(self, item: OutgoingJob) -> Store:
+        ident = f"inline:{item.jid}:{self._engine.clock.token(4)}"
         backend = cast("Backend", MemoryBackend(self._server, ident))  # see `memory_backend`
         store = Session(backend, self._engine.clock)
-        store.beat(Heartbeat("{}", 1, False, 0, {}, 0, (parcel.queue,), lease_s=1e9))
+        store.beat(Heartbeat("{}", 1, False, 0, {}, 0, (item.queue,), lease_s=1e9))
         return store
 
 

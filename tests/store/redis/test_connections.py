@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from kiqpy.store.redis.connections import Link, redacted
+from kiqpy.errors import StoreRefused
+from kiqpy.store.redis.connections import Connections, SingleServer, redacted
 from tests.eventually import eventually
 from tests.server import TestServer
 
@@ -28,6 +29,22 @@ from tests.server import TestServer
 )
 def test_no_password_is_shown(url: str, shown: str) -> None:
     assert redacted(url) == shown
+
+
+@pytest.mark.parametrize("queue", ["BUSY", "LOADING", "maxmemory", "PAUSED"])
+@pytest.mark.anyio
+async def test_a_wrong_type_is_refused_whatever_its_key_is_called(
+    queue: str, clean: TestServer
+) -> None:
+    """It was taken for a server that is busy, and the same call was repeated for ever."""
+    clean.cli("SET", f"queue:{queue}", "x")
+    names = ("kiq:cron", "kiq:cron:off", "queues", "schedule", f"queue:{queue}")
+    connections = Connections(SingleServer(clean.url, {}), 1)
+    with pytest.raises(StoreRefused, match="WRONGTYPE"):
+        await connections.call("tick", names, ("p", 1, queue))
+    with pytest.raises(StoreRefused, match="WRONGTYPE"):
+        await connections.command("LLEN", f"queue:{queue}")
+    await connections.close()
 
 
 class Relay:
@@ -69,15 +86,15 @@ class Relay:
 
 
 @asynccontextmanager
-async def behind_a_relay(server: TestServer) -> AsyncIterator[tuple[Link, Relay]]:
+async def behind_a_relay(server: TestServer) -> AsyncIterator[tuple[Connections, Relay]]:
     relay = Relay(server.url.removeprefix("unix://"))
     listener = await asyncio.start_server(relay.serve, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
-    link = Link(f"redis://127.0.0.1:{port}/0", 5, {})
+    connections = Connections(SingleServer(f"redis://127.0.0.1:{port}/0", {}), 5)
     try:
-        yield link, relay
+        yield connections, relay
     finally:
-        await link.close()
+        await connections.close()
         relay.hang_up(reset=False)
         listener.close()
 
@@ -99,17 +116,17 @@ def test_a_connection_that_ended_while_it_was_idle_costs_nobody_a_command(
     """With uvloop a reset one raised RuntimeError, of which the app's stages died."""
 
     async def idle_and_ask() -> None:
-        async with behind_a_relay(clean) as (link, relay):
-            assert await link.command("PING") == b"PONG"
-            [connection] = link._pool._idle
+        async with behind_a_relay(clean) as (connections, relay):
+            assert await connections.command("PING") == b"PONG"
+            [connection] = connections._pool._idle
             relay.hang_up(reset=reset)
             await eventually(lambda: _has_ended(connection), "the end of the connection")
-            assert await link.command("PING") == b"PONG"
-            assert await link.wait("q", ("BLPOP", "nothing", 0.01)) is None
+            assert await connections.command("PING") == b"PONG"
+            assert await connections.wait("q", ("BLPOP", "nothing", 0.01)) is None
             relay.hang_up(reset=reset)
-            waiter = link.waiter("q").connection
-            await eventually(lambda: _has_ended(waiter), "the end of the waiter")
-            assert await link.wait("q", ("BLPOP", "nothing", 0.01)) is None
+            blocking = connections.blocking("q").connection
+            await eventually(lambda: _has_ended(blocking), "the end of the blocking one")
+            assert await connections.wait("q", ("BLPOP", "nothing", 0.01)) is None
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(idle_and_ask())
@@ -122,6 +139,6 @@ def _has_ended(connection: Any) -> bool:
 @pytest.mark.anyio
 async def test_half_a_surrogate_pair_can_be_said(clean: TestServer) -> None:
     """A foreign job whose jid held one stopped every worker process."""
-    link = Link(clean.url, 1, {})
-    assert await link.command("ECHO", "a\ud800b") == b"a\xed\xa0\x80b"
-    await link.close()
+    connections = Connections(SingleServer(clean.url, {}), 1)
+    assert await connections.command("ECHO", "a\ud800b") == b"a\xed\xa0\x80b"
+    await connections.close()

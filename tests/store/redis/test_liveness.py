@@ -12,14 +12,14 @@ import pytest
 from kiqpy.clock import SystemClock
 from kiqpy.store._session import Session
 from kiqpy.store.redis.backend import RedisBackend
-from kiqpy.store.redis.liveness import LifeSign, forget, is_dead
+from kiqpy.store.redis.liveness import ProcessLock, is_dead, remove
 from tests.server import TestServer
-from tests.store.contract import pulse
+from tests.store.contract import heartbeat
 
 DIES = """
 import os, sys
-from kiqpy.store.redis.liveness import LifeSign
-LifeSign(sys.argv[1]).hold()
+from kiqpy.store.redis.liveness import ProcessLock
+ProcessLock(sys.argv[1]).acquire()
 os._exit(9)
 """
 
@@ -38,18 +38,18 @@ def dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Non
 
 
 def test_only_the_dead_are_dead(dies: Callable[[str], None]) -> None:
-    alive = LifeSign("host:1:aa")
+    alive = ProcessLock("host:1:aa")
     assert not is_dead("host:1:aa")
-    alive.hold()
-    alive.hold()
+    alive.acquire()
+    alive.acquire()
     assert not is_dead("host:1:aa")
-    alive.drop()
-    alive.drop()
+    alive.release()
+    alive.release()
     assert not is_dead("host:1:aa")
     dies("host:2:bb")
     assert is_dead("host:2:bb")
     assert is_dead("host:2:bb")
-    forget("host:2:bb")
+    remove("host:2:bb")
     assert not is_dead("host:2:bb")
 
 
@@ -63,7 +63,7 @@ async def test_what_proved_a_death_is_removed_when_nothing_is_left_to_rescue(
     clean.cli("SADD", "kiq:privs", "host:2:bb|q", "host:2:bb|p")
     clock = SystemClock()
     session = Session(RedisBackend(clean.url, "host:3:cc"), clock, ("schedule", "retry"))
-    session.beat(pulse("q"))
+    session.beat(heartbeat("q"))
     (rescued,) = (await session.rescue()).rescued
     assert (rescued.jid, rescued.recoveries) == ("x", 1)
     assert is_dead("host:2:bb")

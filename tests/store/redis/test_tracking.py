@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kiqpy.clock import SystemClock
-from kiqpy.store.redis.connections import Link
+from kiqpy.store.redis.connections import Connections, SingleServer
 from kiqpy.store.redis.tracking import Tracker
 from tests.server import TestServer, until
 
@@ -15,13 +15,13 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def tracker(redis_url: str) -> AsyncIterator[Tracker]:
-    link = Link(redis_url, 2, {})
-    tracker = Tracker(link, "queue:", 0.05, SystemClock())
+    connections = Connections(SingleServer(redis_url, {}), 2)
+    tracker = Tracker(connections, "queue:", 0.05, SystemClock())
     await tracker.wait("queue:a", 0.01)
     await asyncio.to_thread(until, lambda: tracker.live, "the tracker listens", 5)
     yield tracker
     await tracker.close()
-    await link.close()
+    await connections.close()
 
 
 async def ends(tracker: Tracker, key: str, within_s: float) -> bool:

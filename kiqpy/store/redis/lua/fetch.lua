@@ -6,7 +6,7 @@
 -- returns {when a job was last cancelled | false, the payloads, oldest first}; they have the ids
 --       first, first + 1, ...
 -- atomic because a job must be in the queue or in the hash at every instant.
-local MOST_BYTES = 8388608  -- of one reply: a slow link must get it within a command's time
+local MAX_BYTES = 8388608  -- of one reply: a slow link must get it within a command's time
 if redis.call('EXISTS', KEYS[4]) == 0 then return redis.error_reply('LEASELOST') end
 local limit, first = tonumber(ARGV[2]), tonumber(ARGV[3])
 if first < tonumber(redis.call('HGET', KEYS[7], 'floor|' .. ARGV[1]) or '1') then
@@ -26,7 +26,7 @@ for i = #box, #box - adopted + 1, -1 do
 end
 for i = #rest, 1, -1 do
   bytes = bytes + #rest[i]
-  if #jobs > 0 and bytes > MOST_BYTES then break end
+  if #jobs > 0 and bytes > MAX_BYTES then break end
   jobs[#jobs + 1] = rest[i]
   taken = taken + 1
 end

@@ -9,7 +9,7 @@
 -- returns {"new"|"again", then pairs: position, what} for the jobs that were not simply stored:
 --       "d"..jid: duplicate, held by jid;  "e"..text: refused
 -- atomic because a reply may be lost: what was done and the note of it must be one step.
-local MOST = 1000  -- words that are passed on in one step: Lua's stack has a bound
+local MAX_RUN = 1000  -- words that are passed on in one step: Lua's stack has a bound
 local notes, schedule = KEYS[1], KEYS[3]
 local sequence, atomic, n_queues = tonumber(ARGV[1]), ARGV[2] == '1', tonumber(ARGV[3])
 local last = tonumber(redis.call('HGET', notes, 'seq') or '0')
@@ -101,8 +101,8 @@ while at <= #ARGV do
   local queue, count = string.match(ARGV[at], '^(%d+) (%d+)$')
   if queue then
     local last = at + count
-    for first = at + 1, last, MOST do
-      local to = math.min(first + MOST - 1, last)
+    for first = at + 1, last, MAX_RUN do
+      local to = math.min(first + MAX_RUN - 1, last)
       local trouble = put(tonumber(queue), first, to)
       for _ = first, to do
         if trouble then tell(position, trouble) end

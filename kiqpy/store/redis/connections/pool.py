@@ -1,0 +1,55 @@
+"""The connections that commands share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, final
+
+import redis.exceptions
+
+from kiqpy.store.redis.connections.exchange import Arg, drop_if_stale, exchange, pack
+
+
+@final
+class Pool:
+    """A few connections, each with one command at a time.
+
+    redis-py's own pool and client cost more than the way to a near server: they pack words in
+    Python, and count every command for metrics that kiqpy does not read.
+    """
+
+    def __init__(self, connect: Callable[[], Any], size: int) -> None:
+        self._connect = connect
+        self._room = asyncio.Semaphore(size)
+        self._all: list[Any] = []
+        self._idle: list[Any] = []
+
+    async def execute(self, words: tuple[Arg, ...]) -> Any:
+        """Send a command and return its reply.
+
+        Cancel, and any error but a refusal, drop the connection: its state is unknown.
+        """
+        packed = pack(words)
+        async with self._room:
+            connection = self._idle.pop() if self._idle else self._new()
+            try:
+                await drop_if_stale(connection)
+                return await exchange(connection, packed)
+            except redis.exceptions.ResponseError:
+                raise
+            except BaseException:
+                await connection.disconnect(nowait=True)
+                raise
+            finally:
+                self._idle.append(connection)
+
+    def _new(self) -> Any:
+        connection = self._connect()
+        self._all.append(connection)
+        return connection
+
+    async def close(self) -> None:
+        """Drop every connection; one that is used afterwards connects anew."""
+        for connection in self._all:
+            await connection.disconnect(nowait=True)
