@@ -93,7 +93,9 @@ class Performer:
             for check in self._checks:  # inline: a call is much for what nearly every job passes
                 if (refused := check(job)) is not None:
                     return refused
-            plan = self._plans.get(job.class_) or self._plan(job.class_)
+            plan = self._plans.get(job.class_)
+            if plan is None:
+                job, plan = self._open(job)
             run.rules = plan.rules
             for gate in plan.gates:
                 answer = gate(run)
@@ -135,6 +137,18 @@ class Performer:
             return refused
         run.started = self._clock.monotonic()
         return self._check_again(job)
+
+    def _open(self, job: Job) -> tuple[Job, Plan]:
+        """The job to perform, which may be inside Rails' wrapper, and its plan.
+
+        Of what has failed, the wrapper is written, so that Ruby can retry it.
+        """
+        from kiqpy._payload.active_job import WRAPPERS, unwrapped  # dear: not for plain jobs
+
+        if job.class_ in WRAPPERS:
+            name, args = unwrapped(job.payload)
+            job = Job.from_payload({**job.payload, "class": name, "args": args})
+        return job, self._plans.get(job.class_) or self._plan(job.class_)
 
     def _plan(self, name: str) -> Plan:
         spec = self._registry.find(name)

@@ -37,10 +37,21 @@ module Desk
     Sidekiq::Client.push_bulk(items)
   end
 
-  def active_job(name, args, wait = nil)
-    job = Object.const_get(name)
-    job = job.set(wait: wait) if wait
-    job.perform_later(*args).job_id
+  # Of a real ActiveJob; with a time as its keyword argument `at`.
+  def active_job(name, args)
+    require_active_job
+    Object.const_get(name).perform_later(*args).job_id
+  end
+
+  def active_job_at(name, args, at)
+    require_active_job
+    Object.const_get(name).perform_later(*args, at: Time.at(at).utc).job_id
+  end
+
+  def require_active_job
+    require "active_job"
+    ENV["WITH_ACTIVEJOB"] = "1"
+    load File.join(__dir__, "greeting.rb") unless defined?(Greeting)
   end
 
   # -- the API: everything that it shows of a thing

@@ -3,7 +3,6 @@
 require "sidekiq"
 require "sidekiq/api"
 require "sidekiq/launcher"
-require "active_job" if ENV["WITH_ACTIVEJOB"]
 
 # The retry and the scheduled set are looked at ten times a second, from the start on.
 Sidekiq.configure_server { |config| config.options[:poll_interval_average] = 0.1 }
@@ -49,15 +48,4 @@ class Held
   end
 end
 
-if ENV["WITH_ACTIVEJOB"]
-  ActiveJob::Base.queue_adapter = :sidekiq
-  ActiveJob::Base.logger = Logger.new(nil)
-
-  class Greeting < ActiveJob::Base
-    queue_as :default
-
-    def perform(*args)
-      tell("ruby", job_id, *args.map(&:inspect))
-    end
-  end
-end
+require_relative "greeting" if ENV["WITH_ACTIVEJOB"]
