@@ -102,6 +102,8 @@ def _is_plain(payload: Mapping[str, Any]) -> bool:
 def write(value: object) -> str:
     """A value as JSON, its floats as Ruby writes them: `1.0e+22` where Python says `1e+22`."""
     text = _encoder.encode(value)
+    if not ("e-" in text or "e+" in text or ".0" in text):  # a regex of every job is slow
+        return text
     return _STRING_OR_FLOAT.sub(_as_ruby, text) if _UNUSUAL.search(text) else text
 
 
