@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast, final
 from weakref import WeakSet
 
+from kiqpy._declare.callables import is_async, name_of, refuse_generator
 from kiqpy._declare.checks import duration, instant
 from kiqpy._declare.options import Options, options
 from kiqpy._payload.arguments import check_args
@@ -68,8 +69,9 @@ class Spec:
         if given.backoff is not None:
             check_backoff(given.backoff)
         self.given = given
-        self.name = given.name or (owner or call).__name__
-        self.is_async = inspect.iscoroutinefunction(call)
+        self.name = _name(given.name, owner or call)
+        refuse_generator(f"{self.name}: " + ("its `perform`" if owner else "the function"), call)
+        self.is_async = is_async(call)
         self.executor = given.executor or ("async" if self.is_async else "thread")
         self.apps: WeakSet[Any] = WeakSet()
         self.exhausted: Hook | None = None
@@ -210,6 +212,13 @@ class Spec:
             return (started or apps)[0]
         which = f"{len(apps)} apps declare it" if apps else "no app declares it"
         raise ConfigError(f"{self.name}.enqueue(): {which}; use app.enqueue({self.name}.new(...))")
+
+
+def _name(given: str | None, call: object) -> str:
+    name = given or name_of(call)
+    if name is None:
+        raise ConfigError(f"{call!r} has no name of its own: worker(name=...) must give it one")
+    return name
 
 
 def _codecs(types: Iterable[Any]) -> Codecs:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, cast, final
 
 from kiqpy.errors import ArgumentError, ConfigError, LifecycleError
 from kiqpy.job import Job
-from kiqpy.outcome import Discard, Signal
+from kiqpy.outcome import Discard, Signal, is_signal
 
 Next = Callable[[Job], Awaitable[Any]]
 ServerMiddleware = Callable[[Job, Next], Awaitable[Any]]
@@ -130,7 +130,7 @@ class _CallNext:
     def answer(self, result: Any) -> Any:
         """What the middleware's own result stands for."""
         if self._began is None:
-            return result if isinstance(result, Signal) else Discard(HALTED)
+            return result if is_signal(result) else Discard(HALTED)
         if not self.ended:
             name = self._invocation.links[self._n].name
             if inspect.getcoroutinestate(self._began) == inspect.CORO_CREATED:

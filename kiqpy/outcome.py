@@ -6,7 +6,7 @@ Values only. What the store does besides, such as to free a lock, are a verdict'
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol, cast
 
 
 class Signal(Exception):
@@ -32,6 +32,29 @@ class Discard(Signal):
 
 class Kill(Signal):
     """Send the job to the dead set now, whatever retries it has left."""
+
+
+def is_signal(result: object) -> bool:
+    """Whether a result is a signal; the class is meant as its instance (`return Discard`)."""
+    return isinstance(result, Signal) or (isinstance(result, type) and issubclass(result, Signal))
+
+
+def signal_of(error: BaseException) -> Signal | None:
+    """The error, if it is a signal, or what a group of nothing but signals says; else None.
+
+    `Kill` counts more than `Discard`, `Discard` more than `Snooze`, and a longer `Snooze` more.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error if isinstance(error, Signal) else None
+    inner = cast("tuple[BaseException, ...]", error.exceptions)
+    signals = [found for found in map(signal_of, inner) if found is not None]
+    return max(signals, key=_weight) if len(signals) == len(inner) else None
+
+
+def _weight(signal: Signal) -> tuple[int, float]:
+    if isinstance(signal, Snooze):
+        return 0, signal.seconds
+    return (2 if isinstance(signal, Kill) else 1), 0.0
 
 
 class Success(NamedTuple):

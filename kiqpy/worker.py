@@ -15,6 +15,7 @@ from typing import (
     overload,
 )
 
+from kiqpy._declare.callables import name_of, refuse_generator
 from kiqpy._declare.options import Options, options
 from kiqpy._spec import Draft, Spec
 from kiqpy.errors import ConfigError
@@ -41,7 +42,7 @@ class FunctionWorker(Generic[P, R, T]):
     def __init__(self, call: Callable[P, R], given: Options) -> None:
         self.spec = Spec(call, given)
         self.__wrapped__ = call
-        self.__name__ = call.__name__
+        self.__name__ = name_of(call) or self.spec.name
         self.__doc__ = call.__doc__
         self.__module__ = call.__module__
 
@@ -71,6 +72,7 @@ class FunctionWorker(Generic[P, R, T]):
 
     def retries_exhausted(self, hook: H) -> H:
         """Call `hook(job, error)`, async or not, when a job has failed for the last time."""
+        refuse_generator(f"{self.spec.name}.retries_exhausted", hook)
         self.spec.exhausted = hook
         return hook
 
@@ -213,6 +215,7 @@ class Worker:
         perform = getattr(cls, "perform", None)
         if not callable(perform):
             raise ConfigError(f"{cls.__name__}: a worker needs a method `perform`")
+        refuse_generator(f"{cls.__name__}.retries_exhausted", cls.retries_exhausted)
         has_hook = cls.retries_exhausted is not Worker.retries_exhausted
         cls.spec = Spec(perform, checked, cls, has_hook=has_hook)
 

@@ -5,13 +5,13 @@ The message names the option, shows the value, and says what to give instead.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, cast
 
+from kiqpy._declare.callables import is_async, refuse_generator
 from kiqpy.errors import ConfigError, suggest
 
 Duration = float | timedelta
@@ -195,6 +195,7 @@ def functions(name: str, value: object) -> tuple[Any, ...]:
     for item in found:
         if not callable(item):
             raise ConfigError(f"{name}: {item!r} can't be called: give functions (job, error)")
+        refuse_generator(f"{name}: {item!r}", item)
     return found
 
 
@@ -202,6 +203,7 @@ def key_function(name: str, value: object) -> object:
     """None, or a plain function of a job's arguments."""
     if value is not None and not callable(value):
         raise ConfigError(f"{name}={value!r}: give a function that takes what `perform` takes")
-    if inspect.iscoroutinefunction(value):
+    if is_async(value):
         raise ConfigError(f"{name}={value!r}: give a plain function, it can't be awaited there")
+    refuse_generator(f"{name}={value!r}", value)
     return value

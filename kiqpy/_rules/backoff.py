@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, cast
 
+from kiqpy._declare.callables import is_async, refuse_generator
 from kiqpy._declare.checks import MAX_DELAY_S
 from kiqpy._declare.options import BackoffFunction
 from kiqpy.errors import ConfigError
@@ -37,14 +37,14 @@ _BACKOFFS: Final[Mapping[str, Callable[[int, Rand], float]]] = {
 
 def check_backoff(backoff: object) -> None:
     """ConfigError unless it names a known curve or can be called."""
-    call = backoff if inspect.isfunction(backoff) else getattr(backoff, "__call__", None)  # noqa: B004
-    if inspect.iscoroutinefunction(call):
+    if is_async(backoff):
         raise ConfigError(f"backoff={backoff!r}: give a plain function, it can't be awaited there")
     if not callable(backoff) and backoff not in _BACKOFFS:
         raise ConfigError(
             f"backoff={backoff!r}: give a callable(count, error, job) or one of "
             + ", ".join(sorted(_BACKOFFS))
         )
+    refuse_generator(f"backoff={backoff!r}", backoff)
 
 
 def delay(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, final
 
@@ -31,6 +32,8 @@ from kiqpy.outcome import (
     Snooze,
     Snoozed,
     Success,
+    is_signal,
+    signal_of,
 )
 
 
@@ -108,7 +111,7 @@ class Performer:
                 await self._dispatcher.emit([JobStarted(job)])
             self._enter(run, job, plan)
             result = await plan.perform(job)
-            return SUCCESS if result is None else _returned(result)
+            return SUCCESS if result is None else _returned(await _awaited(result))
         except BaseException as error:  # SystemExit too: one job must not end the others
             return _raised(error, run)
         finally:
@@ -163,6 +166,8 @@ class Performer:
             backtrace=given.backtrace,
         )
         call = self._executor.runs(spec)
+        if spec.executor != "async":
+            call = _awaiting(call)
         plan = self._plans[name] = Plan(
             rules=rules,
             timeout_s=timeout_s if given.timeout is None else given.timeout,
@@ -180,12 +185,32 @@ def _raised(error: BaseException, run: Run) -> Outcome:
     ours = isinstance(error, asyncio.CancelledError) and run.why is not None
     if ours or isinstance(error, GeneratorExit):
         raise error
-    return _signalled(error)
+    return _signalled(signal_of(error) or error)
+
+
+def _awaiting(call: Next) -> Next:
+    """`call`, and what it answers awaited: the plain function may wrap an `async def`."""
+
+    async def perform(job: Job) -> object:
+        return await _awaited(await call(job))
+
+    return perform
+
+
+async def _awaited(result: object) -> object:
+    """What the job comes to; TypeError for a generator, whose body nobody runs."""
+    while inspect.isawaitable(result):
+        result = await result
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError(f"the job returned a generator, {result!r}, whose body nobody runs")
+    return result
 
 
 def _returned(result: object) -> Outcome:
     """`return Discard` is meant as `return Discard()`."""
-    if isinstance(result, type) and issubclass(result, Discard | Kill):
+    if result is Snooze:
+        raise TypeError("the job returned the class Snooze: return Snooze(seconds)")
+    if isinstance(result, type) and is_signal(result):
         result = result()
     return _signalled(result) if isinstance(result, Signal) else Success(result)
 
