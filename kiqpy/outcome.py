@@ -46,7 +46,7 @@ def signal_of(error: BaseException) -> Signal | None:
     """
     if not isinstance(error, BaseExceptionGroup):
         return error if isinstance(error, Signal) else None
-    inner = cast("tuple[BaseException, ...]", error.exceptions)
+    inner = cast("BaseExceptionGroup[BaseException]", error).exceptions
     signals = [found for found in map(signal_of, inner) if found is not None]
     return max(signals, key=_weight) if len(signals) == len(inner) else None
 
