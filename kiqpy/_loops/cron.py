@@ -14,7 +14,7 @@ from kiqpy.errors import StoreUnavailable
 from kiqpy.event import Event, PeriodicEnqueued
 from kiqpy.job import Job
 from kiqpy.store import OutgoingJob
-from kiqpy.store.calendar import AHEAD_S, Calendar, PeriodicState, Tick
+from kiqpy.store.calendar import MAX_AHEAD_S, Calendar, PeriodicState, Tick
 
 if TYPE_CHECKING:
     from kiqpy.periodic import Periodic
@@ -76,7 +76,7 @@ class Cron(Loop):
 
     async def _state(self) -> PeriodicState:
         state = await self._calendar.state(self._names)
-        latest = state.now + AHEAD_S
+        latest = state.now + MAX_AHEAD_S
         new = [n for n in self._names if n not in state.marks or state.marks[n].at > latest]
         if not new:
             return state

@@ -1,8 +1,8 @@
-"""The only way to the outside world: what is asked of a store, and in which values.
+"""The protocol of a store, which is the engine's only way to data, and the values it takes.
 
-A `Store` is one process's half of the protocol. Verbs are batch-first; no backend type appears.
-Every verb may raise `StoreUnavailable`: then the same call may be made again, and whatever the
-lost call did or did not do comes out right.
+A `Store` is one process's half of the protocol. Verbs take and return batches; no type of a backend
+appears. Every verb may raise `StoreUnavailable`. The caller may then repeat the same call; the
+result is right whether or not the lost call was carried out.
 """
 
 from __future__ import annotations
@@ -21,24 +21,30 @@ T = TypeVar("T")
 
 
 class Frame(NamedTuple, Generic[T]):
-    """Items under one sequence number, never re-composed: sending it twice counts once."""
+    """Items under one sequence number: a store that gets it twice carries it out once.
 
-    source: str  # who numbers: a client's nonce, or the queue whose claims are settled
+    The items of a number never change.
+    """
+
+    source: str  # what the sequence belongs to: a client's nonce, or the queue that is settled
     sequence: int
     items: Sequence[T]
     made_at: float = 0.0  # monotonic seconds of the sender
-    atomic: bool = False  # all items or none
+    atomic: bool = False  # store all items, or none
 
 
 class Pushed(NamedTuple):
-    """What became of one item; `detail` is the holder's jid, or why it was refused."""
+    """The result of one item. `detail`: the jid that holds the lock, or the refusal's reason."""
 
     state: Literal["queued", "scheduled", "duplicate", "refused"]
     detail: str = ""
 
 
 class Promotion(NamedTuple):
-    """How many due jobs were moved (and buried as unreadable), and when the next one is due."""
+    """How many due jobs were moved, and how many of them buried because they are unreadable.
+
+    `next_in_s`: until the next one is due; None: there is none.
+    """
 
     moved: int
     buried: int
@@ -46,7 +52,7 @@ class Promotion(NamedTuple):
 
 
 class Heartbeat(NamedTuple):
-    """What a process says of itself at each heartbeat; `info` is Sidekiq's JSON."""
+    """What a process reports about itself at each heartbeat; `info` is Sidekiq's JSON."""
 
     info: str
     concurrency: int
@@ -59,15 +65,15 @@ class Heartbeat(NamedTuple):
 
 
 class HeartbeatReply(NamedTuple):
-    """What a heartbeat brings back: a signal's name, and what the store holds for each queue."""
+    """The store's reply: a signal for this process, and how many jobs it holds for each queue."""
 
     signal: str | None = None
-    held: dict[str, int] = {}  # jobs in the private hash; never changed
+    held: dict[str, int] = {}  # queue -> jobs in the private hash; a default that nobody changes
     inbox: dict[str, int] = {}
 
 
 class Rescued(NamedTuple):
-    """One job of a dead process, back in its queue or, as poison, in the dead set."""
+    """One job of a dead process that went back to its queue or, as poison, to the dead set."""
 
     jid: str
     queue: str
@@ -76,17 +82,17 @@ class Rescued(NamedTuple):
 
 
 class RescueResult(NamedTuple):
-    """What one rescue pass did; `suspects`: processes that must be looked at again soon."""
+    """What one rescue pass did. `suspects`: how many must be looked at again within seconds."""
 
     rescued: Sequence[Rescued]
     suspects: int
 
 
 class Intake(Protocol):
-    """Where jobs come in."""
+    """Takes jobs in."""
 
     async def push(self, frame: Frame[OutgoingJob]) -> list[Pushed]:
-        """Make a frame durable, exactly once however often it is sent; one result each.
+        """Store a frame exactly once, however often it is sent; return one result for each item.
 
         Raises: StoreUnavailable: send the same frame again.  StoreRefused: nothing was stored.
         """
@@ -96,8 +102,8 @@ class Intake(Protocol):
 class Source(Protocol):
     """Where jobs are claimed and settled.
 
-    `cancelled`: jobs that somebody has cancelled (jid -> whether to keep them in the dead set), as
-    far as is known here. A job that was cancelled before it was claimed is known in time.
+    `cancelled`: the cancelled jobs that this process knows of, jid -> whether the dead set keeps
+    them. It has every job that was cancelled before this process claimed it.
     """
 
     cancelled: dict[str, bool]
@@ -107,77 +113,80 @@ class Source(Protocol):
         ...
 
     async def unlock(self, jid: str, lock: Lock) -> None:
-        """Free the lock of a job, if it still has it."""
+        """Free the lock, if the job still holds it."""
         ...
 
     async def wait(self, queue: str, timeout_s: float) -> bool:
-        """Return when the queue may hold a job, after `timeout_s`, or at `unwait`. Owns nothing.
+        """Return when the queue may hold a job, after `timeout_s`, or at `unwait`.
 
-        False: surely nothing has come. Cancel: safe; what arrives meanwhile is found by the next
-        `fetch`.
+        Claims nothing. False: certainly no job has come.
+        Cancel: safe; the next `fetch` returns what arrived meanwhile.
         """
         ...
 
     async def unwait(self, queue: str) -> None:
-        """End a wait and give back what it may have received."""
+        """End a wait, and return to the queue what the wait may have received."""
         ...
 
     async def fetch(self, queue: str, limit: int) -> list[Claim]:
         """Claim up to `limit` jobs, oldest first.
 
-        Each moves to this process's private hash in the same step: a crash loses nothing. What a
-        lost reply left there is returned by the next call.
+        Each moves to this process's private hash in the same step, so a crash loses none. If the
+        reply is lost, the next call returns the jobs that it moved.
         Raises: LeaseLost, FetchPaused: nothing moved.  StoreUnavailable: call again.
         """
         ...
 
     def frame(self, queue: str, verdicts: Sequence[Verdict]) -> Frame[Verdict]:
-        """Number a batch of verdicts. One frame of a queue at a time may be under way."""
+        """Number a batch of verdicts. Only one frame of a queue may be under way at a time."""
         ...
 
     async def settle(self, frame: Frame[Verdict]) -> list[bool]:
-        """Carry out verdicts; False for each claim that this process no longer owns.
+        """Carry out verdicts; return False for each claim that this process no longer owns.
 
-        A False verdict has changed nothing at all (fencing). Sending the frame again is safe.
+        Such a verdict changes nothing (fencing). Sending the frame again is safe.
         """
         ...
 
     async def holding(self, queue: str) -> list[Claim]:
         """All claims that the store has on record for this process and queue.
 
-        But for those of a fetch that is under way or was lost: fetches tell of them.
+        Without those of a fetch that is under way or got no reply: a fetch returns them.
         """
         ...
 
 
 class Maintenance(Protocol):
-    """What must happen by time. `effects_of`: what else becomes of the jobs that it rescues."""
+    """What happens by time. `effects_of`: rules that choose the effects of rescued jobs."""
 
     effects_of: Sequence[EffectsOf]
 
     async def promote(self, limit: int) -> Promotion:
-        """Move up to `limit` due jobs of schedule and retry set each into their queues."""
+        """Move up to `limit` due jobs of the schedule, and of the retry set, to their queues."""
         ...
 
     def beat(self, heartbeat: Heartbeat) -> HeartbeatReply:
-        """Renew lease and membership. Blocks: called from the heartbeat's own thread."""
+        """Renew the lease and the entry in the list of processes.
+
+        Blocks: the heartbeat's own thread calls it.
+        """
         ...
 
     def trusted(self) -> bool:
-        """Whether the lease is surely still this process's, by its own clock."""
+        """Whether this process still has its lease, by its own clock."""
         ...
 
     async def rescue(self) -> RescueResult:
-        """Return the jobs of processes that are surely dead to the heads of their queues."""
+        """Return the jobs of processes that are certainly dead to the heads of their queues."""
         ...
 
     async def leave(self) -> None:
-        """Give up lease and membership of the process list; claims must be settled before."""
+        """Give up the lease and leave the list of processes. Settle all claims before."""
         ...
 
 
 class Store(Intake, Source, Maintenance, Protocol):
-    """All of it, plus its own beginning and end."""
+    """The whole protocol of one process."""
 
     ident: str
 
@@ -188,7 +197,10 @@ class Store(Intake, Source, Maintenance, Protocol):
     def calendar(self) -> Calendar: ...
 
     async def open(self) -> None:
-        """Prove that the store answers. Raises StoreUnavailable or StoreRefused with the fix."""
+        """Return when the store has answered.
+
+        Raises: StoreUnavailable, StoreRefused: the message names the fix.
+        """
         ...
 
     async def close(self) -> None:

@@ -1,14 +1,14 @@
-"""A process's half of the protocol: delivery ids, doubt after a lost reply, trust in the lease.
+"""A process's half of a store: delivery ids, lost replies, and how long it trusts its lease.
 
-The other half is a `Backend`: steps that are atomic where the data lives. Everything that makes a
-lost or late reply harmless is here, once, for every backend, and so are tested together:
+The other half is a `Backend`, whose steps are atomic where the data is. What makes lost and late
+replies harmless is here, for every backend:
 
-* A fetch reserves its delivery ids before it is sent. If no answer comes, the next fetch first
-  asks what those ids hold and raises the *floor*, so that the lost fetch, should it still be on
-  its way, is refused when it arrives.
-* A settle carries a sequence number; the backend answers a repeated number from its notes, so
-  that our own lost reply is never mistaken for a fence.
-* A lease is trusted from the moment its heartbeat was *sent*, not answered.
+* A fetch reserves its delivery ids before it is sent. If no reply comes, the next fetch first asks
+  what those ids hold, and raises the *floor*. The lost fetch is below the floor then, and is
+  refused if it arrives after all.
+* A settle has a sequence number. The backend answers a repeated number with the reply it has kept,
+  so a process never takes its own lost reply for a fence.
+* A process trusts its lease from the moment it *sends* a heartbeat, not from the reply.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from kiqpy.store import (
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import CANCELS_KEPT_S, Census, Place, readable
 
-_MAX_PER_STEP = 100  # items a mover takes in one atomic step: well under 5 ms of the server's time
-_APART_S = 1.0  # between jobs of which one may have killed its process,
-_SPREAD_S = 20.0  # but all of them within this time: most are innocent
-_MARGIN_S = 2.0  # trust ends this long before the lease does
+_MAX_PER_STEP = 100  # jobs that one atomic step moves: well under 5 ms of the server's time
+_GAP_S = 1.0  # between two jobs that may have killed their process
+_MAX_SPREAD_S = 20.0  # between the first and the last of them: most are innocent
+_TRUST_MARGIN_S = 2.0  # how long before the lease's end a process stops trusting it
 
 
 class DueMembers(NamedTuple):
-    """The store's time, due members of a set, and its next score not yet due."""
+    """The due members of a set at `now`, the store's time; `next_at`: when the next one is due."""
 
     now: float
     members: Sequence[bytes]
@@ -54,7 +54,7 @@ class DueMembers(NamedTuple):
 
 
 class PromotedJob(NamedTuple):
-    """A due member, its new bytes, and where they go; no queue: unreadable, to the dead set."""
+    """A due member, and its new bytes for `queue`. None: it is unreadable, the dead set gets it."""
 
     member: bytes
     queue: str | None
@@ -62,9 +62,9 @@ class PromotedJob(NamedTuple):
 
 
 class Orphan(NamedTuple):
-    """What a dead process held under one delivery id, as it goes back; `in_s`: not at once.
+    """A job that a dead process held under a delivery id, as it goes back after `in_s` seconds.
 
-    Poison goes to the dead set.
+    `poison`: it goes to the dead set instead.
     """
 
     delivery: int
@@ -75,14 +75,14 @@ class Orphan(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """Payloads that were claimed, and when (epoch seconds, 0: never) a job was last cancelled."""
+    """Claimed payloads; `marked_at`: when any job was last cancelled, epoch seconds, 0: never."""
 
     payloads: Sequence[bytes]
     marked_at: float = 0.0
 
 
 class Suspect(NamedTuple):
-    """A process and queue whose lease is gone; `confirmed`: it is surely dead."""
+    """A process without a lease, and one of its queues; `confirmed`: the process is dead."""
 
     ident: str
     queue: str
@@ -90,7 +90,7 @@ class Suspect(NamedTuple):
 
 
 class Backend(Protocol):
-    """Steps that happen wholly or not at all, where the data is. Bound to one process's ident."""
+    """Steps that the place of the data carries out wholly or not at all, for one process."""
 
     ident: str
 
@@ -119,7 +119,7 @@ class Backend(Protocol):
 
 
 class Session:
-    """A `Store` over any `Backend`. Not final: a test's session holds jobs back."""
+    """A `Store` over any `Backend`. Not final: the session of a test holds jobs back."""
 
     def __init__(
         self,
@@ -135,11 +135,11 @@ class Session:
         self._places = tuple(places)
         self.effects_of = effects_of
         self._next: defaultdict[str, int] = defaultdict(lambda: 1)
-        self._doubt: dict[str, tuple[int, int]] = {}
+        self._unanswered: dict[str, tuple[int, int]] = {}  # queue -> first and last id of a fetch
         self._sequence: defaultdict[str, int] = defaultdict(int)
         self._trusted_until = float("-inf")
         self.cancelled: dict[str, bool] = {}
-        self._marks: dict[str, float] = {}  # when they were cancelled, first one first
+        self._marks: dict[str, float] = {}  # jid -> when it was cancelled, in order of time
         self._marked_at = 0.0
 
     async def open(self) -> None:
@@ -154,46 +154,46 @@ class Session:
     async def wait(self, queue: str, timeout_s: float) -> bool:
         left_s = self._trusted_until - self._clock.monotonic()
         if left_s <= 0:
-            raise LeaseLost("no job is waited for until a heartbeat succeeds")
+            raise LeaseLost("this process waits for no job until a heartbeat succeeds")
         return await self._backend.wait(queue, min(timeout_s, left_s))
 
     async def unwait(self, queue: str) -> None:
         await self._backend.unwait(queue)
 
     async def fetch(self, queue: str, limit: int) -> list[Claim]:
-        if queue in self._doubt and (found := await self._resolve(queue)):
+        if queue in self._unanswered and (found := await self._recover(queue)):
             return found
         first = self._next[queue]
         self._next[queue] = first + limit
-        self._doubt[queue] = (first, first + limit - 1)
+        self._unanswered[queue] = (first, first + limit - 1)
         try:
             payloads, marked_at = await self._backend.fetch(queue, limit, first)
-        except (LeaseLost, FetchPaused):  # answers: nothing moved
-            del self._doubt[queue]
+        except (LeaseLost, FetchPaused):  # replies: nothing moved
+            del self._unanswered[queue]
             raise
         if marked_at > self._marked_at:
-            with suppress(StoreUnavailable):  # the claims are ours, and must be known to be
+            with suppress(StoreUnavailable):  # the claims must be returned all the same
                 await self.refresh_cancelled()
-        del self._doubt[queue]  # not before: nobody but us may find these claims
+        del self._unanswered[queue]  # only now: until then `holding` must leave these claims out
         return [Claim(queue, first + n, raw) for n, raw in enumerate(payloads)]
 
     async def refresh_cancelled(self) -> None:
         while marks := await self._backend.marks(self._marked_at):
             for mark, at in marks:
-                if at > self._marked_at:  # two may look at once
+                if at > self._marked_at:  # another refresh may run at the same time
                     self._marked_at = at
-                    self._note(mark[0], mark[1:], at)
-        self._forget(self._marked_at - CANCELS_KEPT_S)
+                    self._apply_mark(mark[0], mark[1:], at)
+        self._drop_marks(self._marked_at - CANCELS_KEPT_S)
 
-    def _note(self, what: str, jid: str, at: float) -> None:
+    def _apply_mark(self, kind: str, jid: str, at: float) -> None:
         self.cancelled.pop(jid, None)
         self._marks.pop(jid, None)
-        if what != "=":
-            self.cancelled[jid] = what == "+"
+        if kind != "=":
+            self.cancelled[jid] = kind == "+"
             self._marks[jid] = at
 
-    def _forget(self, before: float) -> None:
-        """A process may live for months, and there may be many cancels."""
+    def _drop_marks(self, before: float) -> None:
+        """Keep memory bounded in a process that lives for months."""
         while self._marks and self._marks[jid := next(iter(self._marks))] <= before:
             del self._marks[jid]
             self.cancelled.pop(jid, None)
@@ -201,13 +201,13 @@ class Session:
     async def unlock(self, jid: str, lock: Lock) -> None:
         await self._backend.unlock([(jid, lock)])
 
-    async def _resolve(self, queue: str) -> list[Claim]:
-        first, last = self._doubt[queue]
+    async def _recover(self, queue: str) -> list[Claim]:
+        first, last = self._unanswered[queue]
         found = await self._backend.recover(queue, first, last)
         if found:
-            with suppress(StoreUnavailable):  # the lost reply told of cancelled ones, too
+            with suppress(StoreUnavailable):  # the lost reply had the time of the newest cancel
                 await self.refresh_cancelled()
-        del self._doubt[queue]
+        del self._unanswered[queue]
         return _claims(queue, found)
 
     def frame(self, queue: str, verdicts: Sequence[Verdict]) -> Frame[Verdict]:
@@ -219,7 +219,7 @@ class Session:
 
     async def holding(self, queue: str) -> list[Claim]:
         held = await self._backend.holding(self.ident, queue)
-        first, last = self._doubt.get(queue, (1, 0))
+        first, last = self._unanswered.get(queue, (1, 0))
         return _claims(queue, {n: raw for n, raw in held.items() if not first <= n <= last})
 
     async def promote(self, limit: int) -> Promotion:
@@ -238,9 +238,9 @@ class Session:
 
     def beat(self, heartbeat: Heartbeat) -> HeartbeatReply:
         sent = self._clock.monotonic()
-        orders = self._backend.beat(heartbeat)
-        self._trusted_until = sent + heartbeat.lease_s - min(_MARGIN_S, heartbeat.lease_s / 2)
-        return orders
+        reply = self._backend.beat(heartbeat)
+        self._trusted_until = sent + heartbeat.lease_s - min(_TRUST_MARGIN_S, heartbeat.lease_s / 2)
+        return reply
 
     def trusted(self) -> bool:
         return self._clock.monotonic() < self._trusted_until
@@ -255,7 +255,7 @@ class Session:
         except StoreUnavailable:
             if not rescued:
                 raise
-            return RescueResult(rescued, suspects=1)  # report the moved; the rest comes soon
+            return RescueResult(rescued, suspects=1)  # report what moved; rescue the rest soon
         return RescueResult(rescued, sum(not suspect.confirmed for suspect in suspects))
 
     async def _rescue(self, suspect: Suspect, rescued: list[Rescued]) -> None:
@@ -265,7 +265,7 @@ class Session:
         if "schedule" in self._places:
             _keep_apart(orphans, suspect.queue)
         orphans = {n: self._with_effects(orphan, now) for n, orphan in orphans.items()}
-        for ids in _chunks(sorted(held, reverse=True)):  # highest first, so that order holds
+        for ids in _chunks(sorted(held, reverse=True)):  # newest first: the oldest is next to run
             moved = await self._backend.rescue(suspect, [orphans[n] for n in ids])
             rescued += [_rescued(orphans[n], suspect.queue) for n in ids if n in moved]
 
@@ -287,7 +287,7 @@ def _claims(queue: str, held: Mapping[int, bytes]) -> list[Claim]:
 
 
 def _chunks(ids: list[int]) -> list[list[int]]:
-    """Pages of ids; one empty page if there are none, for the inbox must be emptied even then."""
+    """The ids in chunks; one empty chunk if there are none: the inbox must be emptied even then."""
     return [ids[n : n + _MAX_PER_STEP] for n in range(0, len(ids), _MAX_PER_STEP)] or [[]]
 
 
@@ -306,18 +306,19 @@ def _orphan(delivery: int, raw: bytes, now: float) -> Orphan:
 
 
 def _keep_apart(orphans: dict[int, Orphan], queue: str) -> None:
-    """Let jobs whose process has died more than once run one after the other.
+    """Delay jobs whose process has died more than once, so that they run one after the other.
 
-    One of them may be what it dies of, and the others must not be there each time. The second
-    time they go oldest first, the third time newest first: who was before the culprit is behind.
+    One of them may be what kills the process, and the others must not be counted as killers too.
+    The second time the oldest runs first, the third time the newest, so a job that ran before the
+    culprit in one of them runs after it in the other.
     """
     for count in (2, 3):
         ids = [n for n, orphan in orphans.items() if _count(orphan) == count and not orphan.poison]
-        apart_s = min(_APART_S, _SPREAD_S / max(1, len(ids)))
+        gap_s = min(_GAP_S, _MAX_SPREAD_S / max(1, len(ids)))
         for place, n in enumerate(sorted(ids, reverse=count == 3)):
             if place > 0:
                 payload = amend(orphans[n].payload, {"queue": queue})
-                orphans[n] = orphans[n]._replace(payload=payload, in_s=place * apart_s)
+                orphans[n] = orphans[n]._replace(payload=payload, in_s=place * gap_s)
 
 
 def _rescued(orphan: Orphan, queue: str) -> Rescued:

@@ -1,4 +1,4 @@
-"""What is asked of a store by time: periodic ticks, each enqueued once, and one leader."""
+"""The part of a store for periodics: enqueue each tick once, and elect one leader."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 from kiqpy.store.outgoing import OutgoingJob
 
-AHEAD_S: Final = 3600.0  # a mark so far ahead is one of a wrong clock
+MAX_AHEAD_S: Final = 3600.0  # a mark further ahead of the server's clock was set by a wrong clock
 
 
 class TickMark(NamedTuple):
-    """Up to where a periodic's ticks are seen to, in epoch seconds; `ticked`: by a tick itself."""
+    """The time up to which a periodic's ticks are done, in epoch seconds.
+
+    `ticked`: a tick set it; otherwise the registration, a switch or a tick that was passed over.
+    """
 
     at: float
     ticked: bool
 
 
 class PeriodicState(NamedTuple):
-    """What the store knows of periodics, all of one instant: `now`, by the store's clock.
+    """What the store knows of periodics at one instant, `now`, by the store's clock.
 
-    `marks` lacks who was never noted; `switched` holds those whom an operator has enabled (True)
-    or disabled (False), all others are as declared.
+    `marks` has those that were ever registered. `switched` has those that an operator has enabled
+    (True) or disabled (False); all others are as declared.
     """
 
     now: float
@@ -30,17 +33,18 @@ class PeriodicState(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """One instant of a periodic, and the job for it; without one it is only passed over."""
+    """A due time of a periodic, and its job. Without a job the tick is passed over."""
 
     at: float
     job: OutgoingJob | None
 
 
 class TickResult(NamedTuple):
-    """What became of a tick; `holder`: the jid that has a unique job's lock.
+    """What became of a tick. `holder`: the jid that holds the lock of a unique job.
 
-    "queued" and "scheduled": the job is enqueued, by this call. "duplicate": a unique job like it
-    exists, the tick is done. "past": this tick or a later one had been done. "off": disabled.
+    "queued", "scheduled": this call has enqueued the job. "duplicate": an equal unique job exists,
+    the tick is done. "past": this tick or a later one was done before, or it was passed over.
+    "off": the periodic is disabled.
     """
 
     state: Literal["queued", "scheduled", "duplicate", "past", "off"]
@@ -48,42 +52,42 @@ class TickResult(NamedTuple):
 
 
 class Calendar(Protocol):
-    """Periodic ticks and leadership. Time is the store's.
+    """Periodic ticks and leaders, by the store's clock.
 
-    Each verb is one atomic step, and may be called again after StoreUnavailable.
+    Each verb is one atomic step. After StoreUnavailable the same call may be made again.
     """
 
     async def state(self, names: Sequence[str]) -> PeriodicState:
-        """What there is about these periodics; changes nothing."""
+        """What the store knows of these periodics."""
         ...
 
     async def register(self, names: Sequence[str]) -> None:
-        """Count the ticks of these from now on, if they were never noted.
+        """Set the mark of each periodic that has none to now: its ticks count from here on.
 
-        A mark that lies more than an hour ahead is set to now, too: the server's clock was wrong.
+        A mark more than an hour ahead is set to now, too: the server's clock was wrong.
         """
         ...
 
     async def tick(self, name: str, ticks: Sequence[Tick], enabled: bool) -> list[TickResult]:
-        """Enqueue ticks (oldest first, 100 at most) that are later than all that were done.
+        """Enqueue the ticks that are later than the mark, and move the mark, in one step.
 
-        In one step with the mark that they are done: whoever else tries, before or after, and
-        however often this is sent, a tick is enqueued once. `enabled`: as declared, if nobody has
-        switched it. All jobs go to one queue. StoreRefused: nothing has changed.
+        So a tick is enqueued once, however many processes send it however often. `ticks`: oldest
+        first, at most 100, all for one queue. `enabled`: as declared; an operator's switch wins.
+        Raises: StoreRefused: nothing has changed.
         """
         ...
 
     async def switch(self, name: str, enabled: bool, declared: bool) -> bool:
-        """Enable or disable a periodic for all processes; False if it was so already.
+        """Enable or disable a periodic for all processes; False: it was so already.
 
-        What became due while it was disabled is not made good.
+        Ticks that were due while it was disabled are never enqueued.
         """
         ...
 
     async def lead(self, ttl_s: float, group: str = "") -> bool:
-        """Become the leader of a group, or remain it, for `ttl_s`; False: another one is."""
+        """Become or remain the leader of a group for `ttl_s`; False: another process leads."""
         ...
 
     async def resign(self, group: str = "") -> None:
-        """Be the leader no longer; does nothing to another one."""
+        """Give up leading a group; does nothing if another process leads."""
         ...

@@ -1,4 +1,7 @@
-"""What is asked of a store by an operator: what there is, all of it bounded, and acts upon it."""
+"""The part of a store for operators: inspect and change jobs, queues and processes.
+
+Every listing is bounded.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ CANCELS_KEPT_S: Final = 7 * 86_400.0
 
 
 class Entry(NamedTuple):
-    """One job at rest, with its score where the place has scores; no `job`: unreadable bytes."""
+    """A job in a queue or a set, with its score in a set. `job` None: `raw` is unreadable."""
 
     job: Job | None
     raw: bytes
@@ -25,7 +28,7 @@ class Entry(NamedTuple):
 
 
 class QueueRow(NamedTuple):
-    """A queue; `latency_s`: for how long its oldest job has been waiting, None: unreadable."""
+    """A queue. `latency_s`: how long its oldest job has waited; None: that job is unreadable."""
 
     name: str
     size: int
@@ -34,7 +37,7 @@ class QueueRow(NamedTuple):
 
 
 class SearchPage(NamedTuple):
-    """What one page of a search found; `cursor`: where to go on, None: all was looked at."""
+    """A page of a search. `looked`: entries compared; `cursor`: the next page's, None: the end."""
 
     entries: Sequence[Entry]
     looked: int
@@ -42,18 +45,18 @@ class SearchPage(NamedTuple):
 
 
 class Transfer(NamedTuple):
-    """An entry as it was seen, and where it goes: with new bytes to a queue or to the dead set."""
+    """Where an entry goes: with new bytes to a queue or the dead set, or away (deleted)."""
 
     member: bytes
     to: Literal["queue", "dead", "away"]
     payload: bytes = b""
     queue: str = ""
-    jid: str = ""  # a mark that it was cancelled is taken back, if it goes to a queue
+    jid: str = ""  # if the entry goes to a queue, the cancel of this job is taken back
     effects: Effects = ()
 
 
 class Counters(NamedTuple):
-    """(processed, failed): in all, of each day (YYYY-MM-DD, UTC), of each queue."""
+    """(processed, failed) in total, for each day (YYYY-MM-DD, UTC), and for each queue."""
 
     total: tuple[int, int]
     days: Mapping[str, tuple[int, int]]
@@ -61,7 +64,7 @@ class Counters(NamedTuple):
 
 
 class Process(NamedTuple):
-    """What a living process says of itself. Instants are epoch seconds."""
+    """What a live process reports about itself. Times are epoch seconds."""
 
     ident: str
     hostname: str
@@ -80,7 +83,7 @@ class Process(NamedTuple):
 
 
 class RunningJob(NamedTuple):
-    """A job that a process says it runs; `run_at`: since then, epoch seconds."""
+    """A job that a process reports as running, since `run_at` in epoch seconds."""
 
     ident: str
     queue: str
@@ -90,7 +93,7 @@ class RunningJob(NamedTuple):
 
 
 def readable(raw: bytes) -> Job | None:
-    """The job in `raw`, if there is one."""
+    """The job in `raw`, or None if it is unreadable."""
     try:
         return decode(raw)
     except DecodeError:
@@ -98,12 +101,12 @@ def readable(raw: bytes) -> Job | None:
 
 
 def entry(raw: bytes, score: float | None = None) -> Entry:
-    """`raw` with what can be read of it."""
+    """An entry of `raw`, decoded if it is readable."""
     return Entry(readable(raw), raw, score)
 
 
 def queue_row(name: str, size: int, oldest: bytes | None, paused: bool, now: float) -> QueueRow:
-    """A queue, seen at `now`."""
+    """A queue as of `now`, in epoch seconds."""
     if oldest is None:
         return QueueRow(name, size, 0.0, paused)
     job = readable(oldest)
@@ -112,7 +115,7 @@ def queue_row(name: str, size: int, oldest: bytes | None, paused: bool, now: flo
 
 
 def process_row(ident: str, fields: Mapping[str, bytes | None]) -> Process | None:
-    """A process from its hash; None if it is gone, which Sidekiq sees by the missing `info`."""
+    """A process from the fields of its hash; None without `info`: for Sidekiq it is gone then."""
     raw = fields.get("info")
     if raw is None:
         return None
@@ -136,16 +139,16 @@ def process_row(ident: str, fields: Mapping[str, bytes | None]) -> Process | Non
     )
 
 
-def busy_row(ident: str, told: bytes) -> RunningJob:
-    """A running job from what its process wrote of it."""
-    work = _object(told)
+def busy_row(ident: str, text: bytes) -> RunningJob:
+    """A running job from the JSON that its process wrote about it."""
+    work = _object(text)
     raw = _payload(work.get("payload"))
     run_at = _number(work.get("run_at")) or None
     return RunningJob(ident, str(work.get("queue") or ""), readable(raw), raw, run_at)
 
 
 def _payload(payload: object) -> bytes:
-    """Kiq writes a running job's payload as an object, all others write its text."""
+    """Kiq writes the payload of a running job as an object, all others as a text."""
     if isinstance(payload, str):
         return payload.encode(errors="replace")
     try:
@@ -160,7 +163,7 @@ def _object(raw: bytes) -> Mapping[str, Any]:
 
 
 def _number(value: object) -> float:
-    """A number or the text of one; 0.0 for all else."""
+    """A number, or a text as a number; 0.0 for anything else."""
     if isinstance(value, bytes | str | int | float):
         try:
             number = float(value)
@@ -171,7 +174,7 @@ def _number(value: object) -> float:
 
 
 def whole_number(text: bytes | None) -> int:
-    """A counter's value, 0 if it is none."""
+    """The value of a counter; 0 if it is no number."""
     return int(_number(text))
 
 
@@ -180,25 +183,25 @@ def _words(value: object) -> tuple[str, ...]:
 
 
 class Census(Protocol):
-    """To look and to act. Every page is bounded; every act may be repeated after a lost reply.
+    """Inspects and changes what a store holds. After a lost reply every call may be repeated.
 
     A place is "schedule", "retry", "dead" or "queue:NAME".
     """
 
     async def sizes(self, queues: Sequence[str]) -> dict[str, int]:
-        """Length of each named queue, and of schedule, retry and dead under those names."""
+        """The lengths of these queues, and of "schedule", "retry" and "dead"."""
         ...
 
     async def page(
         self, place: Place, start: int, count: int, *, last_first: bool = False
     ) -> list[Entry]:
-        """Entries of a set by rank, soonest (lowest score) first, or `last_first`."""
+        """Entries of a set from rank `start` on, lowest score first, or highest (`last_first`)."""
         ...
 
     async def queue_page(
         self, queue: str, start: int, count: int, *, newest: bool = False
     ) -> list[Entry]:
-        """Jobs of a queue, next one first, or the newest first."""
+        """Jobs of a queue, the next to run first, or the newest first."""
         ...
 
     async def by_score(self, place: Place, score: float) -> list[Entry]:
@@ -206,58 +209,60 @@ class Census(Protocol):
         ...
 
     async def search(self, place: str, texts: Sequence[str], cursor: str, count: int) -> SearchPage:
-        """Entries that hold one of the texts, of about the next `count`; begin with cursor "".
+        """Entries that contain one of the texts, among about `count`; begin with cursor "".
 
-        What stays in place is found; what moves meanwhile may be missed or found twice.
+        Finds every entry that stays in place. One that moves meanwhile may be missed, or found
+        twice.
         """
         ...
 
     async def queues(self, also: Sequence[str] = ()) -> list[QueueRow]:
-        """Every queue ever pushed to, and those in `also`, by name; 10,000 at most."""
+        """The queues of the store, and those in `also`, by name; 10,000 at most."""
         ...
 
     async def transfer(self, place: str, transfers: Sequence[Transfer]) -> list[bool]:
-        """Move or delete entries; False for each that was not there any more.
+        """Move or delete entries; return False for each that is no longer in place.
 
-        So two operators make one copy. 100 in one atomic step; of a long queue fewer, because
-        there each is searched for, oldest first: some 60 ms among a million, 6 among 100,000.
+        So of two operators only one moves an entry. An atomic step takes 100 entries; of a long
+        queue fewer, because the server searches it for each, oldest first: some 60 ms among a
+        million jobs, 6 ms among 100,000.
         """
         ...
 
     async def clear(self, place: str) -> int:
-        """Drop all of a set or a queue at once; how many. Locks are not freed."""
+        """Delete all entries of a set or a queue; return how many. Frees no locks."""
         ...
 
     async def clear_all(self) -> int:
-        """Drop everything that is Sidekiq's or kiqpy's, in this namespace; how many keys."""
+        """Delete all keys of Sidekiq's and kiqpy's in this namespace; return how many."""
         ...
 
     async def counters(self, days: Sequence[str], queues: Sequence[str]) -> Counters:
-        """What was processed and what failed, in one look."""
+        """How many jobs were processed, and how many failed."""
         ...
 
     async def reset_counters(self) -> None:
-        """Set the totals to 0; days and queues keep theirs."""
+        """Set the totals to 0. Days and queues keep their counts."""
         ...
 
     async def processes(self) -> list[Process]:
-        """The processes that live (10,000 at most), by ident; Sidekiq's too."""
+        """The live processes, Sidekiq's included, by ident; 10,000 at most."""
         ...
 
     async def prune(self) -> int:
-        """Take those off the list of processes that have not been heard of for a minute."""
+        """Remove processes without a heartbeat for a minute from the list; return how many."""
         ...
 
     async def busy(self, idents: Sequence[str]) -> list[RunningJob]:
-        """What these processes said at their last heartbeat that they run."""
+        """The jobs that these processes ran at their last heartbeats."""
         ...
 
     async def pause(self, queue: str) -> bool:
-        """Claim no more jobs of the queue, in the whole cluster. False: it was paused."""
+        """Let no process claim jobs of the queue. False: it was paused already."""
         ...
 
     async def resume(self, queue: str) -> bool:
-        """End a pause. False: there was none."""
+        """End a pause. False: the queue was not paused."""
         ...
 
     async def paused(self) -> list[str]:
@@ -265,12 +270,12 @@ class Census(Protocol):
         ...
 
     async def signal(self, ident: str, name: str) -> bool:
-        """Leave a signal for a process's next heartbeat. False: there is no such process."""
+        """Leave a signal for the next heartbeat of a process. False: no such process."""
         ...
 
     async def cancel(self, jid: str, keep: bool) -> None:
-        """Mark a job as cancelled, to be kept in the dead set or forgotten; for seven days.
+        """Mark a job as cancelled, for seven days. `keep`: in the dead set, else it is deleted.
 
-        The mark is taken back when the job is put into a queue again.
+        Moving the job to a queue by hand takes the mark back.
         """
         ...

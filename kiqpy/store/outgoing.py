@@ -1,4 +1,4 @@
-"""A job on its way into the store."""
+"""A job as a client sends it to a store."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from kiqpy.outcome import Lock
 
 
 class OutgoingJob(NamedTuple):
-    """One job on its way into the store; its bytes are frozen."""
+    """One job that a client sends, encoded."""
 
     queue: str
     jid: str
     payload: bytes
-    in_s: float | None = None  # due so long after the frame was made
+    in_s: float | None = None  # due so many seconds after its frame was made
     at_s: float | None = None  # due at this epoch second
     lock: Lock | None = None
 
     def to_row(self) -> tuple[object, ...]:
-        """The same in plain values, for `marshal` or a file."""
+        """The job in plain values, for `marshal` or a file."""
         return (*self[:-1], self.lock and tuple(self.lock))
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> OutgoingJob:
-        """The job that `to_row` made this row of."""
+        """The job of a row that `to_row` has made."""
         queue, jid, payload, in_s, at_s, lock = row
         return cls(queue, jid, payload, in_s, at_s, lock and Lock(*lock))

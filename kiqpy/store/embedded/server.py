@@ -1,15 +1,15 @@
-"""A private server on a unix socket that all processes of one directory share.
+"""A private server on a unix socket, shared by all processes that name the same directory.
 
-Two lock files carry the whole agreement, and the kernel gives both back when a process dies:
+Two lock files coordinate them, and the kernel frees both when a process dies:
 
-- `lock` is held by the server itself and its supervisor. Who gets it may start a server; so a dying
+- `lock` is held by the server and its supervisor. Only its holder may start a server, so a dying
   server and a new one never write the same append-only file.
-- `users` is shared by everyone who uses the server. The supervisor waits to have it alone, and then
-  ends the server: it lives until the last user has left, whoever started it and however they leave.
-  (Should a supervisor alone be killed, the last user's stop() ends the server just as well.)
+- `users` is shared by all users of the server. The supervisor waits for its exclusive lock, then
+  ends the server. So the server lives until its last user has ended, in whatever way. (If the
+  supervisor is killed, the last user's stop() ends the server.)
 
-Each user keeps one idle connection open. Its end means that the server is gone, and whoever notices
-first starts the next one.
+Each user keeps one idle connection open. When it ends, the server is gone, and the first user to
+notice starts the next server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 
-# Deadlines of our own processes, not times anybody sees: Clock's virtual time must not move them.
+# Not Clock: virtual time must not move the deadlines of real processes.
 from time import monotonic
 from urllib.parse import quote
 
@@ -41,8 +41,8 @@ _log = logging.getLogger("kiqpy.embedded")
 
 START_S = 10.0
 STOP_S = 5.0
-LOOK_S = 0.01
-LOG_BYTES = 1_000_000
+POLL_S = 0.01
+MAX_LOG_BYTES = 1_000_000
 SUPERVISOR = os.path.abspath(supervisor.__file__)
 STARTING = "kiqpy: starting "
 
@@ -56,32 +56,33 @@ no Redis URL is set, and there is no server to start. One of these lines helps:
 class EmbeddedServer:
     """A server in `directory` for this process and all others that name the same directory.
 
-    At any time at most one server runs there. It is up while anybody uses it: when it dies, one
-    of its users starts it again at once, and what it had answered is still there. (A power cut
-    may cost the last second: the append-only file is synced once a second.)
+    At most one server runs there at any time. If it dies, one of its users starts it again at once,
+    and everything that it had confirmed is still there. (A power cut may cost the last second,
+    because the server syncs its append-only file once a second.)
     """
 
     def __init__(self, directory: pathlib.Path) -> None:
         self._directory = directory.absolute()
-        self._way = short_path(self._directory)
-        self._socket = str(self._way / supervisor.SOCKET)
+        self._path = short_path(self._directory)
+        self._socket = str(self._path / supervisor.SOCKET)
         self._pid = os.getpid()
         self._gate = threading.Lock()
         self._halt = threading.Event()
         self._users: int | None = None
         self._watcher: threading.Thread | None = None
-        self._wire: socket.socket | None = None
+        self._watched: socket.socket | None = None
 
     @property
     def url(self) -> str:
-        """Where the server is, or will be; it never changes."""
+        """The address of the server, also before it runs; it never changes."""
         return "unix://" + quote(self._socket)
 
     async def start(self) -> None:
-        """Return when a server answers, whoever runs it; a second start changes nothing.
+        """Return when the server answers; start it if no other process has. Idempotent.
 
-        `ConfigError`: there is no program to run, or the directory can't be used.
-        `StoreUnavailable`: the server ended at once or never answered; its log's end says why.
+        Raises: ConfigError: there is no server to run, or the directory cannot be used.
+        StoreUnavailable: the server ended at once or never answered; the message has the end of its
+        log.  Cancel: leaves the server, as `stop` does.
         """
         self._forget_parent()
         halt = threading.Event()
@@ -93,27 +94,32 @@ class EmbeddedServer:
             raise
 
     async def stop(self) -> None:
-        """Leave the server: it ends now if nobody else uses it, and goes on for the others if not.
+        """Leave the server. It ends now if no other process uses it, else it goes on.
 
-        Allowed at any time and any number of times. After `start()` it is used again.
+        Idempotent; may be called before `start` and during it. `start` may follow.
         """
         self._forget_parent()
         self._halt.set()
         await asyncio.to_thread(self._close)
 
     def alive(self) -> bool:
-        """Whether the server answers right now (asks it; takes half a second at most)."""
-        reply = _say(self._socket, b"PING", 0.25)
+        """Whether the server answers a PING. Blocks for at most half a second."""
+        reply = _request(self._socket, b"PING", 0.25)
         return reply is not None and not _loading(reply)
 
     def _forget_parent(self) -> None:
-        # After a fork the thread and the lock are the parent's: close our copy, never unlock it.
+        # After a fork, thread and lock belong to the parent. Close our copy; to unlock it would
+        # unlock the parent's too.
         if self._pid == os.getpid():
             return
         if self._users is not None:
             os.close(self._users)
-        self._pid, self._users, self._watcher, self._wire = os.getpid(), None, None, None
-        self._gate, self._halt = threading.Lock(), threading.Event()
+        self._pid = os.getpid()
+        self._users = None
+        self._watcher = None
+        self._watched = None
+        self._gate = threading.Lock()
+        self._halt = threading.Event()
 
     def _open(self, halt: threading.Event) -> None:
         with self._gate:
@@ -129,7 +135,7 @@ class EmbeddedServer:
         prepare(self._directory)
         self._users = self._join()
         try:
-            link(self._way, self._directory)
+            link(self._path, self._directory)
             self._ensure(program)
             self._watcher = threading.Thread(target=self._watch, args=(program,), daemon=True)
             self._watcher.start()
@@ -138,16 +144,16 @@ class EmbeddedServer:
             raise
 
     def _join(self) -> int:
-        deadline = monotonic() + supervisor.PATIENCE_S + STOP_S
+        deadline = monotonic() + supervisor.KILL_AFTER_S + STOP_S
         while (users := self._try(supervisor.USERS, fcntl.LOCK_SH)) is None:
             self._pause(deadline, "the server that ran here before does not end")
         return users
 
     def _ensure(self, program: str) -> None:
-        """Return when the server answers; start it if nobody else does."""
+        """Return when the server answers; start it if no other process does."""
         deadline, started = monotonic() + START_S, False
-        while (reply := _say(self._socket, b"PING", 1.0)) is None or _loading(reply):
-            if reply is not None:  # a long file is being read: that is progress
+        while (reply := _request(self._socket, b"PING", 1.0)) is None or _loading(reply):
+            if reply is not None:  # it is reading its file, which may be long
                 deadline = monotonic() + START_S
             elif (lock := self._try(LOCK, fcntl.LOCK_EX)) is not None:
                 with os.fdopen(lock):
@@ -163,7 +169,7 @@ class EmbeddedServer:
         return try_lock(self._directory / name, how)
 
     def _pause(self, deadline: float, complaint: str) -> None:
-        if self._halt.wait(LOOK_S):
+        if self._halt.wait(POLL_S):
             raise StoreUnavailable("stopped while it was starting")
         if monotonic() > deadline:
             raise StoreUnavailable(self._report(complaint))
@@ -171,7 +177,7 @@ class EmbeddedServer:
     def _spawn(self, program: str, lock: int) -> None:
         (self._directory / supervisor.SOCKET).unlink(missing_ok=True)
         path = self._directory / LOG
-        if path.exists() and path.stat().st_size > LOG_BYTES:
+        if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
             path.replace(f"{path}.1")
         with path.open("a") as log:
             log.write(f"{STARTING}{program}\n")
@@ -197,31 +203,31 @@ class EmbeddedServer:
         halt = self._halt
         while not halt.is_set():
             try:
-                self._listen(halt)
+                self._wait_until_gone(halt)
                 self._ensure(program)
             except (KiqError, OSError) as error:
                 if not halt.wait(0.5):
                     _log.warning("the embedded server is down: %s", error)
             halt.wait(0.05)  # a server that refuses our connection must not make us spin
 
-    def _listen(self, halt: threading.Event) -> None:
-        """Return when the server is gone, or we are to stop."""
-        with socket.socket(socket.AF_UNIX) as wire:
-            wire.settimeout(STOP_S)
+    def _wait_until_gone(self, halt: threading.Event) -> None:
+        """Return when the server is gone, or when `halt` is set."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(STOP_S)
             try:
-                wire.connect(self._socket)
-                wire.sendall(b"CLIENT SETNAME kiqpy-watch\r\n")
-                self._wire = wire  # before the look at `halt`: _close sets `halt`, then looks here
-                while not halt.is_set() and self._hears(wire):
+                connection.connect(self._socket)
+                connection.sendall(b"CLIENT SETNAME kiqpy-watch\r\n")
+                self._watched = connection  # before `halt` is read: `_close` does it in reverse
+                while not halt.is_set() and self._is_open(connection):
                     pass
             except OSError:
                 return
 
-    def _hears(self, wire: socket.socket) -> bool:
+    def _is_open(self, connection: socket.socket) -> bool:
         try:
-            return wire.recv(256) != b""
+            return connection.recv(256) != b""
         except TimeoutError:
-            link(self._way, self._directory)
+            link(self._path, self._directory)
             return True
 
     def _close(self) -> None:
@@ -232,14 +238,15 @@ class EmbeddedServer:
             self._hang_up()
             if self._watcher is not None:
                 self._watcher.join()
-            self._watcher = self._wire = None
+            self._watcher = None
+            self._watched = None
             self._leave()
 
     def _hang_up(self) -> None:
         try:
-            if self._wire is not None:
-                self._wire.shutdown(socket.SHUT_RDWR)
-        except OSError:  # the server was faster
+            if self._watched is not None:
+                self._watched.shutdown(socket.SHUT_RDWR)
+        except OSError:  # the server has closed it first
             pass
 
     def _leave(self) -> None:
@@ -248,35 +255,35 @@ class EmbeddedServer:
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._end()
-        except BlockingIOError:  # others use it, or its supervisor is ending it already
+        except BlockingIOError:  # others use it, or its supervisor is ending it
             pass
         finally:
-            fcntl.flock(users, fcntl.LOCK_UN)  # closing is not enough if a forked child has a copy
+            fcntl.flock(users, fcntl.LOCK_UN)  # to close is not enough: a forked child has a copy
             os.close(users)
 
     def _end(self) -> None:
-        """End the server, as its only user. What does not end in time, the supervisor ends."""
-        if _say(self._socket, b"PING", STOP_S) is None:
+        """End the server, as its only user. If it does not end in time, its supervisor kills it."""
+        if _request(self._socket, b"PING", STOP_S) is None:
             return
-        _say(self._socket, b"SHUTDOWN", STOP_S)
+        _request(self._socket, b"SHUTDOWN", STOP_S)
         deadline = monotonic() + STOP_S
         while (lock := self._try(LOCK, fcntl.LOCK_EX)) is None:
             if monotonic() > deadline:
                 return
-            threading.Event().wait(LOOK_S)
+            threading.Event().wait(POLL_S)
         os.close(lock)
-        if self._way != self._directory:
-            self._way.unlink(missing_ok=True)
+        if self._path != self._directory:
+            self._path.unlink(missing_ok=True)
 
 
-def _say(path: str, line: bytes, timeout: float) -> bytes | None:
-    """The first bytes of the reply; None if nobody answers."""
-    with socket.socket(socket.AF_UNIX) as wire:
-        wire.settimeout(timeout)
+def _request(path: str, command: bytes, timeout_s: float) -> bytes | None:
+    """Send a command; return the first bytes of the reply, or None if no server answers."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(timeout_s)
         try:
-            wire.connect(path)
-            wire.sendall(line + b"\r\n")
-            return wire.recv(256) or None
+            connection.connect(path)
+            connection.sendall(command + b"\r\n")
+            return connection.recv(256) or None
         except OSError:
             return None
 

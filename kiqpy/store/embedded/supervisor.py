@@ -1,8 +1,8 @@
-"""Runs one server for as long as anybody uses its directory.
+"""Runs one server for as long as any process uses its directory.
 
-A program of its own (`python -I -S _supervisor.py PROGRAM`, in the server's directory). It imports
-next to nothing, because it stands between a crash and the next server. It is nobody's child: the
-server must not end with the process that happened to start it while others still use it.
+A program of its own (`python -I -S supervisor.py PROGRAM`, in the server's directory). It imports
+little, because after a crash the next server waits for it. It is detached from the process that
+starts it, so that the server goes on for the others when that process ends.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ if sys.platform != "win32":
 
 SOCKET = "server.sock"
 USERS = "users"
-# Relative names only: a directory may be long, or hold what a server's option parser trips over.
+# Relative names only: the directory's path may be too long, or contain quotes.
 OPTIONS = (
     *("--port", "0", "--unixsocket", SOCKET, "--unixsocketperm", "700", "--dir", "."),
     *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
     *("--maxmemory-policy", "noeviction", "--daemonize", "no"),
 )
-PATIENCE_S = 10.0
+KILL_AFTER_S = 10.0  # when SIGTERM has not ended the server
 
 
 def supervise(program: str) -> None:
     """Start the server in the current directory and return when it has ended.
 
-    The server inherits the lock's descriptor from us and holds it until the kernel has buried it.
+    The server inherits the descriptor of the lock, and holds the lock until the kernel has reaped
+    the process.
     """
     users = os.open(USERS, os.O_RDWR | os.O_CREAT, 0o600)
     server = os.posix_spawn(program, [program, *OPTIONS], os.environ)
@@ -44,17 +45,17 @@ def supervise(program: str) -> None:
 
 
 def _end_when_unused(server: int, users: int) -> None:
-    # Granted when the last user is gone, however it went; newcomers then wait for our end too.
+    # Granted when the last user has ended, in whatever way. New users wait until we have ended.
     fcntl.flock(users, fcntl.LOCK_EX)
     os.kill(server, signal.SIGTERM)
-    time.sleep(PATIENCE_S)
+    time.sleep(KILL_AFTER_S)
     os.kill(server, signal.SIGKILL)
 
 
 def main(program: str) -> None:
     """Detach from the process that started us, then supervise."""
     if os.fork() == 0:
-        # A thread that blocked SIGTERM may have started us; the server must be able to hear it.
+        # The thread that started us may have blocked SIGTERM; the server must get it.
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         supervise(program)
 

@@ -1,6 +1,6 @@
-"""The store without a server: the same steps with the same effects, in this process's memory.
+"""The backend in this process's memory, for tests: the same steps as on Redis, without a server.
 
-For tests and trials. Time is the clock's, so virtual time works; nothing outlives the process.
+It asks a `Clock` for the time, so virtual time works. Nothing outlives the process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["MemoryBackend", "MemoryServer"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-SIGHTINGS: Final = 3
+MIN_SIGHTINGS: Final = 3  # of a process without a lease, before it counts as dead
 DEAD_LIMIT: Final = 10_000
 DEAD_TIMEOUT_S: Final = 180 * 86_400.0
 
@@ -33,7 +33,7 @@ DEAD_TIMEOUT_S: Final = 180 * 86_400.0
 def _step(
     verb: Callable[Concatenate[MemoryBackend, P], R],
 ) -> Callable[Concatenate[MemoryBackend, P], Coroutine[Any, Any, R]]:
-    """Make a verb one atomic step: nothing is awaited, and the heartbeat's thread stays out."""
+    """Make a verb one atomic step: it awaits nothing, and keeps the heartbeat's thread out."""
 
     @wraps(verb)
     async def step(self: MemoryBackend, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -45,7 +45,7 @@ def _step(
 
 @final
 class MemoryBackend:
-    """One process's way to a `MemoryServer`."""
+    """The steps of a `Backend` on a `MemoryServer`, for one process."""
 
     def __init__(
         self,
@@ -67,21 +67,21 @@ class MemoryBackend:
         self._outlive_s = outlive_s
 
     async def open(self) -> None:
-        """There is nothing to reach."""
+        """Do nothing: the server is always there."""
 
     async def close(self) -> None:
         for queue in list(self.server.waiters):
             self._end_waits(queue)
 
-    # ---- jobs come in
+    # -- intake
 
     @_step
     def push(self, frame: Frame[OutgoingJob], age_s: float) -> list[Pushed]:
-        noted = self.server.pushes.replay(frame.source, frame.sequence)
-        if noted is not None:
-            return noted
+        kept = self.server.pushes.replay(frame.source, frame.sequence)
+        if kept is not None:
+            return kept
         results = [self._store(item, age_s) for item in frame.items]
-        self.server.pushes.write(frame.source, frame.sequence, results)
+        self.server.pushes.keep(frame.source, frame.sequence, results)
         self.server.wake({item.queue for item in frame.items})
         return results
 
@@ -99,7 +99,7 @@ class MemoryBackend:
         self.server.places["schedule"].add(item.payload, due_at)
         return Pushed("scheduled")
 
-    # ---- jobs are claimed
+    # -- source
 
     async def wait(self, queue: str, timeout_s: float) -> bool:
         waiter = QueueWaiter(self.ident, asyncio.get_running_loop().create_future())
@@ -131,9 +131,9 @@ class MemoryBackend:
     def fetch(self, queue: str, limit: int, first: int) -> Fetched:
         owner = (self.ident, queue)
         if not self.server.leased(self.ident):
-            raise LeaseLost("no jobs are claimed until a heartbeat succeeds")
+            raise LeaseLost("this process claims no jobs until a heartbeat succeeds")
         if first < self.server.floors[owner]:
-            raise StoreRefused(f"delivery {first} of {queue} comes after its recovery")
+            raise StoreRefused(f"delivery {first} of {queue} was given up by a recovery")
         if queue in self.server.paused:
             self.server.empty_inbox(owner)
             self.server.wake([queue])
@@ -152,7 +152,7 @@ class MemoryBackend:
         run_effects(self.server, tuple([FreeLock(lock, jid) for jid, lock in locks]))
 
     def _oldest(self, owner: Owner, limit: int) -> list[bytes]:
-        """The inbox counts against the limit; what exceeds it goes back."""
+        """The oldest jobs, the inbox first; what exceeds the limit returns to the queue."""
         jobs, inbox = self.server.queues[owner[1]], self.server.inboxes[owner]
         taken = [inbox.pop() for _ in range(min(limit, len(inbox)))]
         self.server.empty_inbox(owner)
@@ -171,14 +171,14 @@ class MemoryBackend:
     def holding(self, ident: str, queue: str) -> dict[int, bytes]:
         return dict(self.server.privates[ident, queue])
 
-    # ---- jobs are settled
+    # -- settle
 
     @_step
     def settle(self, frame: Frame[Verdict]) -> list[bool]:
         owner = (self.ident, frame.source)
-        noted = self.server.settles.replay(owner, frame.sequence)
-        if noted is not None:
-            return noted
+        kept = self.server.settles.replay(owner, frame.sequence)
+        if kept is not None:
+            return kept
         held, released = self.server.privates[owner], dict[int, bytes]()
         results: list[bool] = []
         for verdict in frame.items:
@@ -187,7 +187,7 @@ class MemoryBackend:
             if raw is not None:
                 self._carry_out(frame.source, verdict, raw, released)
         self._append(frame.source, [released[n] for n in sorted(released, reverse=True)])
-        self.server.settles.write(owner, frame.sequence, results)
+        self.server.settles.keep(owner, frame.sequence, results)
         return results
 
     def _carry_out(
@@ -220,11 +220,11 @@ class MemoryBackend:
         self.server.stats["trimmed"] += before - len(dead)
 
     def _append(self, queue: str, payloads: Sequence[bytes]) -> None:
-        """To the oldest end; the last one is the next to be fetched."""
+        """Put jobs at the oldest end of a queue; the last one is the next to be fetched."""
         self.server.queues[queue].extend(payloads)
         self.server.wake([queue])
 
-    # ---- what happens by time
+    # -- maintenance
 
     @_step
     def due(self, places: Sequence[Place], limit: int) -> list[DueMembers]:
@@ -280,7 +280,7 @@ class MemoryBackend:
         mark, now = self.server.suspects.get(owner), self.server.clock.now()
         if mark is None or self.server.leased(owner[0]) or now - mark.last > self._suspicion_s:
             return False
-        return mark.sightings >= SIGHTINGS and now - mark.first >= self._suspicion_s
+        return mark.sightings >= MIN_SIGHTINGS and now - mark.first >= self._suspicion_s
 
     def _forget(self, owner: Owner) -> None:
         self.server.privs.discard(owner)

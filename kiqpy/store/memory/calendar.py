@@ -1,4 +1,4 @@
-"""Periodic ticks and the leader, in memory."""
+"""Periodic ticks and leaders in memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import final
 
 from kiqpy.store import OutgoingJob
-from kiqpy.store.calendar import AHEAD_S, PeriodicState, Tick, TickMark, TickResult
+from kiqpy.store.calendar import MAX_AHEAD_S, PeriodicState, Tick, TickMark, TickResult
 from kiqpy.store.memory.server import MemoryServer
 
 
@@ -29,7 +29,7 @@ class MemoryCalendar:
     async def register(self, names: Sequence[str]) -> None:
         now, marks = self._server.clock.now(), self._server.marks
         for name in names:
-            if name not in marks or marks[name].at > now + AHEAD_S:
+            if name not in marks or marks[name].at > now + MAX_AHEAD_S:
                 marks[name] = TickMark(now, ticked=False)
 
     async def tick(self, name: str, ticks: Sequence[Tick], enabled: bool) -> list[TickResult]:

@@ -1,4 +1,4 @@
-"""What there is in memory, and what an operator may do about it."""
+"""The part of a store for operators, in memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kiqpy.store.census import (
 from kiqpy.store.memory.effects import run_effects
 from kiqpy.store.memory.server import MemoryServer
 
-_HEARD_S: Final = 60.0  # for so long a process is shown after its last heartbeat
+_SHOWN_FOR_S: Final = 60.0  # after the last heartbeat of a process
 
 
 @final
@@ -37,7 +37,7 @@ class MemoryCensus:
         self._server = server
         self._bury = bury
 
-    # -- what there is
+    # -- inspect
 
     async def sizes(self, queues: Sequence[str]) -> dict[str, int]:
         sizes = {queue: self._size(f"queue:{queue}") for queue in queues}
@@ -94,11 +94,13 @@ class MemoryCensus:
         ]
 
     async def counters(self, days: Sequence[str], queues: Sequence[str]) -> Counters:
-        def both(of: str) -> tuple[int, int]:
+        def counts(of: str) -> tuple[int, int]:
             return self._server.stats[f"processed{of}"], self._server.stats[f"failed{of}"]
 
         return Counters(
-            both(""), {day: both(f":{day}") for day in days}, {q: both(f":{q}") for q in queues}
+            total=counts(""),
+            days={day: counts(f":{day}") for day in days},
+            queues={queue: counts(f":{queue}") for queue in queues},
         )
 
     async def processes(self) -> list[Process]:
@@ -110,11 +112,11 @@ class MemoryCensus:
         ]
 
     def _fields(self, ident: str, heartbeat: Heartbeat) -> dict[str, bytes | None]:
-        """As a process's hash has them; none if it has not been heard of for a minute."""
+        """The fields of a process's hash; none a minute after its last heartbeat."""
         beat = self._server.leases.get(ident, float("-inf")) - heartbeat.lease_s
-        if self._server.clock.now() - beat > _HEARD_S:
+        if self._server.clock.now() - beat > _SHOWN_FOR_S:
             return {}
-        told = {
+        fields = {
             "info": heartbeat.info,
             "busy": heartbeat.busy,
             "beat": beat,
@@ -122,7 +124,7 @@ class MemoryCensus:
             "quiet": "true" if heartbeat.quiet else "false",
             "concurrency": heartbeat.concurrency,
         }
-        return {name: str(value).encode() for name, value in told.items()}
+        return {name: str(value).encode() for name, value in fields.items()}
 
     async def busy(self, idents: Sequence[str]) -> list[RunningJob]:
         heartbeats = [(ident, self._server.processes.get(ident)) for ident in idents]
@@ -136,22 +138,22 @@ class MemoryCensus:
     async def paused(self) -> list[str]:
         return sorted(self._server.paused)
 
-    # -- acts
+    # -- change
 
     async def transfer(self, place: str, transfers: Sequence[Transfer]) -> list[bool]:
         with self._server.gate:
-            return [self._transfer(place, one) for one in transfers]
+            return [self._transfer(place, transfer) for transfer in transfers]
 
-    def _transfer(self, place: str, one: Transfer) -> bool:
-        if not self._remove(place, one.member):
+    def _transfer(self, place: str, transfer: Transfer) -> bool:
+        if not self._remove(place, transfer.member):
             return False
-        if one.to == "queue":
-            self._server.queues[one.queue].appendleft(one.payload)
-            self._take_back(one.jid)
-            self._server.wake([one.queue])
-        elif one.to == "dead":
-            self._bury(one.payload)
-        run_effects(self._server, one.effects)
+        if transfer.to == "queue":
+            self._server.queues[transfer.queue].appendleft(transfer.payload)
+            self._take_back(transfer.jid)
+            self._server.wake([transfer.queue])
+        elif transfer.to == "dead":
+            self._bury(transfer.payload)
+        run_effects(self._server, transfer.effects)
         return True
 
     def _remove(self, place: str, member: bytes) -> bool:
@@ -159,7 +161,7 @@ class MemoryCensus:
             jobs = self._server.queues.get(place[6:])
             if not jobs or member not in jobs:
                 return False
-            jobs.reverse()  # the oldest of equal ones goes
+            jobs.reverse()  # of equal jobs remove the oldest
             jobs.remove(member)
             jobs.reverse()
             return True
@@ -174,7 +176,7 @@ class MemoryCensus:
             cancels["=" + jid] = self._later()
 
     def _later(self) -> float:
-        """Now, but after any mark there is."""
+        """Now, or just after the last mark."""
         last = max(self._server.cancels.values(), default=0.0)
         return max(self._server.clock.now(), last + 1e-6)
 

@@ -1,4 +1,4 @@
-"""What effects do in memory: one function for each, under the name of its Lua function."""
+"""Effects in memory: one function for each, with the name of its Lua function."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def extend_lock(server: MemoryServer, effect: ExtendLock) -> None:
     server.extend(effect.lock, effect.jid, effect.in_s)
 
 
-# A further effect adds its function here, under its `op`, before it is used.
+# A further effect adds its function here under its `op`, before any store carries it out.
 EFFECTS: Final[dict[str, Callable[[MemoryServer, Any], None]]] = {
     "free_lock": free_lock,
     "extend_lock": extend_lock,
@@ -26,6 +26,6 @@ EFFECTS: Final[dict[str, Callable[[MemoryServer, Any], None]]] = {
 
 
 def run_effects(server: MemoryServer, effects: Effects) -> None:
-    """Carry out what goes with a job that was settled, rescued or moved."""
+    """Carry out the effects of a job that is settled, rescued or moved."""
     for effect in effects:
         EFFECTS[effect.op](server, effect)

@@ -1,4 +1,4 @@
-"""What a `MemoryBackend` works on: the shared state of one server, and what keeps it in order.
+"""The state that stands for one Redis server, shared by the `MemoryBackend`s of several processes.
 
 Queues are kept as Redis keeps them: new jobs enter on the left, the oldest leaves on the right.
 """
@@ -58,8 +58,8 @@ class Ranked:
             self.remove(member)
 
 
-class Notes(Generic[R]):
-    """What each source was last answered, so that a frame sent again gets the same answer."""
+class LastReplies(Generic[R]):
+    """The last reply to each source of frames, for a frame that is sent again."""
 
     def __init__(self) -> None:
         self._last: dict[object, tuple[int, list[R]]] = {}
@@ -72,7 +72,7 @@ class Notes(Generic[R]):
             raise StoreRefused(f"sequence {sequence} of {source} comes after {last}: not stored")
         return list(results) if sequence == last else None
 
-    def write(self, source: object, sequence: int, results: Sequence[R]) -> None:
+    def keep(self, source: object, sequence: int, results: Sequence[R]) -> None:
         self._last[source] = (sequence, list(results))
 
 
@@ -95,7 +95,7 @@ class QueueWaiter(NamedTuple):
 
 @final
 class MemoryServer:
-    """What all processes share: one of these stands for one Redis server."""
+    """One Redis server, as it were; every process of a test has a backend on the same one."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -117,8 +117,8 @@ class MemoryServer:
         self.paused: set[str] = set()
         self.cancels: dict[str, float] = {}  # +jid, -jid or =jid -> when
         self.locks: dict[str, tuple[str, float]] = {}  # token -> jid, and until when
-        self.pushes: Notes[Pushed] = Notes()
-        self.settles: Notes[bool] = Notes()
+        self.pushes: LastReplies[Pushed] = LastReplies()
+        self.settles: LastReplies[bool] = LastReplies()
         self.stats: Counter[str] = Counter()
         self.waiters: defaultdict[str, deque[QueueWaiter]] = defaultdict(deque)
         self.marks: dict[str, calendar.TickMark] = {}  # of periodics, by name
@@ -129,12 +129,12 @@ class MemoryServer:
         return self.leases.get(ident, float("-inf")) > self.clock.now()
 
     def holder(self, token: str) -> str | None:
-        """The jid that has the lock."""
+        """The jid that holds the lock, or None."""
         jid, until = self.locks.get(token, ("", float("-inf")))
         return jid if until > self.clock.now() else None
 
     def take(self, lock: Lock, jid: str, due_at: float | None) -> str | None:
-        """Give a job the lock until it is due and `ttl_s` longer; or tell who has it."""
+        """Give a job the lock, until `ttl_s` after it is due; or return the jid that holds it."""
         holder = self.holder(lock.token)
         if holder is None:
             due_at = max(self.clock.now(), due_at or 0.0)
@@ -142,14 +142,14 @@ class MemoryServer:
         return holder
 
     def owns(self, lock: Lock, jid: str) -> bool:
-        """Whether the job may free the lock; of Kiq's nobody knows the owner."""
+        """Whether the job may free the lock; a lock of Kiq's names no owner."""
         holder = self.holder(lock.token)
         if lock.owned:
             return holder == jid
         return holder is not None and holder.isdecimal() and len(holder) < 16
 
     def extend(self, lock: Lock, jid: str, in_s: float) -> None:
-        """Hold the job's lock until then and `ttl_s` longer, if it would run out before."""
+        """Extend the job's lock to `ttl_s` after it is due in `in_s`; never shorten it."""
         if lock.owned and self.holder(lock.token) == jid:
             _, until = self.locks[lock.token]
             self.locks[lock.token] = (jid, max(until, self.clock.now() + in_s + lock.ttl_s))
@@ -165,7 +165,7 @@ class MemoryServer:
         return max(self.cancels.values(), default=0.0)
 
     def wake(self, queues: Iterable[str]) -> None:
-        """Hand jobs to those who wait, longest waiting first, as a BLMOVE would."""
+        """Give jobs to waiting processes, the longest waiting first, as BLMOVE does."""
         for queue in queues:
             waiters, jobs = self.waiters[queue], self.queues[queue]
             while waiters and jobs:
@@ -175,7 +175,7 @@ class MemoryServer:
                     waiter.end(came=True)
 
     def empty_inbox(self, owner: Owner) -> None:
-        """Back to the queue's oldest end, in order."""
+        """Return its jobs to the queue's oldest end, in order."""
         inbox = self.inboxes[owner]
         self.queues[owner[1]].extend(inbox)
         inbox.clear()

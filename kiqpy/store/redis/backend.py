@@ -1,4 +1,4 @@
-"""The backend for Redis and Valkey: each verb names its keys, and one Lua script does the rest."""
+"""The backend for Redis and Valkey: a verb names keys and arguments, a Lua script does the work."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from kiqpy.store.redis.wire import (
     verdict_words,
 )
 
-_STATE_TTL_MS: Final = 86_400_000  # a process's notes outlive its last sign of life by a day
+_STATE_TTL_MS: Final = 86_400_000  # how long the replies to a process outlive its last heartbeat
 _SCAN_EVERY_S: Final = 3600.0
-_MAX_WAITERS: Final = 8
-_MAX_MARKS_PER_CALL: Final = 1000  # a page
+_MAX_WAITERS: Final = 8  # queues that have a connection of their own to wait on
+_MAX_MARKS_PER_CALL: Final = 1000
 
 
 @final
 class RedisBackend:
-    """Atomic steps on one server, for one process. See `Backend` for what each must guarantee."""
+    """The steps of a `Backend` on one server, for one process."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class RedisBackend:
         self._suspicion_ms = int(suspicion_s * 1000)
         self._outlive_ms = int(outlive_s * 1000)
         self._waiting: set[str] = set()
-        # Asked for with each batch, and always the same but for the day.
+        # Every batch needs these names, and they change only with the day.
         self._fetch_names = functools.lru_cache(256)(self._key_names_of_fetch)
         self._settle_names = functools.lru_cache(256)(self._key_names_of_settle)
         self._lock = ProcessLock(ident)
@@ -101,8 +101,8 @@ class RedisBackend:
         if queue not in self._waiting and len(self._waiting) >= _MAX_WAITERS:
             return await self._tracker.wait(keys.queue(queue), min(timeout_s, WAIT_S))
         self._waiting.add(queue)
-        words = ("BLMOVE", keys.queue(queue), keys.inbox(self.ident, queue), "RIGHT", "LEFT")
-        return await self._connections.wait(queue, (*words, min(timeout_s, WAIT_S))) is not None
+        command = ("BLMOVE", keys.queue(queue), keys.inbox(self.ident, queue), "RIGHT", "LEFT")
+        return await self._connections.wait(queue, (*command, min(timeout_s, WAIT_S))) is not None
 
     async def unwait(self, queue: str) -> None:
         self._tracker.wake(self._keys.queue(queue))
@@ -167,8 +167,8 @@ class RedisBackend:
         return [kept[verdict.delivery] for verdict in frame.items]
 
     async def marks(self, after: float) -> list[tuple[str, float]]:
-        words = ("ZRANGEBYSCORE", self._keys.cancels, f"({after:.6f}", "+inf", "WITHSCORES")
-        found = await self._connections.command(*words, "LIMIT", 0, _MAX_MARKS_PER_CALL)
+        command = ("ZRANGEBYSCORE", self._keys.cancels, f"({after:.6f}", "+inf", "WITHSCORES")
+        found = await self._connections.command(*command, "LIMIT", 0, _MAX_MARKS_PER_CALL)
         return [
             (mark.decode(), float(at)) for mark, at in zip(found[::2], found[1::2], strict=True)
         ]
@@ -185,7 +185,7 @@ class RedisBackend:
             held = dict(zip(found[::2], found[1::2], strict=True))
         return {int(delivery): raw for delivery, raw in held.items()}
 
-    # -- upkeep
+    # -- maintenance
 
     async def due(self, places: Sequence[Place], limit: int) -> list[DueMembers]:
         now, *found = await self._connections.call(
@@ -241,7 +241,7 @@ class RedisBackend:
         return Suspect(ident, queue, confirmed=state == b"confirmed")
 
     async def _find_strays(self) -> None:
-        """Once an hour: claims whose process is not on the list, whatever may have lost it."""
+        """Once an hour, list the keys of claims that are missing in the list of private hashes."""
         if self._clock.monotonic() - self._last_scan < _SCAN_EVERY_S:
             return
         self._last_scan = self._clock.monotonic()
@@ -296,7 +296,7 @@ class RedisBackend:
         return HeartbeatReply(signal.decode() if signal else None, held, inbox)
 
     def _process_fields(self, heartbeat: Heartbeat) -> dict[str, Arg]:
-        """What the hash of a process holds, as Sidekiq's pages read it."""
+        """The fields of a process's hash, as Sidekiq's web pages read them."""
         return {
             "info": heartbeat.info,
             "concurrency": heartbeat.concurrency,
@@ -317,5 +317,5 @@ class RedisBackend:
 
 
 def _flat(fields: Mapping[str, Arg]) -> list[Arg]:
-    """Names and values in turn."""
+    """Names and values in one list."""
     return [word for pair in fields.items() for word in pair]

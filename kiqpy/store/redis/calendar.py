@@ -1,4 +1,4 @@
-"""Periodic ticks and the leader, on the server."""
+"""Periodic ticks and leaders on a Redis server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal, cast, final
 
 from kiqpy.store import OutgoingJob
-from kiqpy.store.calendar import AHEAD_S, PeriodicState, Tick, TickMark, TickResult
+from kiqpy.store.calendar import MAX_AHEAD_S, PeriodicState, Tick, TickMark, TickResult
 from kiqpy.store.redis.connections import Arg, Connections
 from kiqpy.store.redis.keys import Keys
 from kiqpy.store.redis.wire import key_index, lock_words
@@ -48,7 +48,7 @@ class RedisCalendar:
         )
 
     async def register(self, names: Sequence[str]) -> None:
-        await self._connections.call("register", (self._keys.cron,), (AHEAD_S, *names))
+        await self._connections.call("register", (self._keys.cron,), (MAX_AHEAD_S, *names))
 
     async def tick(self, name: str, ticks: Sequence[Tick], enabled: bool) -> list[TickResult]:
         keys = self._keys

@@ -1,4 +1,4 @@
-"""What there is on the server, and what an operator may do about it."""
+"""The part of a store for operators, on a Redis server."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from kiqpy.store.redis.keys import Keys
 from kiqpy.store.redis.wire import effect_words, key_index
 
 T = TypeVar("T")
-_MAX_PER_STEP: Final = 100  # keys or entries in one step
+_MAX_PER_STEP: Final = 100  # keys or entries that one atomic step takes
 _MAX_BYTES_PER_STEP: Final = 4 * 2**20
-_MAX_COMPARED_PER_STEP: Final = 100_000  # entries of a queue; a single job may take more
-_MAX_LISTED: Final = 10_000  # queues or processes listed
+_MAX_COMPARED_PER_STEP: Final = 100_000  # entries of a queue; one job may need more comparisons
+_MAX_LISTED: Final = 10_000  # queues or processes
 
 
 @final
@@ -44,7 +44,7 @@ class RedisCensus:
         self._keys = keys
         self._dead = dead
 
-    # -- what there is
+    # -- inspect
 
     async def sizes(self, queues: Sequence[str]) -> dict[str, int]:
         names = [*queues, *PLACES]
@@ -55,8 +55,8 @@ class RedisCensus:
         self, place: Place, start: int, count: int, *, last_first: bool = False
     ) -> list[Entry]:
         verb = "ZREVRANGE" if last_first else "ZRANGE"
-        words = (verb, self._keys.at(place), start, start + count - 1, "WITHSCORES")
-        return _entries(await self._connections.command(*words))
+        command = (verb, self._keys.at(place), start, start + count - 1, "WITHSCORES")
+        return _entries(await self._connections.command(*command))
 
     async def queue_page(
         self, queue: str, start: int, count: int, *, newest: bool = False
@@ -69,8 +69,8 @@ class RedisCensus:
 
     async def by_score(self, place: Place, score: float) -> list[Entry]:
         text = repr(score)
-        words = ("ZRANGEBYSCORE", self._keys.at(place), text, text, "WITHSCORES")
-        return _entries(await self._connections.command(*words, "LIMIT", 0, _MAX_PER_STEP))
+        command = ("ZRANGEBYSCORE", self._keys.at(place), text, text, "WITHSCORES")
+        return _entries(await self._connections.command(*command, "LIMIT", 0, _MAX_PER_STEP))
 
     async def search(self, place: str, texts: Sequence[str], cursor: str, count: int) -> SearchPage:
         keys = (self._keys.at(place),)
@@ -85,8 +85,11 @@ class RedisCensus:
         for part in _parts(sorted(names)):
             keys = [self._keys.paused, *map(self._keys.queue, part)]
             now, *found = await self._connections.call("queues", keys, part)
-            told = zip(part, found[::3], found[1::3], found[2::3], strict=True)
-            rows += [queue_row(name, n, old, bool(p), float(now)) for name, n, old, p in told]
+            columns = zip(part, found[::3], found[1::3], found[2::3], strict=True)
+            rows += [
+                queue_row(name, size, oldest, bool(paused), float(now))
+                for name, size, oldest, paused in columns
+            ]
         return rows
 
     async def counters(self, days: Sequence[str], queues: Sequence[str]) -> Counters:
@@ -116,9 +119,9 @@ class RedisCensus:
     async def busy(self, idents: Sequence[str]) -> list[RunningJob]:
         rows: list[RunningJob] = []
         for ident in idents:
-            for key in self._keys.work(ident):  # as Sidekiq from 6.5 on writes it, else as 6.4
-                if told := await self._connections.command("HVALS", key):
-                    rows += [busy_row(ident, text) for text in told]
+            for key in self._keys.work(ident):  # a process writes one of them, or the same in both
+                if found := await self._connections.command("HVALS", key):
+                    rows += [busy_row(ident, text) for text in found]
                     break
         return rows
 
@@ -126,7 +129,7 @@ class RedisCensus:
         return sorted([name async for name in self._members(self._keys.paused)])
 
     async def _members(self, key: str) -> AsyncIterator[str]:
-        """The members of a set, some `_MAX_LISTED` of them; each once."""
+        """The members of a set, each once; stops after about `_MAX_LISTED`."""
         seen: set[str] = set()
         async for found in self._connections.scan_set(key):
             fresh = {member.decode(errors="replace") for member in found} - seen
@@ -136,7 +139,7 @@ class RedisCensus:
             if len(seen) >= _MAX_LISTED:
                 return
 
-    # -- acts
+    # -- change
 
     async def transfer(self, place: str, transfers: Sequence[Transfer]) -> list[bool]:
         done: list[bool] = []
@@ -144,8 +147,8 @@ class RedisCensus:
         for part in _pages(transfers, limit):
             names, args = self._transfer_words(place, part)
             answer = cast("bytes", await self._connections.call("transfer", names, args))
-            done += [one == ord("1") for one in answer]
-        if any(one.to == "dead" for one in transfers):
+            done += [mark == ord("1") for mark in answer]
+        if any(transfer.to == "dead" for transfer in transfers):
             await self._dead.trim()
         return done
 
@@ -157,12 +160,12 @@ class RedisCensus:
 
     def _transfer_words(self, place: str, part: Sequence[Transfer]) -> tuple[list[str], list[Arg]]:
         keys = self._keys
-        queues = key_index(one.queue for one in part if one.to == "queue")
+        queues = key_index(move.queue for move in part if move.to == "queue")
         places: dict[str, int] = {}
         args: list[Arg] = ["queue" if place.startswith("queue:") else "set", len(queues), *queues]
-        for one in part:
-            args += (one.member, one.to, one.payload, one.jid, queues.get(one.queue, 0))
-            args += effect_words(one.effects, keys, places)
+        for move in part:
+            args += (move.member, move.to, move.payload, move.jid, queues.get(move.queue, 0))
+            args += effect_words(move.effects, keys, places)
         names = [keys.at(place), keys.dead, keys.queues, keys.cancels]
         names += [*map(keys.queue, queues), *places]
         return names, args
@@ -173,7 +176,7 @@ class RedisCensus:
         return int(await self._connections.call("clear", keys, (name,)))
 
     async def clear_all(self) -> int:
-        """SCAN, never KEYS; the processes' own keys are found by their list."""
+        """Keys named by an ident fit no pattern, so the list of processes says which there are."""
         idents = [ident async for ident in self._members(self._keys.processes)]
         dropped = 0
         for part in _parts(idents):
@@ -222,14 +225,15 @@ def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def _pages(transfers: Iterable[Transfer], limit: int) -> Iterator[list[Transfer]]:
-    """In order, in parts of at most `limit` and of few MiB."""
+    """The transfers in order, in parts of at most `limit` and `_MAX_BYTES_PER_STEP`."""
     part: list[Transfer] = []
     size = 0
-    for one in transfers:
-        size += len(one.member) + len(one.payload)
+    for transfer in transfers:
+        added = len(transfer.member) + len(transfer.payload)
+        size += added
         if part and (len(part) >= limit or size > _MAX_BYTES_PER_STEP):
             yield part
-            part, size = [], len(one.member) + len(one.payload)
-        part.append(one)
+            part, size = [], added
+        part.append(transfer)
     if part:
         yield part

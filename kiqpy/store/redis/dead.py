@@ -1,4 +1,4 @@
-"""The dead set's bounds."""
+"""The dead set, bounded by number and age."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class DeadSet:
         self._bounds = (limit, timeout_s)
 
     async def trim(self) -> None:
-        """Drop what exceeds the bounds; called after each step that buried a job.
+        """Delete what exceeds the bounds. Each step that has buried a job calls it.
 
-        Without an answer it does nothing: the burial is done, and the next one trims.
+        Raises nothing if the server does not answer: the job is buried, and the next burial trims.
         """
         with suppress(StoreError):
             await self._connections.call("trim", self._keys, self._bounds)

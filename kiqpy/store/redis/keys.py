@@ -1,4 +1,4 @@
-"""Every Redis key, formatted here and nowhere else. Sidekiq's names are Sidekiq's; ours: `kiq:`."""
+"""The names of all Redis keys: Sidekiq's as Sidekiq has them, kiqpy's own begin with `kiq:`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _COUNTED: Final = ("processed", "failed")
 
 @final
 class Keys:
-    """The keys of one namespace; on a Cluster it must hold a hash tag, such as `{shop}:`."""
+    """The keys of one namespace. On a Cluster it must contain a hash tag, such as `{shop}:`."""
 
     def __init__(self, namespace: str = "") -> None:
         self.prefix = namespace
@@ -18,10 +18,12 @@ class Keys:
         self.privs = f"{namespace}kiq:privs"
         self.suspects = f"{namespace}kiq:suspects"
         self.trimmed = f"{namespace}kiq:trimmed"
-        self.cron = f"{namespace}kiq:cron"  # hash: periodic -> last tick (negative: none yet)
-        self.cron_off = f"{namespace}kiq:cron:off"  # hash: name -> 1 off, 0 on, if not as declared
+        # hash: periodic -> up to when its ticks are done; negative: set by no tick
+        self.cron = f"{namespace}kiq:cron"
+        # hash: periodic -> 1 off, 0 on; only those that an operator has switched
+        self.cron_off = f"{namespace}kiq:cron:off"
         self.leader = f"{namespace}kiq:leader"
-        self.cancels = f"{namespace}kiq:cancels"  # zset: what was cancelled, by time
+        self.cancels = f"{namespace}kiq:cancels"  # zset: marks of cancelled jobs, by time
 
     queues: str
     schedule: str
@@ -58,11 +60,11 @@ class Keys:
         return f"{self.prefix}{ident}-signals"
 
     def work(self, ident: str) -> tuple[str, str]:
-        """Where busy jobs are shown: by Sidekiq 6.5 and later, and by 6.4."""
+        """The hashes in which Sidekiq looks for running jobs: 6.5 and later, and 6.4."""
         return f"{self.prefix}{ident}:work", f"{self.prefix}{ident}:workers"
 
     def stats(self, day: str, queue: str) -> list[str]:
-        """Processed and failed: in all, of a day (as Sidekiq), of a queue (as Verk)."""
+        """Processed and failed: in total, of a day (as Sidekiq), of a queue (as Verk)."""
         names = [f"{what}{of}" for of in ("", f":{day}", f":{queue}") for what in _COUNTED]
         return [f"{self.prefix}stat:{name}" for name in names]
 
@@ -74,16 +76,16 @@ class Keys:
         return self.prefix + place
 
     def named(self) -> list[str]:
-        """All of Sidekiq's keys that have one name."""
+        """Sidekiq's keys that have a fixed name."""
         names = (self.queues, self.schedule, self.retry, self.dead, self.processes, self.paused)
         return [*names, f"{self.prefix}process_cleanup"]
 
     def patterns(self) -> list[str]:
-        """Patterns of all keys of kiqpy's, and of Sidekiq's that have many names."""
+        """Patterns of all kiqpy's keys, and of Sidekiq's without a fixed name."""
         return [f"{self.prefix}{kind}:*" for kind in ("queue", "stat", "unique", "kiq")]
 
     def of_process(self, ident: str) -> list[str]:
-        """What a process has written about itself, and what waits for it."""
+        """The keys that a process writes about itself, and its signals."""
         return [self.process(ident), self.signals(ident), *self.work(ident)]
 
     def strays(self) -> tuple[str, str]:
@@ -91,5 +93,5 @@ class Keys:
         return f"{self.prefix}kiq:private|*", f"{self.prefix}kiq:inbox|*"
 
     def member(self, key: str) -> str:
-        """`IDENT|QUEUE` of a private hash's or inbox's key."""
+        """`IDENT|QUEUE` of the key of a private hash or an inbox."""
         return key.split("|", 1)[1]

@@ -1,8 +1,8 @@
-"""Proof of death on one host: a lock that the kernel frees when its process ends, however it ends.
+"""Proof that a process on this host has ended: a file lock, which the kernel frees at any end.
 
-Each process that claims jobs holds `flock` on a file named by its ident. Who finds the file there
-and its lock free knows, without waiting for a lease to run out, that the process is gone. On
-another host the file does not exist, and the lease decides.
+Each process that claims jobs holds `flock` on a file named by its ident. If the file exists and its
+lock is free, the process has ended, and its lease need not run out first. On another host the file
+does not exist; there the lease decides.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ProcessLock:
         self._handle: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock. Where the file can't be written there is no proof, and no error."""
+        """Take the lock. If the file cannot be written, the lease decides; that is no error."""
         if fcntl is None or self._handle is not None:
             return
         with contextlib.suppress(OSError):
@@ -50,7 +50,7 @@ class ProcessLock:
 
 
 def is_dead(ident: str) -> bool:
-    """Whether the process was on this host and has ended without saying so."""
+    """Whether the process ran on this host and has ended without removing its file."""
     if fcntl is None:
         return False
     try:
@@ -67,5 +67,5 @@ def is_dead(ident: str) -> bool:
 
 
 def remove(ident: str) -> None:
-    """Remove a dead process's file once nothing of it is left to rescue."""
+    """Remove the file of a dead process; call it when all its jobs are rescued."""
     _file(ident).unlink(missing_ok=True)

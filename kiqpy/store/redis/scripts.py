@@ -1,6 +1,6 @@
-"""The Lua scripts: read from their files once, known by their SHA, sent whole when unknown.
+"""The Lua scripts: each is read once, and called by its SHA; an unknown one is sent as text.
 
-A script that names parts in its header (`-- uses: types, effects`) is sent with these before it:
+A script may name shared parts in its header (`-- uses: types, effects`). They are put before it:
 `lua/shared/PART.lua`, and after `effects` every function of `lua/effects/`.
 """
 
@@ -24,7 +24,7 @@ class Script(NamedTuple):
 
 @cache
 def script(name: str) -> Script:
-    """`lua/NAME.lua` with the parts that it uses, and the SHA under which a server knows it."""
+    """`lua/NAME.lua` with the parts that it uses, and the SHA by which a server knows it."""
     text = "\n".join(_parts(_LUA.joinpath(f"{name}.lua").read_text("utf-8"))).encode()
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
 
@@ -40,7 +40,7 @@ def _parts(text: str) -> Iterator[str]:
 
 @cache
 def _effects() -> dict[str, str]:
-    """The Lua function of each effect, by its op."""
+    """The Lua text of each effect, by its op."""
     found = sorted(_LUA.joinpath("effects").iterdir(), key=lambda file: file.name)
     return {file.name.removesuffix(".lua"): file.read_text("utf-8") for file in found}
 
@@ -51,6 +51,6 @@ def effect_names() -> Set[str]:
 
 
 def add_effect(op: str, text: str) -> None:
-    """Teach the scripts a further effect; `text` sets `effects.OP`. Before a store is opened."""
+    """Add an effect to the scripts, before any store opens. `text`: Lua that sets `effects.OP`."""
     _effects()[op] = text
     script.cache_clear()

@@ -1,9 +1,9 @@
-"""Waking for queues beyond the few that have a connection of their own to wait on.
+"""Wakes producers whose queue has no connection of its own to wait on.
 
-The server itself tells of every change of a key that begins with `queue:` (CLIENT TRACKING in
-broadcast mode, redirected to a connection that only listens). A change is a hint and nothing more:
-who is woken fetches, and a hint that is lost costs one `WAIT_S`. Without the hints (an old server,
-a user without the right, a cut connection) queues are looked at every `poll_s` seconds.
+The server announces every change of a key that begins with `queue:` (CLIENT TRACKING in broadcast
+mode, redirected to a connection that only listens). An announcement is only a hint: the producer
+fetches, and a lost hint delays it by one `WAIT_S`. Without hints (an old server, a user who may
+not, a cut connection) a wait ends after `poll_s`, so the queue is polled.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from kiqpy.store.redis.connections import Connections
 
 @final
 class Tracker:
-    """Two connections for any number of queues; started by the first wait."""
+    """Two connections for any number of queues; the first wait opens them."""
 
     def __init__(self, connections: Connections, prefix: str, poll_s: float, clock: Clock) -> None:
         self._connections = connections
         self._prefix = prefix
         self._poll_s = poll_s
         self._clock = clock
-        # Kept between waits: what changes while a fetch is under way must end the next wait.
+        # Kept between waits: a change during a fetch must end the next wait.
         self._changed: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._task: asyncio.Task[None] | None = None
         self.live = False
@@ -34,7 +34,7 @@ class Tracker:
     async def wait(self, key: str, timeout_s: float) -> bool:
         """Return when `key` may have changed since the last wait for it, or after the timeout.
 
-        False: the server would have told of a change, and has not.
+        False: it has not changed; the server would have announced it.
         """
         if self._task is None:
             self._task = asyncio.create_task(self._listen_on(), name="kiqpy:tracker")
@@ -62,26 +62,26 @@ class Tracker:
                 await self._clock.sleep(1.0 + self._clock.random())
 
     async def _listen(self) -> None:
-        news, asking = self._connections.connection(), self._connections.connection()
+        listening, tracking = self._connections.connection(), self._connections.connection()
         try:
             with self._connections.translate_errors():
-                await news.connect()
-                listener = await _ask(news, "CLIENT", "ID")
-                await _ask(news, "SUBSCRIBE", "__redis__:invalidate")
-                await asking.connect()
+                await listening.connect()
+                listener = await _execute(listening, "CLIENT", "ID")
+                await _execute(listening, "SUBSCRIBE", "__redis__:invalidate")
+                await tracking.connect()
                 words = ("TRACKING", "ON", "REDIRECT", listener, "BCAST", "PREFIX", self._prefix)
-                await _ask(asking, "CLIENT", *words)
+                await _execute(tracking, "CLIENT", *words)
                 self.live = True
                 self._wake_all()
                 while True:
-                    self._heard(await news.read_response())
+                    self._on_message(await listening.read_response())
         finally:
-            for connection in (news, asking):
+            for connection in (listening, tracking):
                 await connection.disconnect(nowait=True)
 
-    def _heard(self, message: list[Any]) -> None:
+    def _on_message(self, message: list[Any]) -> None:
         keys = message[2]
-        if keys is None:  # everything was flushed
+        if keys is None:  # FLUSHDB: all keys
             self._wake_all()
             return
         for key in keys:
@@ -101,6 +101,6 @@ class Tracker:
             await asyncio.wait({task})
 
 
-async def _ask(connection: Any, *words: str | int) -> Any:
+async def _execute(connection: Any, *words: str | int) -> Any:
     await connection.send_command(*words)
     return await connection.read_response()

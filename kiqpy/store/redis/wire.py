@@ -1,4 +1,4 @@
-"""Frames as the words of a script's call: what each costs the client is paid for every job."""
+"""Frames as the arguments of a script's call. This code runs for every job, so it is kept fast."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _KINDS: Final[Mapping[type, str]] = {
 
 
 def due_of(item: OutgoingJob, age_s: float = 0.0) -> tuple[float, str]:
-    """When, and counted from what; a delay has been running since the frame was made."""
+    """When a job is due: epoch seconds and "at", seconds from now and "in", or 0 and "" (at once).
+
+    `age_s`: how long ago the frame was made; a delay counts from then.
+    """
     if item.at_s is not None:
         return item.at_s, "at"
     if item.in_s is not None:
@@ -33,7 +36,7 @@ def due_of(item: OutgoingJob, age_s: float = 0.0) -> tuple[float, str]:
 
 
 def queue_of(item: OutgoingJob) -> str:
-    """The queue that a job is put into at once; "" if it is scheduled."""
+    """The queue that the store puts a job into at once; "" if it is scheduled."""
     return item.queue if item.at_s is None and item.in_s is None else ""
 
 
@@ -43,7 +46,7 @@ def push_args(
     queues: Mapping[str, int],
     locks: Mapping[str, int],
 ) -> list[Arg]:
-    """How jobs are stored, in order: most in runs, each simply put into one queue."""
+    """The jobs in order, as `push.lua` reads them: those for one queue in runs, others singly."""
     words: list[Arg] = []
     for queue, run in groupby(items, _plain_queue):
         if queue:
@@ -70,7 +73,7 @@ def _singly(
 
 
 def key_index(names: Iterable[str]) -> dict[str, int]:
-    """Each name once with its place, from 1 on, as the scripts count their keys."""
+    """Each name once with its place; counts from 1, as Lua does."""
     return {name: n for n, name in enumerate(dict.fromkeys(names), 1)}
 
 
@@ -79,7 +82,7 @@ def lock_words(lock: Lock | None, locks: Mapping[str, int]) -> tuple[int, int]:
 
 
 def results_of(frame: Frame[OutgoingJob], reply: Sequence[bytes]) -> list[Pushed]:
-    """The reply tells only of items that were not simply stored."""
+    """One result for each item; the reply has only those that were not stored as asked."""
     results = [_QUEUED if queue_of(item) else _SCHEDULED for item in frame.items]
     for position, what in zip(reply[1::2], reply[2::2], strict=True):
         state = "duplicate" if what.startswith(b"d") else "refused"
@@ -88,18 +91,18 @@ def results_of(frame: Frame[OutgoingJob], reply: Sequence[bytes]) -> list[Pushed
 
 
 def is_plain(verdict: Verdict) -> bool:
-    """Whether it is a bare ack, of which a frame has ranges."""
+    """Whether a verdict is a plain ack, which a frame sends as part of a range of ids."""
     return type(verdict) is Done and not verdict.failed and not verdict.effects
 
 
 def order_of(verdict: Verdict) -> tuple[bool, int]:
-    """Of what goes back to the queue the oldest last, so that it is next."""
+    """Sorts released jobs last and newest first: the oldest returns last, and so is next to run."""
     back = isinstance(verdict, Release)
     return back, -verdict.delivery if back else 0
 
 
 def ranges(ids: Sequence[int]) -> str:
-    """Ascending numbers, as `7-9,11-11`."""
+    """Ascending numbers as ranges, such as `7-9,11-11`."""
     spans: list[list[int]] = []
     for n in ids:
         if spans and spans[-1][1] == n - 1:
@@ -119,10 +122,10 @@ def verdict_words(verdict: Verdict, keys: Keys, places: dict[str, int]) -> list[
 
 
 def effect_words(effects: Effects, keys: Keys, places: dict[str, int]) -> list[Arg]:
-    """As `lua/shared/effects.lua` reads them. `places`: each of their keys once, from 1 on."""
+    """Effects as `lua/shared/effects.lua` reads them. Adds their keys to `places`, from 1 on."""
     words: list[Arg] = [len(effects)]
     for effect in effects:
-        if effect.op not in effect_names():  # in the script it would be known too late
+        if effect.op not in effect_names():  # the script would find out after its first write
             raise StoreRefused(f"no Lua function carries out the effect {effect.op!r}")
         names, args = effect.keys(keys), effect.args()
         words += (effect.op, len(names))

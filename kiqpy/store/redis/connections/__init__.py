@@ -1,9 +1,9 @@
-"""The connections to a server: redis-py's, with everything that re-sends on its own turned off.
+"""The connections to a server: redis-py's, with its own retries turned off.
 
-Three kinds, because they fail differently: a small pool for commands with a short timeout, one
-connection for each queue that is waited on, and a blocking client for the heartbeat's thread. An
-error that is raised here says what to do: after `StoreUnavailable` (no answer, or "not now") the
-same call may be made again, after `StoreRefused` (the answer is no) it may not.
+There are three kinds, which fail differently: a small pool for commands with a short timeout, one
+connection for each queue that a producer waits on, and a blocking client for the heartbeat's
+thread. After `StoreUnavailable` (no answer, or "not now") the same call may be made again; after
+`StoreRefused` (the answer is no) it would be refused again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kiqpy.store.redis.scripts import script
 
 __all__ = ["WAIT_S", "Arg", "Connections", "Connector", "SingleServer", "redacted"]
 
-_SCAN_COUNT = 1000
+_SCAN_COUNT = 1000  # keys or members that the server looks at for one page
 
 
 @final
@@ -47,7 +47,7 @@ class Connections:
             raise translate(error, self._connector.where, known=self._known) from error
 
     async def command(self, *words: Arg) -> Any:
-        """Send one command, once, and return its reply."""
+        """Send a command once and return its reply."""
         with self.translate_errors():
             reply = await self._execute(*words)
         self._known = True
@@ -58,16 +58,16 @@ class Connections:
             return await self._pool.execute(words)
 
     async def call(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
-        """Run one script, once; a server that does not know it yet is sent the whole text."""
+        """Run a script once and return its reply; the server gets its text if it has not yet."""
         known = script(name)
         with self.translate_errors():
             try:
                 return await self._execute("EVALSHA", known.sha, len(keys), *keys, *args)
-            except redis.exceptions.NoScriptError:  # an answer: it has not run
+            except redis.exceptions.NoScriptError:  # a reply: it has not run
                 return await self._execute("EVAL", known.text, len(keys), *keys, *args)
 
     def call_now(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
-        """`call` for a thread: blocks."""
+        """`call` for a thread; blocks."""
         if self._client is None:
             self._client = self._connector.client()
         known = script(name)
@@ -78,12 +78,12 @@ class Connections:
                 return self._client.execute_command("EVAL", known.text, len(keys), *keys, *args)
 
     async def scan_keys(self, pattern: str) -> AsyncIterator[list[bytes]]:
-        """All keys that match, page by page; one that comes or goes meanwhile may be missed."""
+        """All keys that match, in pages; a key that comes or goes meanwhile may be missed."""
         async for names in self._scan("SCAN", (), "MATCH", pattern):
             yield names
 
     async def scan_set(self, key: str) -> AsyncIterator[list[bytes]]:
-        """The members of a set, page by page; some may come twice."""
+        """The members of a set, in pages; a member may come twice."""
         async for members in self._scan("SSCAN", (key,)):
             yield members
 
@@ -97,11 +97,11 @@ class Connections:
                 return
 
     def connection(self) -> Any:
-        """A connection of the caller's own, not yet connected; it waits for replies for ever."""
+        """A new connection for the caller, not yet connected; reading from it has no timeout."""
         return self._connector.connection()
 
     def blocking(self, name: str) -> BlockingConnection:
-        """The connection on which `name` is waited for."""
+        """The connection for commands that block on `name`."""
         if name not in self._blocking:
             self._blocking[name] = BlockingConnection(
                 self.connection(), self._connector.wait_s, self.command
@@ -109,12 +109,12 @@ class Connections:
         return self._blocking[name]
 
     async def wait(self, name: str, words: Sequence[Arg]) -> Any:
-        """Send a command that blocks, on the connection of `name`."""
+        """Send a command that blocks, on the connection of `name`; return its reply."""
         with self.translate_errors():
             return await self.blocking(name).execute(words)
 
     async def unwait(self, name: str) -> None:
-        """Make the command that blocks on the connection of `name` end now."""
+        """End the command that blocks on the connection of `name`."""
         if name in self._blocking:
             await self._blocking[name].unblock()
 

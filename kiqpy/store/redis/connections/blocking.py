@@ -1,4 +1,4 @@
-"""The connection on which one queue is waited for."""
+"""A connection for one command that blocks, such as the wait for a queue."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, cast, final
 
 from kiqpy.store.redis.connections.exchange import Arg, drop_if_stale, exchange, pack
 
-_ASK_AGAIN_S = 0.05
+_UNBLOCK_EVERY_S = 0.05
 
 
 @final
 class BlockingConnection:
-    """One connection and the command that blocks on it, if any.
+    """One connection, and the command that blocks on it, if any.
 
-    `limit_s`: without a reply for so long, the connection is taken to be lost. `command`: sends a
-    command on another connection, which is the only way to end one that blocks.
+    `limit_s`: after so many seconds without a reply the connection counts as lost; None: never.
+    `command`: sends a command on another connection; only that can end a command that blocks.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class BlockingConnection:
     async def execute(self, words: Sequence[Arg]) -> Any:
         """Send a command that blocks and return its reply.
 
-        Cancel, and any error, drop the connection: its state is unknown.
+        Cancel and every error drop the connection, whose state is then unknown.
         """
         self._idle.clear()
         try:
@@ -56,10 +56,13 @@ class BlockingConnection:
             self._client_id = cast("int", await exchange(self.connection, pack(("CLIENT", "ID"))))
 
     async def unblock(self) -> None:
-        """Return once no command blocks; asks again in case it was still on its way."""
+        """End the command; return when it has ended.
+
+        Asks repeatedly: the first request may overtake the command.
+        """
         while not self._idle.is_set():
             if self._client_id:
                 await self._command("CLIENT", "UNBLOCK", self._client_id)
             with suppress(asyncio.TimeoutError):
-                async with asyncio.timeout(_ASK_AGAIN_S):
+                async with asyncio.timeout(_UNBLOCK_EVERY_S):
                     await self._idle.wait()

@@ -1,7 +1,7 @@
-"""How a server is reached: the one place that knows addresses and redis-py's settings.
+"""How to reach a server: no other module knows addresses or redis-py's settings.
 
-A single server today. Sentinel and Cluster are further connectors: what a `Connections` does with
-connections is the same for all.
+`SingleServer` is the only connector today. Sentinel and Cluster would be further ones, and
+`Connections` would stay the same.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from kiqpy.errors import ConfigError
 
 _redis: Final[Any] = redis  # its `from_url` is not typed
 
-TIMEOUT_S: Final = 5.0  # for a command; every script is done within 5 ms
-WAIT_S: Final = 4.0  # a wait is renewed this often: 0.25 commands a second for an idle queue
-_SLACK_S: Final = 2.0  # beyond that, a wait without an answer has lost its connection
+TIMEOUT_S: Final = 5.0  # for a command; every script ends within 5 ms
+WAIT_S: Final = 4.0  # for one wait, then it is renewed: an idle queue costs 0.25 commands a second
+_SLACK_S: Final = 2.0  # a wait without a reply for so much longer has lost its connection
 _SCHEMES: Final = ("redis://", "rediss://", "unix://")
 
 
 class Connector(Protocol):
-    """Makes connections to a server, all of which have redis-py's own retries turned off.
+    """Makes connections to a server, with redis-py's own retries turned off.
 
-    `where`: its address, as it may be shown. `command_s`, `wait_s`: within how many seconds a
-    command and a blocking command must have an answer; None: whenever.
+    `where`: its address without secrets. `command_s`, `wait_s`: seconds within which a command, and
+    one that blocks, must get a reply; None: no limit.
     """
 
     where: str
@@ -37,17 +37,20 @@ class Connector(Protocol):
     wait_s: float | None
 
     def connection(self) -> Any:
-        """A connection that is not yet connected, and that waits for an answer without limit."""
+        """A connection that is not yet connected; reading from it has no timeout."""
         ...
 
     def client(self) -> Any:
-        """A client that blocks, for a thread."""
+        """A blocking client, for a thread."""
         ...
 
 
 @final
 class SingleServer:
-    """One server at one URL. ConfigError unless it is a Redis address."""
+    """One server at one URL.
+
+    Raises: ConfigError: `url` is not the address of a Redis server.
+    """
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         check_url(url)
@@ -67,8 +70,8 @@ class SingleServer:
 
     def connection(self) -> Any:
         never = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
-        # redis-py would make a task to time each sending: two turns of the loop more. And on
-        # Python 3.11 it would do so with `asyncio.wait_for`, which may swallow a cancel.
+        # With a timeout redis-py makes a task for each command: two more turns of the event loop.
+        # On Python 3.11 it uses `asyncio.wait_for` for that, which may swallow a cancellation.
         settings = self._settings | {"socket_timeout": None}
         pool = _redis.asyncio.ConnectionPool.from_url(self._url, retry=never, **settings)
         return pool.make_connection()
@@ -79,7 +82,7 @@ class SingleServer:
 
 
 def check_url(url: str) -> None:
-    """ConfigError unless `url` looks like a Redis address."""
+    """Raise ConfigError unless `url` is the address of a Redis server."""
     if not url.startswith(_SCHEMES):
         raise ConfigError(
             f"redis_url={redacted(url)!r}: it must begin with " + " or ".join(_SCHEMES)
@@ -91,7 +94,7 @@ def check_url(url: str) -> None:
 
 
 def redacted(url: str) -> str:
-    """The address without its password."""
+    """The address without password, for messages."""
     url = re.sub(r"([?&](?:password|username)=)[^&]*", r"\1***", url)
     head, at, tail = url.rpartition("@")
     scheme, sep, user = head.partition("://")

@@ -1,4 +1,4 @@
-"""What a server's refusal, or its silence, means for the caller: one table."""
+"""Translates redis-py's errors into ours, by one table."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kiqpy.errors import FetchPaused, LeaseLost, StoreError, StoreRefused, Store
 
 
 class _Row(NamedTuple):
-    """Which errors become ours: those of a class, or those whose text is so."""
+    """Errors for which `matches` holds, by class or text, become `error` with `message`."""
 
     matches: Callable[[BaseException, str], bool]
     error: type[StoreError]
-    message: str  # {where}: the server; {text}: its own words
+    message: str  # {where}: the server; {text}: its message
 
 
 def _of(*classes: type[BaseException]) -> Callable[[BaseException, str], bool]:
@@ -33,7 +33,7 @@ def _holds(*words: str) -> Callable[[BaseException, str], bool]:
 _NO_ANSWER: Final = "{where} gave no answer: {text}"
 _LEASE_LOST: Final = "this process's lease has run out; it claims jobs again after a heartbeat"
 
-# The first row that matches decides; what matches none is a refusal.
+# The first row that matches decides; an error that matches none is a refusal.
 _ROWS: Final = (
     _Row(
         _of(theirs.NoPermissionError),
@@ -42,7 +42,7 @@ _ROWS: Final = (
     ),
     _Row(_begins("LEASELOST"), LeaseLost, _LEASE_LOST),
     _Row(_begins("PAUSED"), FetchPaused, "{text}"),
-    # Before the words below, any of which may be part of the key that it names.
+    # Before the words below, because this message names a key, which may contain any of them.
     _Row(_begins("WRONGTYPE"), StoreRefused, "{where}: {text}"),
     _Row(
         _of(
@@ -81,10 +81,10 @@ _ROWS: Final = (
 
 
 def translate(error: BaseException, where: str, *, known: bool = False) -> StoreError:
-    """redis-py's error as one of ours; `known`: this server has answered us before.
+    """redis-py's error as one of ours. `known`: this server has answered a command before.
 
-    AuthenticationError is a ConnectionError in redis-py. Here it is a refusal, unless the server
-    has answered before: a password that is being changed must not cost the jobs under way.
+    A wrong password is a ConnectionError in redis-py. Here it is a refusal, unless the server has
+    answered before: while an operator changes the password, jobs under way must not be lost.
     """
     text = str(error)
     if not known and _is_about_a_password(error):
@@ -97,7 +97,7 @@ def translate(error: BaseException, where: str, *, known: bool = False) -> Store
 
 
 def _is_about_a_password(error: BaseException | None) -> bool:
-    """redis-py may raise a plain ConnectionError from it while it connects."""
+    """Looks at causes too: redis-py may raise a ConnectionError from an AuthenticationError."""
     while error is not None and not isinstance(error, theirs.AuthenticationError):
         error = error.__cause__
     return error is not None

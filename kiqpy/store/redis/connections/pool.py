@@ -1,4 +1,4 @@
-"""The connections that commands share."""
+"""The pool of connections that commands share."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kiqpy.store.redis.connections.exchange import Arg, drop_if_stale, exchange,
 
 @final
 class Pool:
-    """A few connections, each with one command at a time.
+    """At most `size` connections, each with one command at a time.
 
-    redis-py's own pool and client cost more than the way to a near server: they pack words in
-    Python, and count every command for metrics that kiqpy does not read.
+    redis-py's own pool and client cost more than the round trip to a near server: they pack
+    commands in Python, and count each for metrics that kiqpy does not read.
     """
 
     def __init__(self, connect: Callable[[], Any], size: int) -> None:
@@ -28,7 +28,7 @@ class Pool:
     async def execute(self, words: tuple[Arg, ...]) -> Any:
         """Send a command and return its reply.
 
-        Cancel, and any error but a refusal, drop the connection: its state is unknown.
+        Cancel, and every error but a refusal, drop the connection, whose state is then unknown.
         """
         packed = pack(words)
         async with self._room:
@@ -50,6 +50,6 @@ class Pool:
         return connection
 
     async def close(self) -> None:
-        """Drop every connection; one that is used afterwards connects anew."""
+        """Drop every connection; a later command connects again."""
         for connection in self._all:
             await connection.disconnect(nowait=True)

@@ -1,13 +1,13 @@
--- beat: a process says that it lives, and hears what the store holds for it.
+-- beat: a heartbeat. Renews a process's lease and reports what the store holds for it.
 -- KEYS  1 lease  2 IDENT hash  3 processes  4 kiq:privs  5 IDENT-signals  6 kiq:settle:IDENT
 --       7 IDENT:work  8 IDENT:workers  9.. per queue: private hash, inbox
 -- ARGV  1 IDENT  2 lease in ms  3 number of queues, then their names
 --       4+n state ttl in ms  5+n number of fields, then fields and values of the IDENT hash,
 --       then fields and values of the work hash
--- returns {signal | false, then per queue: jobs held, jobs in the inbox}
--- atomic because lease and memberships must never contradict each other.
+-- returns {signal | false, then for each queue: jobs held, jobs in the inbox}
+-- atomic because lease and lists must never contradict each other.
 local ident, n = ARGV[1], tonumber(ARGV[3])
--- The first write may not be one that a full server refuses: who lives must be able to say so.
+-- The first write must be one that a full server allows, or live processes would count as dead.
 redis.call('PEXPIRE', KEYS[6], ARGV[4 + n])
 redis.call('SET', KEYS[1], '1', 'PX', ARGV[2])
 redis.call('SADD', KEYS[3], ident)

@@ -1,8 +1,8 @@
--- due: look at what sorted sets have due; changes nothing.
--- KEYS  schedule, retry, or both: an idle process asks once a second, and once for both
--- ARGV  1 how many of each
+-- due: the due members of sorted sets; changes nothing.
+-- KEYS  schedule, retry, or both: an idle process asks once a second for both together
+-- ARGV  1 how many members of each
 -- returns {now, {next score not yet due | false, due members...} for each key}
--- atomic because "due" and "now" must be of the same instant.
+-- atomic because what is due depends on "now".
 local time = redis.call('TIME')
 local now = time[1] .. string.format('.%06d', time[2])
 local reply = {now}

@@ -2,11 +2,11 @@
 -- KEYS  1 queue  2 private hash  3 inbox  4 lease  5 privs  6 paused  7 kiq:settle:IDENT
 --       8 kiq:cancels
 -- ARGV  1 queue's name  2 how many  3 first delivery id, reserved by the caller  4 IDENT|QUEUE
--- claims fewer if they are large; one at least.
--- returns {when a job was last cancelled | false, the payloads, oldest first}; they have the ids
+-- Claims fewer jobs if they are large, but at least one.
+-- returns {when a job was last cancelled | false, then the payloads, oldest first}; their ids are
 --       first, first + 1, ...
 -- atomic because a job must be in the queue or in the hash at every instant.
-local MAX_BYTES = 8388608  -- of one reply: a slow link must get it within a command's time
+local MAX_BYTES = 8388608  -- of one reply: a slow link must carry it within a command's timeout
 if redis.call('EXISTS', KEYS[4]) == 0 then return redis.error_reply('LEASELOST') end
 local limit, first = tonumber(ARGV[2]), tonumber(ARGV[3])
 if first < tonumber(redis.call('HGET', KEYS[7], 'floor|' .. ARGV[1]) or '1') then

@@ -1,8 +1,8 @@
--- look: what is known of periodics; changes nothing.
+-- periodics: the marks and switches of periodics; changes nothing.
 -- KEYS  1 kiq:cron  2 kiq:cron:off
 -- ARGV  names
 -- returns {now, {mark | false for each name}, {"1" off | "0" on | false for each name}}
--- atomic because a mark and "now" must be of the same instant.
+-- atomic because the caller compares marks with "now".
 local time = redis.call('TIME')
 local marks, switched = {}, {}
 for i = 1, #ARGV do

@@ -1,8 +1,8 @@
--- processes: what processes say of themselves; changes nothing.
+-- processes: fields of processes' hashes; changes nothing.
 -- KEYS  IDENT hashes, up to 100
 -- ARGV  names of fields
--- returns per process the values of these fields, all in one row
--- atomic only by being one script: it saves a round trip for each process.
+-- returns for each process the values of these fields, all in one flat list
+-- Need not be atomic; it saves a round trip for each process.
 local reply = {}
 for _, key in ipairs(KEYS) do
   local values = redis.call('HMGET', key, unpack(ARGV))

@@ -2,9 +2,9 @@
 -- uses: types
 -- KEYS  1 schedule | retry  2 dead  3 queues  4.. queue lists
 -- ARGV  1 number of queues, then their names,
---       then per job: queue index | 0 (unreadable: to the dead set), member, new bytes
--- returns how many members were still there and due, and so were moved
--- atomic because two processes promote at once, and neither may move what the other has moved.
+--       then for each job: queue index | 0 (unreadable: to the dead set), member, new bytes
+-- returns how many members were moved: those that were still there and due
+-- atomic because two processes may promote at once, and each job must be moved only once.
 local n = tonumber(ARGV[1])
 local wrong = wrong_type({[2] = 'zset', [3] = 'set'})
 if wrong then return wrong end

@@ -1,8 +1,8 @@
--- prune: take processes off the list whose hash has run out.
+-- prune: remove processes from the list whose hash has expired.
 -- KEYS  1 processes  2.. IDENT hashes, up to 100
 -- ARGV  their idents
--- returns how many were taken off
--- atomic because a process that beats meanwhile must stay on the list.
+-- returns how many were removed
+-- atomic because a process that sends a heartbeat meanwhile must stay in the list.
 local gone = {}
 for i, ident in ipairs(ARGV) do
   if redis.call('HEXISTS', KEYS[1 + i], 'info') == 0 then gone[#gone + 1] = ident end

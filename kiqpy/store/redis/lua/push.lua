@@ -1,15 +1,15 @@
--- push: make a frame of jobs durable, once however often it is sent.
+-- push: store a frame of jobs once, however often it is sent.
 -- uses: types
 -- KEYS  1 kiq:push:CLIENT (hash: seq, reply)  2 queues  3 schedule  4.. queue lists, then locks
 -- ARGV  1 sequence  2 atomic 0|1  3 number of queue keys, then their names,
---       then in order, either a run of jobs that are simply put into a queue: "index count" in one
---       text, and so many payloads; or a job that is scheduled or unique, in one text (each word of
---       a call costs the client): queue index | 0, "at" | "in" | "now", score or delay in s, lock
---       index (0 none), lock ttl in ms from when the job is due, jid; and its payload
--- returns {"new"|"again", then pairs: position, what} for the jobs that were not simply stored:
---       "d"..jid: duplicate, held by jid;  "e"..text: refused
--- atomic because a reply may be lost: what was done and the note of it must be one step.
-local MAX_RUN = 1000  -- words that are passed on in one step: Lua's stack has a bound
+--       then the jobs in order, in two forms. A run of jobs for one queue: "index count" as one
+--       argument, then so many payloads. A scheduled or unique job: one argument (more would cost
+--       time) with queue index | 0, "at" | "in" | "now", score or delay in s, lock index (0: none),
+--       lock ttl in ms from when the job is due, jid; then its payload
+-- returns {"new"|"again", then position and result of each job that was not stored as asked}:
+--       "d"..jid: duplicate, jid holds the lock;  "e"..text: refused
+-- atomic because a reply may be lost, so jobs and kept reply must be stored in one step.
+local MAX_RUN = 1000  -- payloads of one LPUSH: Lua's stack is bounded
 local notes, schedule = KEYS[1], KEYS[3]
 local sequence, atomic, n_queues = tonumber(ARGV[1]), ARGV[2] == '1', tonumber(ARGV[3])
 local last = tonumber(redis.call('HGET', notes, 'seq') or '0')
@@ -21,7 +21,7 @@ end
 if sequence < last then
   return redis.error_reply('SEQUENCE ' .. sequence .. ' came after ' .. last)
 end
--- A first write that a full, read-only or failing server refuses before anything has changed.
+-- The first write: a full, read-only or failing server refuses it, before anything has changed.
 redis.call('HSET', notes, 'try', sequence)
 
 local wrong = {}
@@ -49,7 +49,7 @@ local function name(queue)
   end
 end
 
-local function put(queue, first, last)  -- what went wrong, if anything; all of them or none
+local function put(queue, first, last)  -- puts all of them or none; returns the error, if any
   local trouble = why_not(KEYS[3 + queue], queue)
   if trouble then return trouble end
   local result = redis.pcall('LPUSH', KEYS[3 + queue], unpack(ARGV, first, last))
@@ -79,7 +79,7 @@ local function single(position, how, payload)
   if key then
     if not at_once and score > time() then ttl = math.min(ttl + (score - time()) * 1000, 1e14) end
     if not redis.call('SET', key, jid, 'NX', 'PX', string.format('%d', ttl)) then
-      local found = redis.pcall('GET', key)  -- another program's key of another type: no job's
+      local found = redis.pcall('GET', key)  -- no job owns a key of another type
       return tell(position, 'd' .. (type(found) == 'string' and found or '?'))
     end
   end
@@ -92,7 +92,7 @@ local function single(position, how, payload)
   end
   if type(result) == 'table' and result.err then
     tell(position, 'e' .. result.err)
-    if key then redis.call('DEL', key) end  -- what is not stored must keep nobody out
+    if key then redis.call('DEL', key) end  -- a job that is not stored must not hold a lock
   end
 end
 

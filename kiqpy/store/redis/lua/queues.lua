@@ -1,8 +1,8 @@
--- queues: how long queues are, and what waits longest; changes nothing.
+-- queues: the length and the oldest job of each queue; changes nothing.
 -- KEYS  1 paused  2.. queue lists, up to 100
--- ARGV  their names
--- returns {now, then per queue: length, oldest job | false, paused 0|1}
--- atomic because a job's age is counted from the same instant for all.
+-- ARGV  the queues' names
+-- returns {now, then for each queue: length, oldest job | false, paused 0|1}
+-- atomic because the ages of all jobs count from the same instant.
 local time = redis.call('TIME')
 local reply = {time[1] .. string.format('.%06d', time[2])}
 for i, name in ipairs(ARGV) do

@@ -1,9 +1,9 @@
--- recover: after a fetch without an answer, learn what it did and keep it from happening later.
+-- recover: after a fetch without a reply, return what it has claimed, and refuse it from now on.
 -- KEYS  1 private hash  2 kiq:settle:IDENT
 -- ARGV  1 queue's name  2 first id  3 last id  4 state ttl in ms
--- returns per id its payload or false
--- atomic because the floor must rise in the same instant in which the ids are read. It never sinks:
--- a recovery that arrives late must not let in a fetch that a later one has ruled out.
+-- returns for each id its payload or false
+-- atomic because the floor must rise in the instant in which the ids are read. It never sinks: a
+-- recovery that arrives late must not allow a fetch that a later recovery has refused.
 local floor = tonumber(redis.call('HGET', KEYS[2], 'floor|' .. ARGV[1]) or '1')
 floor = string.format('%d', math.max(floor, ARGV[3] + 1))
 redis.call('HSET', KEYS[2], 'floor|' .. ARGV[1], floor)

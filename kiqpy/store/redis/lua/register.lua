@@ -1,9 +1,9 @@
--- note: count a periodic's ticks from now on, if it was never seen, or if its mark lies too far
---       ahead: then the server's clock was wrong, and nothing would be due until that time.
+-- register: set the mark of a periodic to now, if it has none, or if it is too far ahead: then the
+-- server's clock was wrong, and nothing would be due until that time.
 -- KEYS  1 kiq:cron
 -- ARGV  1 seconds that are too far ahead  2.. names
--- returns how many were noted
--- atomic because a mark that another process has set must not be lost.
+-- returns how many marks were set
+-- atomic because a mark that another process has set must not be overwritten.
 local time = redis.call('TIME')
 local now, noted = tonumber(time[1]), 0
 for i = 2, #ARGV do

@@ -1,12 +1,12 @@
--- rescue: return what a dead process held to the head of its queue.
+-- rescue: return the jobs of a dead process to the head of their queue.
 -- uses: types, locks, effects
--- KEYS  1 private hash  2 queue  3 inbox  4 lease  5 kiq:suspects  6 dead  7 schedule  8.. what
---       effects need
+-- KEYS  1 private hash  2 queue  3 inbox  4 lease  5 kiq:suspects  6 dead  7 schedule
+--       8.. the keys of effects
 -- ARGV  1 IDENT|QUEUE  2 suspicion in ms
---       3.. per job, highest id first: id, new bytes, poison 0|1, delay in s (0: none), its
+--       3.. for each job, highest id first: id, new bytes, poison 0|1, delay in s (0: none), its
 --       effects (see shared/effects.lua)
--- returns the ids that were moved
--- atomic because a process that came back to life must win, wholly or not at all.
+-- returns the ids of the jobs that were moved
+-- atomic because a process that proves to be alive keeps its jobs, all of them.
 if redis.call('EXISTS', KEYS[4]) == 1 then return {} end
 local mark = redis.call('HGET', KEYS[5], ARGV[1]) or '0 0 0'
 local count, first, last = mark:match('^(%d+) (%d+) (%d+)$')
@@ -14,7 +14,7 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local grace = tonumber(ARGV[2])
 if tonumber(count) < 3 or now * 1000 - tonumber(first) < grace then return {} end
-if now * 1000 - tonumber(last) > grace then return {} end  -- too old to rely on
+if now * 1000 - tonumber(last) > grace then return {} end  -- too old
 local wrong = wrong_type({[2] = 'list', [6] = 'zset', [7] = 'zset'})
 if wrong then return wrong end
 local box = redis.call('LRANGE', KEYS[3], 0, -1)

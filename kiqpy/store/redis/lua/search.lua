@@ -1,10 +1,10 @@
--- scan: look for texts in one page of a set or a queue; changes nothing.
+-- search: find texts in one page of a set or a queue; changes nothing.
 -- KEYS  1 set or queue
--- ARGV  1 cursor ("": begin)  2 how many to look at  3.. texts
--- returns {next cursor | "" at the end, how many were looked at,
---          then per match: member, score | false}
--- A queue is walked from its newest job: pushes then show a job again, and never hide one.
--- atomic only by being one script; it keeps to its page and to some 4 MiB of payloads.
+-- ARGV  1 cursor ("": begin)  2 how many entries to compare  3.. texts
+-- returns {next cursor | "" at the end, how many entries were compared,
+--          then for each match: member, score | false}
+-- Goes through a queue from its newest job, so a push makes it find a job twice, never miss one.
+-- Need not be atomic. It ends after its page, or after about 4 MiB of payloads.
 local kind = redis.call('TYPE', KEYS[1]).ok
 local cursor, count = ARGV[1], tonumber(ARGV[2])
 local reply, bytes, looked = {'', 0}, 0, 0

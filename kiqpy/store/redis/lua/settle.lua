@@ -1,15 +1,15 @@
--- settle: carry out verdicts on claims that this process still owns; the ack.
+-- settle: carry out verdicts on claims that this process still owns. A plain ack is a verdict too.
 -- uses: types, locks, effects
 -- KEYS  1 private hash  2 kiq:settle:IDENT  3 queue  4 retry  5 schedule  6 dead
 --       7 stat:processed  8 stat:failed  9 and 10 the same of the day, 11 and 12 of the queue
---       13.. what effects need
+--       13.. the keys of effects
 -- ARGV  1 queue's name  2 sequence  3 state ttl in ms
---       4 the ids of plain acks as ranges, such as "7-9,11-11"; to write each costs the client more
---       then per verdict: kind, id, payload, delay in s, its effects (see shared/effects.lua);
+--       4 the ids of plain acks as ranges, such as "7-9,11-11": cheaper for the client than each
+--       then for each verdict: kind, id, payload, delay in s, its effects (see shared/effects.lua);
 --       kinds: "done" "failed" "retry" "defer" "bury" "release"
--- returns one character per verdict, plain acks first: "1" carried out, "0" fenced
--- atomic because ownership is checked and used in one step, and because a lost reply is answered
--- from the note of the same step.
+-- returns one character for each verdict, plain acks first: "1" carried out, "0" fenced
+-- atomic because a claim must not be lost between the check and the verdict, and because the reply
+-- is kept in the same step, for a frame that is sent again.
 local queue, sequence = ARGV[1], ARGV[2]
 local noted = redis.call('HMGET', KEYS[2], 'seq|' .. queue, 'reply|' .. queue)
 if noted[1] == sequence then return noted[2] end
@@ -22,7 +22,7 @@ if #ARGV > 4 then
   if wrong then return wrong end
 end
 
--- The first write may not be one that a full server refuses: what is settled makes room there.
+-- The first write must be one that a full server allows, because settling frees memory there.
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 
 local ids = {}
@@ -30,7 +30,7 @@ for first, last in string.gmatch(ARGV[4], '(%d+)-(%d+)') do
   for id = tonumber(first), tonumber(last) do ids[#ids + 1] = string.format('%d', id) end
 end
 local n_plain = #ids
-local verdicts, at = {}, 5  -- where each begins
+local verdicts, at = {}, 5  -- where in ARGV each begins
 while at <= #ARGV do
   verdicts[#verdicts + 1] = at
   ids[#ids + 1] = ARGV[at + 1]
@@ -78,7 +78,7 @@ redis.call('HSET', KEYS[2], 'seq|' .. queue, sequence, 'reply|' .. queue, reply)
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 if #gone > 0 then redis.call('HDEL', KEYS[1], unpack(gone)) end
 
--- What follows is bookkeeping: it must not fail what has been done.
+-- Counters come last, with pcall: a counter of a wrong type must not fail what is done.
 if processed > 0 then
   redis.pcall('INCRBY', KEYS[7], processed)
   redis.pcall('INCRBY', KEYS[9], processed)

@@ -1,6 +1,6 @@
--- sizes: how much there is in queues and sets; changes nothing.
+-- sizes: the lengths of queues and sets; changes nothing.
 -- KEYS  lists and sorted sets
--- returns the length of each; 0 for what is neither
+-- returns the length of each key; 0 for a key of another type
 -- atomic because a job that moves meanwhile must not be counted twice.
 local sizes = {}
 for i, key in ipairs(KEYS) do

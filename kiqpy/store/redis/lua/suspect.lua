@@ -1,9 +1,10 @@
--- suspect: is a process dead? Once is not enough: an outage of the server looks the same.
+-- suspect: whether a process is dead. It must lack its lease three times within the suspicion time:
+-- after an outage of the server, live processes lack theirs too, until their next heartbeats.
 -- KEYS  1 lease  2 kiq:suspects  3 private hash  4 inbox  5 kiq:privs
--- ARGV  1 IDENT|QUEUE  2 suspicion in ms  3 how long an empty one is remembered, in ms
+-- ARGV  1 IDENT|QUEUE  2 suspicion in ms  3 how long to look after a dead one without jobs, in ms
 --       4 proof 0|1: the caller knows that the process is dead (same host, its lock is free)
 -- returns "alive" | "suspect" | "confirmed" | "empty" (confirmed, and nothing to rescue)
--- atomic because the lease and the mark must be judged in the same instant.
+-- atomic because lease and mark must be of the same instant.
 if ARGV[4] == '1' then redis.call('DEL', KEYS[1]) end
 if redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('HDEL', KEYS[2], ARGV[1])
@@ -17,7 +18,7 @@ local count, first, last = 0, now, now
 if mark then
   count, first, last = mark:match('^(%d+) (%d+) (%d+)$')
   count, first, last = tonumber(count), tonumber(first), tonumber(last)
-  if now - last > grace then count, first = 0, now end  -- nobody looked: begin anew
+  if now - last > grace then count, first = 0, now end  -- no process has looked since: start again
 end
 count = count + 1
 if ARGV[4] == '1' then

@@ -2,8 +2,7 @@
 -- KEYS  1 kiq:cron  2 kiq:cron:off
 -- ARGV  1 name  2 off 0|1  3 off as declared 0|1
 -- returns 1, or 0 if it was so already
--- atomic because its ticks must count from the instant at which it was enabled: what became due
---       before is not made good.
+-- atomic because ticks count from the instant of enabling; those that were due before are skipped.
 local name, off, declared = ARGV[1], ARGV[2], ARGV[3]
 if (redis.call('HGET', KEYS[2], name) or declared) == off then return 0 end
 if off == '0' then

@@ -1,12 +1,12 @@
--- tick: enqueue a periodic's ticks that are later than its last one, once whoever sends them.
+-- tick: enqueue the ticks of a periodic that are later than its mark, once whoever sends them.
 -- uses: types
 -- KEYS  1 kiq:cron  2 kiq:cron:off  3 queues  4 schedule  5 queue list  6.. locks
 -- ARGV  1 name  2 enabled as declared 0|1  3 queue name
---       then per tick: tick in s, payload ("" to pass it over), delay in s or "", jid,
+--       then for each tick: time in s, payload ("" to pass it over), delay in s or "", jid,
 --       lock index (0 none), lock ttl in ms from when the job is due
--- returns for each tick "q" queued, "s" scheduled, "d"..jid duplicate, held by jid, "p" past,
---       "o" disabled
--- atomic because the mark that a tick is done and the job for it must be one step.
+-- returns for each tick "q" queued, "s" scheduled, "d"..jid duplicate (jid holds the lock),
+--       "p" past or passed over, "o" disabled
+-- atomic because a tick's job is stored and its mark is set in one step.
 local name, off = ARGV[1], redis.call('HGET', KEYS[2], ARGV[1])
 if not off then off = ARGV[2] == '1' and '0' or '1' end
 local mark = math.abs(tonumber(redis.call('HGET', KEYS[1], name) or '0'))
@@ -19,7 +19,7 @@ local function enqueue(payload, delay, jid, lock, ttl)
   if lock > 0 then
     if delay ~= '' then ttl = string.format('%d', math.max(0, delay) * 1000 + ttl) end
     if not redis.call('SET', KEYS[5 + lock], jid, 'NX', 'PX', ttl) then
-      local holder = redis.pcall('GET', KEYS[5 + lock])  -- of another type: no job's
+      local holder = redis.pcall('GET', KEYS[5 + lock])  -- no job owns a key of another type
       return 'd' .. (type(holder) == 'string' and holder or '?')
     end
   end

@@ -1,12 +1,11 @@
--- transfer: move or delete entries of a set or a queue that are still where they were seen.
+-- transfer: move or delete entries of a set or a queue, if they are still there.
 -- uses: types, locks, effects
--- KEYS  1 set or queue  2 dead  3 queues  4 kiq:cancels  5.. queue lists, then
---       what effects need
+-- KEYS  1 set or queue  2 dead  3 queues  4 kiq:cancels  5.. queue lists, then the keys of effects
 -- ARGV  1 "set" | "queue"  2 number of queues, then their names,
---       then per entry: member, "queue" | "dead" | "away", new bytes, jid, queue index | 0,
+--       then for each entry: member, "queue" | "dead" | "away", new bytes, jid, queue index | 0,
 --       its effects (see shared/effects.lua)
--- returns one character per entry: "1" done, "0" was not there any more
--- atomic because two operators act at once, and neither may copy what the other has moved.
+-- returns one character for each entry: "1" done, "0" no longer there
+-- atomic because two operators may act at once, and each entry must be moved only once.
 local is_set, n = ARGV[1] == 'set', tonumber(ARGV[2])
 local source = KEYS[1]
 local fits = {[2] = 'zset', [3] = 'set', [4] = 'zset'}
@@ -19,7 +18,7 @@ local seen, gone, answer = {}, {}, {}
 
 local function is_there(member, deletes)
   if is_set then return not seen[member] and redis.call('ZSCORE', source, member) end
-  -- a queue is searched only once for what is deleted: by the removal
+  -- a deletion searches the queue only once: it is the removal itself
   if deletes then return redis.call('LREM', source, -1, member) == 1 end
   return redis.call('LPOS', source, member, 'RANK', -1)
 end
@@ -33,7 +32,8 @@ local function remove(member, deletes)
   end
 end
 
-local function take_back(jid)  -- with a mark of its own that is later than all others
+-- Takes a cancel back by a mark that is later than all others, so that every process reads it.
+local function take_back(jid)
   local keep, forget = '+' .. jid, '-' .. jid
   if redis.call('ZSCORE', KEYS[4], keep) or redis.call('ZSCORE', KEYS[4], forget) then
     local last = tonumber(redis.call('ZREVRANGE', KEYS[4], 0, 0, 'WITHSCORES')[2])

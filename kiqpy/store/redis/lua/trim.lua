@@ -1,8 +1,8 @@
--- trim: keep the dead set to its limit and age; called after each step that buried something.
+-- trim: keep the dead set within its limits; called after each step that has buried a job.
 -- KEYS  1 dead  2 kiq:trimmed
 -- ARGV  1 limit  2 age in s
--- returns how many were dropped; they are counted, for their bytes are gone
--- atomic because the count must be of what was dropped.
+-- returns how many jobs were deleted; kiq:trimmed counts them, because nothing else is left of them
+-- atomic because it counts exactly what it deletes.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local old = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2]), 'LIMIT', 0, 500)

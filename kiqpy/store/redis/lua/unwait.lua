@@ -1,6 +1,6 @@
--- unwait: give back what a wait may have received.
+-- unwait: return to the queue what a wait may have received.
 -- KEYS  1 inbox  2 queue
--- returns how many jobs went back to the queue's old end
+-- returns how many jobs went back, to the oldest end of the queue
 -- atomic because a job must be in the inbox or in the queue at every instant.
 local box = redis.call('LRANGE', KEYS[1], 0, -1)
 for i = 1, #box do redis.call('RPUSH', KEYS[2], box[i]) end

@@ -1,6 +1,6 @@
--- extend_lock: let a unique job hold its lock for so long from now, if it still has it.
+-- extend_lock: extend the lock of a unique job, if the job still holds it.
 -- keys  1 unique:TOKEN
--- args  1 its owner, a jid  2 for how long, in ms; never less than it would last anyway
+-- args  1 the owner, a jid  2 time from now in ms; a lock that lasts longer anyway is left alone
 effects.extend_lock = function(keys, args)
   local ms = tonumber(args[2])
   if args[1] ~= '' and owns(keys[1], args[1]) and redis.call('PTTL', keys[1]) < ms then

@@ -1,9 +1,10 @@
--- effects: what is done besides when a job is settled, rescued or moved, in the same step.
--- In ARGV from `at` on: how many effects; then for each its op, how many keys, the place of each
--- after KEYS[base], how many arguments, these. `lua/effects/OP.lua` sets effects.OP(keys, args).
+-- effects: what a script does besides, in the same step, when it settles, rescues or moves a job.
+-- ARGV holds, from `at` on: the number of effects; then for each effect its op, the number of its
+-- keys, their places after KEYS[base], the number of its arguments, and these.
+-- `lua/effects/OP.lua` sets effects.OP(keys, args).
 local effects = {}
 
--- where the words after the effects begin
+-- the place in ARGV after the effects
 local function after_effects(at)
   local count = tonumber(ARGV[at])
   at = at + 1
@@ -14,7 +15,7 @@ local function after_effects(at)
   return at
 end
 
--- carries the effects out; one that fails is left out, for its job must be settled all the same
+-- carries the effects out; skips one that fails, because its job must be settled all the same
 local function run_effects(at, base)
   local count = tonumber(ARGV[at])
   at = at + 1

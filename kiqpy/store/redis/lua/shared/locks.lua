@@ -1,8 +1,8 @@
--- locks: whose the lock of a unique job is.
+-- locks: who owns the lock of a unique job.
 
--- whether `owner` may free it: a jid, or "" for any of Kiq's, whose value is a number of ms
+-- whether `owner` may free the lock: a jid, or "" for any lock of Kiq's, whose value is a time
 local function owns(key, owner)
   local holder = redis.pcall('GET', key)
-  return type(holder) == 'string'  -- a key of another type is no job's
+  return type(holder) == 'string'  -- no job owns a key of another type
     and (holder == owner or (owner == '' and #holder < 16 and holder:match('^%d+$') ~= nil))
 end

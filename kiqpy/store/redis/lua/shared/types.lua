@@ -1,12 +1,13 @@
--- types: what a script asks before its first write, for nothing that it has written is rolled back.
+-- types: checks of keys' types. A script makes them before its first write, because the server
+-- rolls nothing back when a script fails.
 
--- what the key holds, if it is something else than `kind`; nil if `kind` can be written there
+-- the type of the key, if it is not `kind`; nil if `kind` can be written there
 local function misfit(key, kind)
   local is = redis.call('TYPE', key).ok
   if is ~= 'none' and is ~= kind then return is end
 end
 
--- the error of the first of KEYS that does not fit, or nil; kinds: place in KEYS -> type
+-- an error about the first of KEYS that does not fit, or nil; kinds: place in KEYS -> type
 local function wrong_type(kinds)
   for place, kind in pairs(kinds) do
     local is = misfit(KEYS[place], kind)
