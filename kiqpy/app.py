@@ -217,7 +217,7 @@ class App(Declaration, ControlFace, WebFace):
     @property
     def cron(self) -> Periodics:
         """The periodic jobs at run time: `await app.cron()` lists them, and they have switches."""
-        return Periodics(self)
+        return Periodics(self, lambda: self._lifecycle.running().loops.look_at_periodics())
 
     # -- enqueueing
 

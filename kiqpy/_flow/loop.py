@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from math import inf
 from typing import final
 
 from kiqpy._flow.pause import ExponentialBackoff, wait
-from kiqpy.clock import Clock
+from kiqpy.clock import Clock, Timer
 from kiqpy.errors import StoreError
 
 
@@ -45,15 +46,35 @@ class LoopRunner:
         self._on_defect = on_defect
         self._wake = asyncio.Event()
         self._stopping = False
+        self._alarm: Timer | None = None
+        self._alarm_at = inf  # by the monotonic clock
 
     def stop(self) -> None:
         """Begin no further tick."""
         self._stopping = True
+        self._silence()
         self._wake.set()
 
     def wake(self) -> None:
         """Tick now rather than later."""
         self._wake.set()
+
+    def wake_within(self, seconds: float) -> None:
+        """Tick once more by then; there is one timer, for the soonest that was asked for."""
+        at = self._clock.monotonic() + seconds
+        if at < self._alarm_at and not self._stopping:
+            self._silence()
+            self._alarm_at = at
+            self._alarm = self._clock.call_later(seconds, self._ring)
+
+    def _ring(self) -> None:
+        self._silence()
+        self._wake.set()
+
+    def _silence(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm, self._alarm_at = None, inf
 
     async def run(self) -> None:
         backoff = ExponentialBackoff(self._clock, first_s=0.5)

@@ -45,6 +45,7 @@ class Cron(Loop):
         clock: Clock,
         emit: Callable[[Event], None],
         look_s: float = 10.0,  # switches and the store's clock are read this often
+        on_put_off: Callable[[float], object] = lambda _in_s: None,  # a tick with a jitter
     ) -> None:
         self._calendar = calendar
         self._entries = entries
@@ -53,9 +54,14 @@ class Cron(Loop):
         self._clock = clock
         self._emit = emit
         self._look_s = look_s
+        self._on_put_off = on_put_off
         self._names = [entry.name for entry in entries]
         self._next_at = float("-inf")  # by the monotonic clock
         self._complaints = Once()
+
+    def look(self) -> None:
+        """Read the switches at the next tick, however soon it comes."""
+        self._next_at = float("-inf")
 
     async def tick(self) -> float:
         if not self._leads():
@@ -114,6 +120,8 @@ class Cron(Loop):
             for (at, pushed), result in zip(part, results, strict=True):
                 if pushed is not None and result.state in ("queued", "scheduled"):
                     self._emit(PeriodicEnqueued(entry.name, pushed.jid, at))
+                    if pushed.in_s is not None:
+                        self._on_put_off(pushed.in_s)
 
     def _job(self, entry: Periodic, at: float) -> Job:
         job = entry.new(at)

@@ -8,11 +8,16 @@ from kiqpy._flow.loop import Loop
 from kiqpy.store import Maintenance
 
 _MAX_JOBS: Final = 100
+SPACING_S: Final = 0.01  # what is due within it is promoted together: no command for each job
 
 
 @final
 class Promoter(Loop):
-    """Moves due jobs into their queues; sleeps until the next one, a second at the most."""
+    """Moves due jobs into their queues; sleeps until the next one, `poll_s` at the most.
+
+    So what others put off meanwhile is up to `poll_s` late. It is woken for what this process puts
+    off itself.
+    """
 
     name = "promote"
 
@@ -23,4 +28,6 @@ class Promoter(Loop):
     async def tick(self) -> float:
         promotion = await self._store.promote(_MAX_JOBS)
         next_in_s = promotion.next_in_s
-        return self._poll_s if next_in_s is None else min(self._poll_s, next_in_s)
+        if next_in_s is None:
+            return self._poll_s
+        return min(self._poll_s, next_in_s and max(SPACING_S, next_in_s))

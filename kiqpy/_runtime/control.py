@@ -105,7 +105,9 @@ class ControlFace:
         It ends in the dead set with reason `cancelled`, and is not retried; `keep=False`: it is
         gone. Returns where it was: see `Admin.cancel`. A job in a thread can't be interrupted.
         """
-        return await self.admin.cancel(jid, keep=keep)
+        where = await self.admin.cancel(jid, keep=keep)
+        self._lifecycle.running().loops.wake_one("cancel")
+        return where
 
     async def clear(self, *, force: bool = False) -> int:
         """Delete all jobs, statistics and other keys; how many keys. See `Admin.clear_all`.

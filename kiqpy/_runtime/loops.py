@@ -11,7 +11,7 @@ from kiqpy._flow.loop import Loop, LoopRunner
 from kiqpy._intake.admission import Admission
 from kiqpy._loops.cron import Cron
 from kiqpy._loops.lead import Leader
-from kiqpy._loops.promote import Promoter
+from kiqpy._loops.promote import SPACING_S, Promoter
 from kiqpy._loops.rescue import Rescuer
 from kiqpy._reporting.bus import Bus
 from kiqpy.clock import Clock
@@ -35,6 +35,7 @@ class LoopSet:
         self._clock = clock
         self._admission = admission
         self._runners: list[LoopRunner] = []
+        self._cron: Cron | None = None
 
     def _loops(self) -> Iterator[Loop]:
         yield Rescuer(self._store, self._config.suspicion, self._bus.emit)
@@ -55,18 +56,19 @@ class LoopSet:
             ttl_s=self._config.elect_ttl,
             clock=self._clock,
             emit=self._bus.emit,
-            on_elected=lambda: self._wake(cron),
+            on_elected=self.look_at_periodics,
         )
-        cron = Cron(
+        self._cron = Cron(
             calendar=self._store.calendar,
             entries=entries,
             prepare=self._prepare,
             leads=leader.leads,
             clock=self._clock,
             emit=self._bus.emit,
-            look_s=max(10.0, self._config.poll_interval),
+            look_s=self._config.heartbeat_interval,  # as often as orders from afar are heard
+            on_put_off=self._expect,
         )
-        yield from (leader, cron)
+        yield from (leader, self._cron)
 
     async def _prepare(self, job: Job) -> OutgoingJob | None:
         """A periodic's job as it is pushed; None if a client middleware lets none go on."""
@@ -79,9 +81,12 @@ class LoopSet:
             runner = LoopRunner(loop, self._clock, self._on_defect)
             self._runners.append(runner)
             self.tasks.add(asyncio.create_task(runner.run(), name=f"kiqpy:loop:{loop.name}"))
+        if self._config.schedulers:
+            self._store.on_put_off(self._expect)
 
     def stop(self) -> None:
         """Begin no further round; `tasks` end when theirs has."""
+        self._store.on_put_off(None)
         for runner in self._runners:
             runner.stop()
 
@@ -90,10 +95,23 @@ class LoopSet:
         for runner in self._runners:
             runner.wake()
 
-    def _wake(self, loop: Loop) -> None:
+    def wake_one(self, name: str) -> None:
+        """Begin a round of the loop with this name now, if there is one."""
         for runner in self._runners:
-            if runner.loop is loop:
+            if runner.loop.name == name:
                 runner.wake()
+
+    def look_at_periodics(self) -> None:
+        """Have the leader's loop read now what was switched; does nothing elsewhere."""
+        if self._cron is not None:
+            self._cron.look()
+            self.wake_one(self._cron.name)
+
+    def _expect(self, in_s: float) -> None:
+        """Promote a job of this process's own when it is due, whatever `poll_interval` is."""
+        for runner in self._runners:
+            if runner.loop.name == Promoter.name:
+                runner.wake_within(max(SPACING_S, in_s))
 
     def _on_defect(self, loop: str, error: Exception) -> None:
         self._bus.emit(LoopFailed(loop, repr(error)))

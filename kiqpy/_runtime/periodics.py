@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, final
 
 from kiqpy._registry import Registry
@@ -54,8 +54,9 @@ class Periodics:
     StoreUnavailable; ConfigError with the nearest name for one that is not declared.
     """
 
-    def __init__(self, app: Declaring) -> None:
+    def __init__(self, app: Declaring, on_switch: Callable[[], None] = lambda: None) -> None:
         self._app = app
+        self._on_switch = on_switch  # so that this process does not have to look to notice
 
     async def __call__(self) -> list[PeriodicRow]:
         """All that are declared, in that order."""
@@ -64,7 +65,11 @@ class Periodics:
         return [_row(entry, look) for entry in entries]
 
     async def enable(self, name: str) -> bool:
-        """Have ticks again, from now on; False if it was enabled already."""
+        """Have ticks again, from now on; False if it was enabled already.
+
+        The process that leads notices at once if it is this one, else within
+        `heartbeat_interval`; the first tick after that is not missed.
+        """
         return await self._switch(name, True)
 
     async def disable(self, name: str) -> bool:
@@ -80,7 +85,9 @@ class Periodics:
 
     async def _switch(self, name: str, enabled: bool) -> bool:
         entry = self._find(name)
-        return await self._app.store.calendar.switch(entry.name, enabled, entry.enabled)
+        changed = await self._app.store.calendar.switch(entry.name, enabled, entry.enabled)
+        self._on_switch()
+        return changed
 
     def _find(self, name: str) -> Periodic:
         entries = {entry.name: entry for entry in self._app.config.periodics}

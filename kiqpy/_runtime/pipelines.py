@@ -131,10 +131,12 @@ class Pipelines:
 
     def _named(self, queue: str) -> QueuePipeline:
         pipeline = self.find(queue)
-        if pipeline is None or pipeline.draining:
-            known = ", ".join(self.queues()) or "none"
-            raise ConfigError(f"no queue {queue!r} is worked on here; there are: {known}")
-        return pipeline
+        if pipeline is not None and not pipeline.draining:
+            return pipeline
+        if pipeline is not None:
+            raise ConfigError(f"queue {queue!r} was removed already; its last jobs still run")
+        known = ", ".join(self.subscriptions()) or "none"
+        raise ConfigError(f"no queue {queue!r} is worked on here; there are: {known}")
 
     # -- what there is
 

@@ -84,7 +84,8 @@ class Producer:
         self._look = False
         # Fewer than asked for: the queue is empty, and a wait ends as soon as it no longer is.
         few = await whole(self._claim(outlet, limit)) < limit
-        if few and not self._draining and not self._quiet:
+        woken = self._look  # meanwhile: there was no wait yet that the call could have ended
+        if few and not woken and not self._draining and not self._quiet:
             self._look = True  # what it brings may be more than is wanted by then
             await self._source.wait(_WAIT_S)
 

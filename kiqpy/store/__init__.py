@@ -7,7 +7,7 @@ result is right whether or not the lost call was carried out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from kiqpy._rules.effects import EffectsOf
@@ -160,6 +160,14 @@ class Maintenance(Protocol):
     """What happens by time. `effects_of`: rules that choose the effects of rescued jobs."""
 
     effects_of: Sequence[EffectsOf]
+
+    def on_put_off(self, tell: Callable[[float], object] | None) -> None:
+        """Call `tell` with the seconds until it is due whenever this process has put off a job.
+
+        That is a retry, a snooze, a push with a delay or an instant, a rescued job that must wait;
+        one call for each step, with its soonest job. None: call nobody.
+        """
+        ...
 
     async def promote(self, limit: int) -> Promotion:
         """Move up to `limit` due jobs of the schedule, and of the retry set, to their queues."""

@@ -14,7 +14,7 @@ replies harmless is here, for every backend:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal, NamedTuple, Protocol
 
@@ -36,6 +36,7 @@ from kiqpy.store import (
     Rescued,
     RescueResult,
 )
+from kiqpy.store._put_off import PutOffJobs
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import CANCELS_KEPT_S, Census, Place, readable
 
@@ -141,6 +142,10 @@ class Session:
         self.cancelled: dict[str, bool] = {}
         self._marks: dict[str, float] = {}  # jid -> when it was cancelled, in order of time
         self._marked_at = 0.0
+        self._put_off = PutOffJobs(clock)
+
+    def on_put_off(self, tell: Callable[[float], object] | None) -> None:
+        self._put_off.listener = tell
 
     async def open(self) -> None:
         await self._backend.open()
@@ -149,7 +154,9 @@ class Session:
         await self._backend.close()
 
     async def push(self, frame: Frame[OutgoingJob]) -> list[Pushed]:
-        return await self._backend.push(frame, self._clock.monotonic() - frame.made_at)
+        results = await self._backend.push(frame, self._clock.monotonic() - frame.made_at)
+        self._put_off.pushed(frame)
+        return results
 
     async def wait(self, queue: str, timeout_s: float) -> bool:
         left_s = self._trusted_until - self._clock.monotonic()
@@ -215,7 +222,9 @@ class Session:
         return Frame(queue, self._sequence[queue], tuple(verdicts))
 
     async def settle(self, frame: Frame[Verdict]) -> list[bool]:
-        return await self._backend.settle(frame)
+        kept = await self._backend.settle(frame)
+        self._put_off.settled(frame.items)
+        return kept
 
     async def holding(self, queue: str) -> list[Claim]:
         held = await self._backend.holding(self.ident, queue)
@@ -227,6 +236,7 @@ class Session:
         upcoming: list[float] = []
         found = await self._backend.due(self._places, min(limit, _MAX_PER_STEP))
         for place, due in zip(self._places, found, strict=True):
+            self._put_off.store_says(due.now)
             moves = [_promoted(member, due.now) for member in due.members]
             if moves:
                 moved += await self._backend.promote(place, moves)
@@ -268,6 +278,7 @@ class Session:
         for ids in _chunks(sorted(held, reverse=True)):  # newest first: the oldest is next to run
             moved = await self._backend.rescue(suspect, [orphans[n] for n in ids])
             rescued += [_rescued(orphans[n], suspect.queue) for n in ids if n in moved]
+            self._put_off.rescued(orphans[n].in_s for n in ids if n in moved)
 
     def _with_effects(self, orphan: Orphan, now: float) -> Orphan:
         job = readable(orphan.payload)

@@ -365,6 +365,21 @@ async def test_a_group_that_is_ending_takes_in_no_queue(redis_url: str, clean: T
         gate("x").set()
 
 
+async def test_a_queue_that_is_removed_twice_is_not_offered_as_one_that_there_is(
+    redis_url: str, clean: TestServer
+) -> None:
+    """It said: no queue 'extra' is worked on here; there are: default, extra."""
+    async with app(redis_url, queues=["default", "extra"]) as jobs:
+        push(clean, "extra", "x", of="waits")
+        await eventually(lambda: ran == ["x"], "the job that runs")
+        await jobs.remove_queue("extra")
+        with pytest.raises(ConfigError, match="'extra' was removed already; its last jobs still"):
+            await jobs.remove_queue("extra")
+        with pytest.raises(ConfigError, match=r"no queue 'other' .* there are: default$"):
+            await jobs.remove_queue("other")
+        gate("x").set()
+
+
 async def test_scale_up_and_down_while_jobs_run(redis_url: str, clean: TestServer) -> None:
     async with app(redis_url, queues={"default": 1}) as jobs:
         push(clean, "default", *"abcdef", of="waits")

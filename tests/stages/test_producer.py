@@ -265,3 +265,40 @@ async def test_a_cancelled_producer_has_handed_on_what_it_claimed() -> None:
         await running.task
     handed = await running.edge.get() or []
     assert {claim.delivery for claim in handed} == set(world.held())
+
+
+@pytest.mark.parametrize("queues", [[QUEUE], [QUEUE, "other"]])
+async def test_a_wake_up_between_a_fetch_and_its_wait_is_not_lost(queues: list[str]) -> None:
+    """A pause was noticed four seconds late, if the call fell into the time of a fetch."""
+    world = World()
+    source = world.source(queues)
+    fetch, gate = source.fetch, asyncio.Event()
+
+    async def slowly(limit: int) -> list[Claim]:
+        claims = await fetch(limit)
+        await gate.wait()
+        return claims
+
+    source.fetch = slowly  # type: ignore[method-assign]
+    producer = Producer(source, world.clock, world)
+    task = asyncio.create_task(producer.run(None, Edge[Claim](3)))
+    await rest()
+    world.server.paused.update(queues)
+    await producer.wake()
+    gate.set()
+    await rest()
+    assert [pause for pause in world.pauses if pause[1]] == [(queue, True) for queue in queues]
+    producer.drain()
+    await rest()
+    await task
+
+
+async def test_a_wake_up_before_the_waits_for_several_queues_have_begun_is_not_lost() -> None:
+    world = World()
+    source = world.source([QUEUE, "other"])
+    waiting = asyncio.create_task(source.wait(4.0))
+    await asyncio.sleep(0)  # its own waits are tasks, and have not had a turn yet
+    await source.unwait()
+    await rest()
+    assert waiting.done()
+    await waiting
