@@ -45,10 +45,14 @@ def _no_constant(name: str) -> NoReturn:
 _decoder = json.JSONDecoder(parse_constant=_no_constant)
 _scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once  # type: ignore[attr-defined]
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-# One encoder for all payloads: `JSONEncoder.encode` makes one at each call. A circle of values is
-# a RecursionError here.
-_make_encoder = json.encoder.c_make_encoder  # type: ignore[attr-defined]
-_chunks: Callable[[Any, int], Sequence[str]] | None = _make_encoder and _make_encoder(
+# One writer for all payloads: `JSONEncoder.encode` makes one at each call. A circle of values is a
+# RecursionError here. None where the interpreter has no such writer in C.
+_Writer = Callable[[Any, int], Sequence[str]]
+_make_writer = cast(
+    "Callable[..., _Writer] | None",
+    json.encoder.c_make_encoder,  # type: ignore[attr-defined]
+)
+_pieces: _Writer | None = _make_writer and _make_writer(
     None,
     _encoder.default,
     json.encoder.encode_basestring,
@@ -117,7 +121,7 @@ def _is_plain(payload: Mapping[str, Any]) -> bool:
 
 def write(value: object) -> str:
     """A value as JSON, its floats as Ruby writes them: `1.0e+22` where Python says `1e+22`."""
-    text = "".join(_chunks(value, 0)) if _chunks is not None else _encoder.encode(value)
+    text = "".join(_pieces(value, 0)) if _pieces is not None else _encoder.encode(value)
     if not _may_be_unusual(text):
         return text
     return _STRING_OR_FLOAT.sub(_as_ruby, text) if _UNUSUAL.search(text) else text

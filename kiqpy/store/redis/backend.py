@@ -151,7 +151,9 @@ class RedisBackend:
     async def settle(self, frame: Frame[Verdict]) -> list[bool]:
         keys, queue = self._keys, frame.source
         plain = sorted([v.delivery for v in frame.items if is_plain(v)])
-        rest = sorted([v for v in frame.items if not is_plain(v)], key=order_of)
+        rest: list[Verdict] = []
+        if len(plain) < len(frame.items):
+            rest = sorted([v for v in frame.items if not is_plain(v)], key=order_of)
         places: dict[str, int] = {}
         args: list[Arg] = [queue, frame.sequence, _STATE_TTL_MS, ranges(plain)]
         for verdict in rest:
