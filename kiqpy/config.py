@@ -99,6 +99,17 @@ class Config(Record, kw_only=True):
     reporters: tuple[Any, ...] = ()
     workers: tuple[Any, ...] = ()
 
+    def __repr__(self) -> str:
+        """Without a password, so that it can be printed and logged."""
+        from kiqpy._declare.address import redacted
+        from kiqpy._declare.connection import without_secrets
+
+        hidden: dict[str, object] = {"redis_options": without_secrets(self.redis_options)}
+        if isinstance(self.redis_url, str):
+            hidden["redis_url"] = redacted(self.redis_url)
+        shown = ", ".join(f"{k}={hidden.get(k, v)!r}" for k, v in self._named().items())
+        return f"{type(self).__qualname__}({shown})"
+
     def all_queues(self) -> list[str]:
         """Each queue that is declared by its name, in a group or not."""
         return [*self.queues, *(name for group in self.groups for name in group.named())]
@@ -260,12 +271,25 @@ def _backoff(_name: str, value: Any) -> Any:
 def _url(name: str, value: Any) -> Any:
     if value is not None and not isinstance(value, str) and not callable(value):
         raise ConfigError(f"{name}={value!r}: give a URL such as redis://localhost:6379/0")
+    if isinstance(value, str):
+        from kiqpy._declare.address import read_address  # an import that few declarations need
+
+        read_address(value)
     return value
+
+
+def _redis_options(name: str, value: object) -> Mapping[str, Any]:
+    if value == {}:
+        return MappingProxyType({})
+    from kiqpy._declare.connection import redis_options
+
+    return redis_options(name, value)
 
 
 _CHECKS: Final[Mapping[str, Check]] = {
     "groups": _all_groups,
     "redis_url": _url,
+    "redis_options": _redis_options,
     "embedded": flag,
     "server": flag,
     "pool_size": count,

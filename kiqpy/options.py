@@ -93,7 +93,12 @@ class Declaration:
     """
 
     redis_options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """Further arguments for redis-py's connections, such as `{"socket_timeout": 5}`."""
+    """Further arguments for redis-py's connections, such as `{"socket_timeout": 5}`.
+
+    `socket_timeout`: how many seconds a command may take in all, with the connecting that it may
+    need, and the wait for a free connection. What would change replies, or send a command again,
+    has no effect (`decode_responses`, `retry_on_timeout`, ...) or is refused.
+    """
 
     namespace: ClassVar[str] = ""
     """A prefix of all keys, up to 64 characters. Empty, so that Sidekiq finds the same keys."""

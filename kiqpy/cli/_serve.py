@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, final
 
+from kiqpy._declare.address import redacted
 from kiqpy._flow.tasks import TaskSet
 from kiqpy._runtime.dump import dump
 from kiqpy._runtime.version import version
@@ -19,7 +20,6 @@ from kiqpy.cli._screen import complain, one_line, say
 from kiqpy.cli.fleet.link import SupervisorLink
 from kiqpy.cli.fleet.rules import processes
 from kiqpy.config import Config
-from kiqpy.store.redis.connections import redacted
 
 _EXIT_DEFECT: Final = 70  # EX_SOFTWARE
 _MAX_NAMES_SHOWN: Final = 12

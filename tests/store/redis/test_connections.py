@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from kiqpy._declare.address import redacted
 from kiqpy.errors import StoreRefused
-from kiqpy.store.redis.connections import Connections, SingleServer, redacted
+from kiqpy.store.redis.connections import Connections, SingleServer
 from tests.eventually import eventually
 from tests.server import TestServer
 

@@ -16,13 +16,13 @@ from typing import Any, final
 import redis.exceptions
 
 from kiqpy.store.redis.connections.blocking import BlockingConnection
-from kiqpy.store.redis.connections.connector import WAIT_S, Connector, SingleServer, redacted
+from kiqpy.store.redis.connections.connector import WAIT_S, Connector, SingleServer
 from kiqpy.store.redis.connections.errors import translate
 from kiqpy.store.redis.connections.exchange import Arg
 from kiqpy.store.redis.connections.pool import Pool
 from kiqpy.store.redis.scripts import script
 
-__all__ = ["WAIT_S", "Arg", "Connections", "Connector", "SingleServer", "redacted"]
+__all__ = ["WAIT_S", "Arg", "Connections", "Connector", "SingleServer"]
 
 _SCAN_COUNT = 1000  # keys or members that the server looks at for one page
 

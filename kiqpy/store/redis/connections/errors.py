@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import redis.exceptions as theirs
 
 from kiqpy.errors import FetchPaused, LeaseLost, StoreError, StoreRefused, StoreUnavailable
+
+E = TypeVar("E", bound=BaseException)
 
 
 class _Row(NamedTuple):
@@ -83,21 +86,45 @@ _ROWS: Final = (
 def translate(error: BaseException, where: str, *, known: bool = False) -> StoreError:
     """redis-py's error as one of ours. `known`: this server has answered a command before.
 
-    A wrong password is a ConnectionError in redis-py. Here it is a refusal, unless the server has
-    answered before: while an operator changes the password, jobs under way must not be lost.
+    AuthenticationError is a ConnectionError in redis-py, and so is a certificate that nobody
+    trusts. Here they are refusals, unless the server has answered before: a password or a
+    certificate that is being changed must not cost the jobs under way.
     """
     text = str(error)
-    if not known and _is_about_a_password(error):
-        return StoreRefused(f"{where} refused the password or user ({text}): check the URL")
+    if not known and (refused := _never_accepted(error, where, text)) is not None:
+        return refused
     for row in _ROWS:
         if row.matches(error, text):
             shown = text or type(error).__name__
+            if not known and where.startswith("rediss:") and _is_mute(error):
+                shown += "; its port may not speak TLS, then the URL begins with redis://"
             return row.error(row.message.format(where=where, text=shown))
     return StoreRefused(f"{where}: {text}")
 
 
-def _is_about_a_password(error: BaseException | None) -> bool:
-    """Looks at causes too: redis-py may raise a ConnectionError from an AuthenticationError."""
-    while error is not None and not isinstance(error, theirs.AuthenticationError):
-        error = error.__cause__
-    return error is not None
+def _never_accepted(error: BaseException, where: str, text: str) -> StoreRefused | None:
+    """What a server and its client can't come to agree about by trying again."""
+    if _among_causes(error, theirs.AuthenticationError):
+        return StoreRefused(f"{where} refused the password or user ({text}): check the URL")
+    if (untrusted := _among_causes(error, ssl.SSLCertVerificationError)) is not None:
+        reason = untrusted.verify_message.rstrip(".")
+        return StoreRefused(
+            f"{where} has a certificate that is not trusted ({reason}): name "
+            'its authority, redis_options={"ssl_ca_certs": "ca.pem"}, and use the host name that '
+            "the certificate is for"
+        )
+    return None
+
+
+def _is_mute(error: BaseException) -> bool:
+    """Whether somebody was there and did not answer as TLS does."""
+    return not _among_causes(error, ConnectionRefusedError) and bool(
+        _among_causes(error, ssl.SSLError) or isinstance(error, TimeoutError | theirs.TimeoutError)
+    )
+
+
+def _among_causes(error: BaseException | None, kind: type[E]) -> E | None:
+    """redis-py may raise a plain ConnectionError from it while it connects."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
