@@ -9,6 +9,7 @@ from typing import Any, cast, final
 
 from kiqpy._spec import Spec
 from kiqpy.errors import ConfigError, UnknownWorker, suggest
+from kiqpy.job import Job
 from kiqpy.worker import AnyWorker, FunctionWorker, Worker
 
 
@@ -34,6 +35,11 @@ class Registry:
             return spec
         hint = f"{suggest(name, self._specs)} ".lstrip()
         raise UnknownWorker(f"no worker is called {name!r}; {hint}Add it to App.workers")
+
+    def declared(self, job: Job) -> dict[str, Any]:
+        """What the worker of a job that was made by hand declares; {}: it is not of this app."""
+        spec = self._specs.get(job.class_)
+        return {} if spec is None else spec.declared(job)
 
     def specs(self) -> list[Spec]:
         """Each worker once."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, Type
 from weakref import WeakSet
 
 from kiqpy._declare.callables import is_async, name_of, refuse_generator
-from kiqpy._declare.checks import duration, instant
+from kiqpy._declare.checks import NOT_IN_NAMES, delay, instant
 from kiqpy._declare.options import Options, options
 from kiqpy._payload.arguments import check_args
 from kiqpy._rules.backoff import check_backoff
 from kiqpy._rules.unique import token
 from kiqpy.errors import ArgumentError, ConfigError
-from kiqpy.job import NOT_IN_NAMES, Job
+from kiqpy.job import Job
 from kiqpy.receipt import Receipt
 
 if TYPE_CHECKING:
@@ -113,8 +113,20 @@ class Spec:
         if given is not self.given and (own := self._own(given)):
             job.payload["kiq"] = own
         if given.unique_for is not None:
-            job.payload["unique_token"] = self._token(args, kwargs, given)
+            job.payload["unique_token"] = self._token(args, kwargs, given.queue)
         return job
+
+    def declared(self, job: Job) -> dict[str, Any]:
+        """What a job that was made by hand gets of this worker, where it says nothing itself."""
+        given = self.given
+        fields: dict[str, Any] = {"queue": given.queue, **self._fields}
+        if given.tags:
+            fields["tags"] = list(given.tags)
+        if job.payload.get("unique_for", given.unique_for) and "unique_token" not in job.payload:
+            args, kwargs = self.arguments(job.args)
+            queue = job.queue if job.says("queue") else given.queue
+            fields["unique_token"] = self._token(tuple(args), kwargs, queue)
+        return fields
 
     def make(self, *args: Any, **kwargs: Any) -> Job:
         """A job, not yet enqueued. ArgumentError names the argument that does not fit."""
@@ -136,35 +148,39 @@ class Spec:
         own = {name: getattr(given, name) for name in ("timeout", "backoff")}
         return {name: value for name, value in own.items() if value != getattr(self.given, name)}
 
-    def _token(self, args: tuple[Any, ...], kwargs: dict[str, Any], given: Options) -> str:
+    def _token(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str) -> str:
         """Of all arguments, those left to their defaults too; or of what `unique_by` answers."""
-        bound = self.signature.bind(*args, **kwargs)
+        bound = self._bound(args, kwargs)
         bound.apply_defaults()
-        if given.unique_by is not None:
-            key = given.unique_by(*bound.args, **bound.kwargs)
+        unique_by = self.given.unique_by
+        if unique_by is not None:
+            key = unique_by(*bound.args, **bound.kwargs)
         else:
             key = [*bound.args, bound.kwargs] if bound.kwargs else [*bound.args]
         if self.codecs is not None:
             key = self.codecs.encode([key])[0]
         try:
-            return token(self.name, given.queue, key)
+            return token(self.name, queue, key)
         except (TypeError, ValueError) as error:
-            what = "its arguments are" if given.unique_by is None else "unique_by answered"
+            what = "its arguments are" if unique_by is None else "unique_by answered"
             raise ArgumentError(f"{self.name}: {what} {key!r}, which is no key: {error}") from None
 
     def _wire(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         if not kwargs and not self._by_keyword and self._least <= len(args) <= self._most:
             return list(args)
-        try:
-            bound = self.signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise ArgumentError(f"{self.name}{self.signature}: {error}") from None
+        bound = self._bound(args, kwargs)
         given = set(bound.arguments)
         bound.apply_defaults()
         if not self._by_keyword:
             return list(bound.args)
         extra = {k: v for k, v in bound.kwargs.items() if k in given or k not in self.keywords}
         return [*bound.args, extra]
+
+    def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+        try:
+            return self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentError(f"{self.name}{self.signature}: {error}") from None
 
     def arguments(self, wire: list[Any]) -> tuple[list[Any], dict[str, Any]]:
         """How to call `perform` with what a payload holds. ArgumentError: a codec can't read it."""
@@ -269,6 +285,6 @@ def _draft(spec: Spec, overrides: Mapping[str, Any]) -> Draft[Any, Any]:
     return Draft(
         spec,
         options(given, spec.given),
-        None if in_ is None else duration("in_", in_),
+        None if in_ is None else delay("in_", in_),
         None if at is None else instant("at", at),
     )

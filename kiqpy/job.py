@@ -7,10 +7,10 @@ Ruby's 30-digit integers and another client's spacing come out as they went in.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Generic, NamedTuple, final
+from typing import Any, Final, Generic, NamedTuple, cast, final
 
+from kiqpy._declare.checks import NOT_IN_NAMES, Duration, Instant, delay, instant
 from kiqpy._payload import json
 from kiqpy._payload.arguments import check_args
 from kiqpy.errors import ArgumentError, DecodeError
@@ -24,8 +24,6 @@ _FIELDS: Final = frozenset((
     "unique_until", "unique_token", "unlocks_at", "recovered", "recovered_at", "kiq", "periodic",
     "tick_at",
 ))  # fmt: skip
-# Sidekiq's pages show names unescaped, and its metrics split them at a bar.
-NOT_IN_NAMES: Final = re.compile(r"[<>|\x00-\x1f\x7f]")
 # To narrow with them leaves checkers no unknown type.
 _Object: Final[type[dict[Any, Any]]] = dict
 _Array: Final[type[list[Any]]] = list
@@ -45,40 +43,41 @@ class Job(Generic[Result]):
 
     `Result`, for checkers: what its worker returns; `Any` if that is not known.
 
-    `Job("Ruby::Worker", [1], queue="ruby")` needs no Python worker. Further keyword arguments
-    become payload fields as they are. `retry` is the app's unless you say it. `jid` is given by
-    the client when the job is enqueued, unless you choose one. `in_s` (seconds from then) or
-    `at_s` (epoch seconds) postpone it. Raises ArgumentError when an argument can't travel as JSON.
-    `over`: it was run, and that run has ended.
+    `Job("Ruby::Worker", [1], queue="ruby")` needs no Python worker. What it does not say is as the
+    app's worker of that name declares, or else as the app does: `queue`, `retry`, `expires_in`,
+    `unique_for`, `tags` and so on. Further keywords become payload fields; of those that Sidekiq or
+    kiqpy gives a meaning the value is checked. `in_s` (seconds or a timedelta from when it is
+    enqueued) or `at_s` (epoch seconds or an aware datetime) postpone it.
+
+    `jid` is given by the client when the job is enqueued, unless you choose one: a job that is
+    enqueued twice makes two jobs, with a jid each. `over`: it was run, and that run has ended.
+
+    Raises ArgumentError for a class that is no name and for arguments that JSON would not preserve;
+    ConfigError for a field, a queue or a time that makes no sense, and for a misspelt field.
     """
 
-    __slots__ = ("at_s", "in_s", "over", "payload")
+    __slots__ = ("assumed", "at_s", "in_s", "over", "payload")
 
     def __init__(
         self,
         class_: str,
         args: Sequence[Any] = (),
         *,
-        queue: str = "default",
+        queue: str | None = None,
         retry: bool | int | None = None,
-        in_s: float | None = None,
-        at_s: float | None = None,
+        in_s: Duration | None = None,
+        at_s: Instant | None = None,
         **fields: Any,
     ) -> None:
-        args = list(args)
-        check_args(args)
-        if not isinstance(class_, str) or not class_:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ArgumentError(f"class_={class_!r}: name the class that is to run the job")
-        if found := NOT_IN_NAMES.search(class_):
-            raise ArgumentError(f"class_={class_!r}: no class is named with {found[0]!r}")
-        for name, value in (("retry", retry), ("in_s", in_s), ("at_s", at_s)):
-            if value is not None and not isinstance(value, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise ArgumentError(f"{name}={value!r}: give a number; enqueue takes other times")
-        self.payload: dict[str, Any] = {"class": class_, "args": args, "queue": queue, **fields}
-        if retry is not None:
-            self.payload["retry"] = retry
-        self.in_s = in_s
-        self.at_s = at_s
+        from kiqpy._declare.fields import check_fields  # most programs make no job by hand
+
+        # What it does not say: its worker's options take the place when it is enqueued.
+        self.assumed: Mapping[str, Any] | None = {"queue": "default"} if queue is None else {}
+        self.payload: dict[str, Any] = {"class": _class(class_), "args": _args(args)}
+        self.payload.update(self.assumed)
+        self.payload.update(check_fields({"queue": queue, "retry": retry, **fields}))
+        self.in_s = None if in_s is None else delay("in_s", in_s)
+        self.at_s = None if at_s is None else instant("at_s", at_s)
         self.over = False
 
     @classmethod
@@ -86,8 +85,16 @@ class Job(Generic[Result]):
         """Wrap an already decoded payload, unchecked and uncopied."""
         job: Job[Any] = cls.__new__(cls)
         job.payload = payload
-        job.in_s = job.at_s = None
+        job.in_s = job.at_s = job.assumed = None
         job.over = False
+        return job
+
+    def completed(self, declared: Mapping[str, Any]) -> Job[Result]:
+        """A copy with what its worker declares, where the job says nothing itself."""
+        payload = {**self.payload, "args": list(self.args)}
+        payload.update({k: v for k, v in declared.items() if not self.says(k)})
+        job: Job[Result] = Job.from_payload(payload)
+        job.in_s, job.at_s = self.in_s, self.at_s
         return job
 
     @property
@@ -139,8 +146,28 @@ class Job(Generic[Result]):
         """Epoch seconds after which the job is not started any more."""
         return seconds(self.payload.get("expires_at"))
 
+    def says(self, name: str) -> bool:
+        """Whether the payload has the field from who made it, not because something must stand."""
+        return name in self.payload and self.payload[name] != (self.assumed or {}).get(name)
+
     def __repr__(self) -> str:
         return f"<Job {self.class_} jid={self.jid or None} queue={self.queue}>"
+
+
+def _class(name: object) -> str:
+    if not isinstance(name, str) or not name:
+        raise ArgumentError(f"class_={name!r}: name the class that is to run the job")
+    if found := NOT_IN_NAMES.search(name):
+        raise ArgumentError(f"class_={name!r}: no class is named with {found[0]!r}")
+    return name
+
+
+def _args(given: object) -> list[Any]:
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes | bytearray):
+        raise ArgumentError(f"args={given!r}: give a list, such as [{given!r}]")
+    args = list(cast("Sequence[object]", given))
+    check_args(args)
+    return args
 
 
 def _whole(value: object, otherwise: int) -> int:

@@ -20,6 +20,8 @@ Check = Callable[[str, Any], Any]
 
 MAX_LOCK_S: Final = 1e10  # a lock's time beyond it is a mistake, and no server keeps it
 MAX_DELAY_S: Final = 100 * 365 * 86_400.0  # neither an event loop nor a server waits for ever
+# Sidekiq's pages show names unescaped, and its metrics split them at a bar.
+NOT_IN_NAMES: Final = re.compile(r"[<>|\x00-\x1f\x7f]")
 QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _MAX_INSTANT: Final = 1e11  # epoch seconds; today's milliseconds are beyond it
 
@@ -132,6 +134,18 @@ def optional_duration(name: str, value: object, *, least: float = 0.0) -> float 
     return None if value is None else duration(name, value, least=least)
 
 
+def delay(name: str, value: object) -> float:
+    """How much later a job is to run, or how long it counts: seconds, a hundred years at most."""
+    delay_s = duration(name, value)
+    if delay_s > MAX_DELAY_S:
+        raise ConfigError(f"{name}={value!r}: this is in seconds, and at most 100 years")
+    return delay_s
+
+
+def optional_delay(name: str, value: object) -> float | None:
+    return None if value is None else delay(name, value)
+
+
 def seconds(least: float, most: float) -> Check:
     """A check: a duration within bounds. Too long a one may be milliseconds, the message says."""
 
@@ -207,3 +221,19 @@ def key_function(name: str, value: object) -> object:
         raise ConfigError(f"{name}={value!r}: give a plain function, it can't be awaited there")
     refuse_generator(f"{name}={value!r}", value)
     return value
+
+
+# -- the options that travel with a job, whoever says them: a worker, `using(...)` or `Job(...)`
+
+TRAVELLING: Final[Mapping[str, Check]] = {
+    "queue": lambda _name, value: queue_name(value),
+    "retry": optional_retry_limit,
+    "retry_for": optional_delay,
+    "retry_queue": optional_queue,
+    "dead": flag,
+    "backtrace": frames,
+    "expires_in": optional_delay,
+    "unique_for": lock_time,
+    "unique_until": one_of("success", "start", "expiry"),
+    "tags": strings,
+}

@@ -8,18 +8,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 from kiqpy._declare.checks import (
+    TRAVELLING,
     Check,
     Duration,
     Instant,
-    frames,
     key_function,
-    lock_time,
     one_of,
     optional_count,
     optional_duration,
-    optional_queue,
-    optional_retry_limit,
-    queue_name,
     strings,
 )
 from kiqpy._record import Record
@@ -133,21 +129,6 @@ if TYPE_CHECKING:
 
 
 _LATER: Final = {"local": "local jobs", "result_ttl": "results"}
-_RENAMED: Final = {
-    "max_retries": "retry",
-    "max_attempts": "retry",
-    "retries": "retry",
-    "max_retry_count": "retry",
-    "retry_at": "backoff",
-    "max_backoff": "backoff",
-    "unique_token": "unique_by",
-    "delay_for": "in_",
-    "failed_job_stacktrace_size": "backtrace",
-    "queue_name": "queue",
-    "priority": "queue",
-    "time_limit": "timeout",
-    "delay": "in_",
-}
 
 
 class Options(Record, kw_only=True):
@@ -177,12 +158,21 @@ def options(given: Mapping[str, Any], base: Options | None = None) -> Options:
     """Options from what a user wrote, on top of `base`; ConfigError names the wrong one."""
     known = [field.name for field in fields(Options)]
     for name in given:
-        refuse_unknown(name, known, _LATER, _RENAMED, "worker option")
+        if name not in known:
+            _refuse(name, known)
     values: dict[str, Any] = {
         name: _CHECKS.get(name, _as_is)(name, value) for name, value in given.items()
     }
     inherited = {name: getattr(base, name) for name in known} if base else {}
     return _consistent(Options(**{**inherited, **values}), given)
+
+
+def _refuse(name: str, known: Iterable[str]) -> None:
+    from kiqpy._declare.renamed import OPTION_HINTS, RENAMED_OPTIONS  # not before it is wrong
+
+    if name in OPTION_HINTS:
+        raise ConfigError(f"unknown worker option {name!r}; {OPTION_HINTS[name]}")
+    refuse_unknown(name, known, _LATER, RENAMED_OPTIONS, "worker option")
 
 
 def _consistent(made: Options, given: Mapping[str, Any]) -> Options:
@@ -215,18 +205,10 @@ def _as_is(_name: str, value: object) -> object:
 
 
 _CHECKS: Final[Mapping[str, Check]] = {
-    "queue": lambda _name, value: queue_name(value),
-    "retry": optional_retry_limit,
+    **TRAVELLING,
     "timeout": optional_duration,
-    "expires_in": optional_duration,
-    "tags": strings,
     "aliases": strings,
     "executor": one_of("async", "thread", "process", None),
-    "retry_for": optional_duration,
-    "retry_queue": optional_queue,
-    "backtrace": frames,
-    "unique_for": lock_time,
-    "unique_until": one_of("success", "start", "expiry"),
     "unique_by": key_function,
     "max_concurrency": optional_count,
     "codecs": lambda _name, value: tuple(value),

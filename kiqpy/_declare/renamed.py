@@ -1,4 +1,4 @@
-"""What an app's options are called in Kiq, Exq, Verk, Toniq and Queuetopia, and what to say here.
+"""What options are called in Kiq, Exq, Verk, Toniq, Celery and others, and what to say here.
 
 Who brings a configuration along is told the name, and the unit where that differs: theirs are
 mostly milliseconds.
@@ -78,3 +78,25 @@ def surely_meant(attribute: str) -> bool:
     """Whether an attribute of an App class can't be but an option of theirs."""
     known = attribute in RENAMED or attribute in IN_MILLISECONDS or attribute in HINTS
     return known and attribute not in PLAIN_WORDS
+
+
+# -- of workers and jobs
+
+RENAMED_OPTIONS: Final = {
+    "max_retries": "retry", "max_attempts": "retry", "retries": "retry", "max_retry_count": "retry",
+    "retry_at": "backoff", "max_backoff": "backoff", "retry_backoff": "backoff",
+    "unique_token": "unique_by", "failed_job_stacktrace_size": "backtrace",
+    "traceback": "backtrace", "queue_name": "queue", "time_limit": "timeout",
+    "soft_time_limit": "timeout", "expires": "expires_in", "rate_limit": "max_concurrency",
+}  # fmt: skip
+
+_WHEN: Final = "say it when you enqueue: enqueue(job, in_=seconds) or enqueue(job, at=instant)"
+_CLOCK: Final = 'an app enqueues by the clock: periodics = [Periodic("0 9 * * *", worker)]'
+
+OPTION_HINTS: Final = {
+    "priority": "the order of queues is their priority: queues = [QueueGroup([...])]",
+    "unique": "say for how long: unique_for= (seconds, or a timedelta)",
+    "countdown": _WHEN, "eta": _WHEN, "delay": _WHEN, "delay_for": _WHEN, "run_at": _WHEN,
+    "schedule": _CLOCK, "cron": _CLOCK, "crontab": _CLOCK, "every": _CLOCK,
+    "bind": "current_job() is the job that runs, everywhere inside it",
+}  # fmt: skip

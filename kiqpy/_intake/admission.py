@@ -10,11 +10,11 @@ All ways in take these steps: one job, many, `nowait`, the ticks of periodic job
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
-from kiqpy._declare.checks import Duration, Instant, duration, instant, queue_name
+from kiqpy._declare.checks import Duration, Instant, delay, instant, queue_name
 from kiqpy._payload.arguments import check_args
 from kiqpy._payload.json import encode
 from kiqpy._rules.unique import lock_for
@@ -31,11 +31,19 @@ from kiqpy.store import OutgoingJob
 DueTime = tuple[float | None, float | None]
 
 
+def _of_no_app(_job: Job) -> dict[str, Any]:
+    return {}
+
+
 class AdmissionSettings(NamedTuple):
     """The admission's share of the app's configuration."""
 
     retry: bool | int = True
     max_payload: int = 2**20  # bytes of the encoded job
+    declared: Callable[[Job], Mapping[str, Any]] = _of_no_app  # of the worker of a job by hand
+
+
+_DEFAULT: Final = AdmissionSettings()
 
 
 def admit(job: Job, in_: Duration | None = None, at: Instant | None = None) -> DueTime:
@@ -51,12 +59,16 @@ def admit(job: Job, in_: Duration | None = None, at: Instant | None = None) -> D
     if in_ is not None and at is not None:
         raise ArgumentError("give in_ or at, not both")
     if in_ is not None:
-        return duration("in_", in_), None
+        return delay("in_", in_), None
     return None, instant("at", at)
 
 
-def draft(job: Job, due: DueTime, new_jid: Callable[[], str]) -> Job:
+def draft(
+    job: Job, due: DueTime, new_jid: Callable[[], str], settings: AdmissionSettings = _DEFAULT
+) -> Job:
     """A copy that middleware may change, with its jid and due time. `args` is copied, too."""
+    if job.assumed is not None:
+        job = job.completed(settings.declared(job))
     copy = Job.from_payload({**job.payload, "args": list(job.args)})
     copy.payload["jid"] = job.jid or new_jid()
     copy.in_s, copy.at_s = due
@@ -79,6 +91,8 @@ def compose(
             in_s = None
     elif at_s is not None and at_s <= now:
         at_s = None
+    if job.assumed is not None:
+        job = job.completed(settings.declared(job))
     payload = dict(job.payload)
     jid = payload["jid"] = payload.get("jid") or new_jid()
     payload.setdefault("retry", settings.retry)
@@ -133,7 +147,7 @@ class Admission:
         due = admit(job, in_, at)
         if self._middleware is None:
             return self._compose(job, due)
-        copy = draft(job, due, self._new_jid)
+        copy = draft(job, due, self._new_jid, self._settings)
         return self._passed(copy, await self._middleware(copy))
 
     def at_once(
@@ -143,7 +157,7 @@ class Admission:
         due = admit(job, in_, at)
         if self._middleware is None:
             return self._compose(job, due)
-        copy = draft(job, due, self._new_jid)
+        copy = draft(job, due, self._new_jid, self._settings)
         return self._passed(copy, self._middleware.run_sync(copy))
 
     async def many(self, jobs: Iterable[Job]) -> list[OutgoingJob | Receipt]:

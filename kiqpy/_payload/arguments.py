@@ -36,6 +36,12 @@ def check_args(args: Sequence[Any], names: Sequence[str] = ()) -> bool:
     return False
 
 
+def fault_of(value: Any) -> str | None:
+    """What keeps one value from arriving as it left; None: nothing does."""
+    fault = _first((value,), 0)
+    return None if fault is _UNUSUAL else fault
+
+
 def _first(values: Collection[Any], depth: int) -> str | None:
     """The first fault there is. The frequent kinds are let pass without a call for each."""
     if depth >= MAX_DEPTH and values:
@@ -66,21 +72,24 @@ def _fault(value: Any, depth: int) -> str | None:
         return _first(held, depth)
     if kind is dict:
         named: dict[Any, Any] = value
-        if not _TEXT.issuperset(map(type, named)) and not all(isinstance(k, str) for k in named):
+        if not _TEXT.issuperset(map(type, named)):
             return "has a key that is not a string: JSON objects have string keys"
         return _first(named, depth) or _first(named.values(), depth)
     return None if value is None else _rare(value)
 
 
 def _rare(value: Any) -> str | None:
-    """Scalars, and subclasses of them, which travel as what they are derived from."""
-    if isinstance(value, float):
+    """Scalars. Not what is derived from them: it would arrive as another type than it left."""
+    kind = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if kind is float:
         if value - value != 0:
             return f"is {value}, which JSON has no word for"
         return None if not value or 1e-4 <= abs(value) < 1e15 else _UNUSUAL
-    if isinstance(value, str):
+    if kind is str:
         return _text(value)
-    return _whole(value) if isinstance(value, int) else _kind(value)
+    if kind is bool:
+        return None
+    return _whole(value) if kind is int else _kind(value)
 
 
 def _text(value: str) -> str | None:
@@ -92,7 +101,9 @@ def _whole(value: int) -> str | None:
 
 
 def _kind(value: object) -> str:
+    from kiqpy._payload.advice import advice  # dear: not before something is wrong
+
     return (
         f"is a {type(value).__qualname__}: jobs carry JSON only "
-        "(str, int, float, bool, None, list, dict with string keys)"
+        f"(str, int, float, bool, None, list, dict with string keys); {advice(value)}"
     )

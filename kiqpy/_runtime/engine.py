@@ -141,7 +141,7 @@ class Engine:
 
     def _make_admission(self) -> Admission:
         config = self.config
-        settings = AdmissionSettings(retry=config.retry, max_payload=config.max_payload)
+        settings = AdmissionSettings(config.retry, config.max_payload, self.registry.declared)
         chain = compile_client(self._composition.client_middleware())
         return Admission(settings, self.clock, chain)
 

@@ -282,11 +282,12 @@ async def test_calls_that_can_not_be_meant(redis_url: str) -> None:
         await refused(job, "in_=-1: must be at least 0 seconds", in_=-1)
         await refused(job, "in_='1': give seconds", in_="1")
         await refused(job, "give in_ or at, not both", in_=1, at=1.0)
-        await refused(Job("x", [], queue="a b"), "queue name 'a b': use 1 to 128 of")
+        job.payload["queue"] = "a b"
+        await refused(job, "queue name 'a b': use 1 to 128 of")
         await refused(Job("x", ["y" * 2**20]), "more than max_payload=1,048,576: pass a reference")
         assert jobs.client.snapshot().buffered == 0
         with pytest.raises(LifecycleError, match=r"would block the event loop: await enqueue"):
-            jobs.enqueue_sync(job)
+            jobs.enqueue_sync(send.new(1))
         with pytest.raises(ConfigError, match="has no time zone"):
             send.using(at=naive)
 

@@ -229,3 +229,89 @@ async def test_of_two_apps_that_declare_a_worker_the_started_one_takes_its_jobs(
         await shared.enqueue()
     async with apps[1].client_only():
         assert (await shared.enqueue()).state == "queued"
+
+
+# -- a job made by hand, of a worker of this app
+
+
+@worker(
+    queue="mail",
+    retry=0,
+    retry_queue="slow",
+    expires_in=60,
+    dead=False,
+    tags=["t"],
+    unique_for=600,
+    unique_until="start",
+)
+async def careful(n: int, loud: bool = False) -> None: ...
+
+
+async def kept_by(app: App, queue: str) -> dict[str, Any]:
+    (entry,) = await app.store.census.queue_page(queue, 0, 9)
+    assert entry.job is not None
+    return entry.job.payload
+
+
+@pytest.mark.parametrize("around", [False, True], ids=["plain", "middleware"])
+async def test_what_a_job_by_hand_does_not_say_its_worker_says(
+    redis_url: str, clean: TestServer, around: bool
+) -> None:
+    """The call counts more than the worker, the worker more than the app."""
+
+    async def on(job: Job, call_next: Any) -> None:
+        await call_next(job)
+
+    chain = [on] if around else []
+    app = client(redis_url, workers=[careful, plain], retry=3, client_middleware=chain)
+    async with app.client_only() as jobs:
+        await jobs.enqueue(careful.new(1))
+        expected = await kept_by(jobs, "mail")
+        clean.cli("FLUSHALL")
+        await jobs.enqueue(Job("careful", [1]))
+        found = await kept_by(jobs, "mail")
+        own = {"jid", "created_at", "enqueued_at", "expires_at", "unlocks_at"}
+        assert found.keys() == expected.keys()
+        assert {k: found[k] for k in found.keys() - own} == {
+            k: expected[k] for k in expected.keys() - own
+        } | {"args": [1]}
+
+        clean.cli("FLUSHALL")
+        said: dict[str, Any] = {"retry": 7, "tags": ["u"], "expires_in": 5, "unique_for": False}
+        await jobs.enqueue(Job("careful", [1], queue="default", **said))
+        found = await kept_by(jobs, "default")
+        assert {k: found[k] for k in said} == said
+        assert (found["retry_queue"], found.get("unique_token")) == ("slow", None)
+
+        clean.cli("FLUSHALL")
+        await jobs.enqueue_many([Job("plain", [1])])
+        assert (await kept_by(jobs, "default"))["retry"] == 3
+        await jobs.enqueue(Job("Ruby::Worker", [1], queue="ruby"))
+        assert (await kept_by(jobs, "ruby"))["retry"] == 3
+
+
+async def test_a_job_by_hand_is_a_duplicate_of_its_workers(redis_url: str) -> None:
+    async with client(redis_url, workers=[careful]).client_only() as jobs:
+        first = await jobs.enqueue(careful.new(1, loud=False))
+        again = await jobs.enqueue(Job("careful", [1]))
+        assert (again.state, again.jid) == ("duplicate", first.jid)
+        with pytest.raises(ArgumentError, match=r"careful\(n: .*missing a required argument"):
+            await jobs.enqueue(Job("careful", []))
+
+
+async def test_one_job_enqueued_twice_makes_two_with_a_jid_each(redis_url: str) -> None:
+    async with client(redis_url, workers=[plain]).client_only() as jobs:
+        job = plain.new(1)
+        receipts = [await jobs.enqueue(job) for _ in range(2)]
+        assert len({receipt.jid for receipt in receipts}) == 2
+
+
+@pytest.mark.parametrize("endless", [float("inf"), 1e300, timedelta(days=365 * 200)])
+async def test_no_job_waits_for_ever(redis_url: str, endless: Any) -> None:
+    async with client(redis_url).client_only() as jobs:
+        with pytest.raises(ConfigError, match="at most 100 years"):
+            await jobs.enqueue(plain.new(1), in_=endless)
+        with pytest.raises(ConfigError, match="at most 100 years"):
+            plain.using(in_=endless)
+        with pytest.raises(ConfigError, match="at most 100 years"):
+            worker(expires_in=endless)(print)

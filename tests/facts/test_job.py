@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import Enum, IntEnum, StrEnum
 from typing import Any
 from uuid import uuid4
 
@@ -122,6 +125,34 @@ class TestDecode:
         assert (decode(raw).args, decode(raw).jid) == ([2], "y")
         changed = amend(raw, {"n": 1})
         assert (decode(changed).args, decode(changed).jid) == ([2], "y")
+
+
+class Plain(Enum):
+    ONE = 1
+
+
+class Word(StrEnum):
+    ONE = "one"
+
+
+class Level(IntEnum):
+    ONE = 1
+
+
+class Real(float):
+    """As numpy's float64 is derived from it."""
+
+
+class Model:
+    """As pydantic's models are: what makes it JSON is called so."""
+
+    def model_dump(self, mode: str = "python") -> dict[str, Any]:
+        return {"mode": mode}
+
+
+@dataclass
+class Fields:
+    n: int
 
 
 def _told(raw: bytes) -> object:
@@ -291,6 +322,33 @@ class TestCheckArgs:
             with pytest.raises(ArgumentError, match=f"argument 'second' .*{reason}"):
                 check_args(["fine", wrapped], ["first", "second"])
 
+    @pytest.mark.parametrize(
+        ("value", "advice"),
+        [
+            (uuid4(), r"codecs=\[UUID\]"),
+            (datetime(2030, 1, 1, tzinfo=UTC), r"codecs=\[datetime\]"),
+            ((1, 2), r"codecs=\[tuple\], or pass list\(value\)"),
+            (Plain.ONE, r"codecs=\[Plain\]"),
+            (Word.ONE, r"codecs=\[Word\], or pass value\.value"),
+            (Level.ONE, r"codecs=\[Level\], or pass value\.value"),
+            (Fields(1), r"codecs=\[Fields\]"),
+            (Real(1.5), r"pass float\(value\)"),
+            (OrderedDict(a=1), r"pass dict\(value\)"),
+            (Model(), r"pass value\.model_dump\(mode=\"json\"\)"),
+            (object(), r"codecs=\[Codec\(object, \.\.\.\)\]"),
+            (Plain, "pass its name, 'Plain'"),
+        ],
+    )
+    def test_says_what_to_pass_bare_or_inside(self, value: object, advice: str) -> None:
+        """What is derived from a kind of JSON's is refused wherever it stands."""
+        for wrapped in (value, [value], {"k": [value]}):
+            with pytest.raises(ArgumentError, match=f"argument number 1 is a .*{advice}"):
+                check_args([wrapped])
+
+    def test_a_key_is_text_and_nothing_derived_from_it(self) -> None:
+        with pytest.raises(ArgumentError, match="has a key that is not a string"):
+            check_args([{Word.ONE: 1}])
+
     def test_depth(self) -> None:
         nested: Any = 1
         for _ in range(MAX_DEPTH - 1):
@@ -312,6 +370,13 @@ class TestCheckArgs:
         assert decode(encode(job.payload)).args == args
 
 
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 class TestJob:
     @pytest.mark.parametrize("name", ["<script>", "a|b", "a\nb", "f.<locals>.g", "<lambda>"])
     def test_a_name_that_pages_and_metrics_would_misread_is_refused(self, name: str) -> None:
@@ -324,10 +389,93 @@ class TestJob:
         job = Job("A", retry=3, tags=["x"], bid="b1", cattr={"user": 7})
         assert job.extras == {"bid": "b1", "cattr": {"user": 7}}
 
-    @pytest.mark.parametrize("wrong", [{"retry": "three"}, {"in_s": timedelta(1)}, {"at_s": "x"}])
-    def test_a_number_is_a_number(self, wrong: dict[str, Any]) -> None:
-        with pytest.raises(ArgumentError, match="give a number"):
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"retry": "three"}, "give True"),
+            ({"retry": 2.5}, "a number of retries"),
+            ({"retry": -1}, "a number of retries"),
+            ({"queue": 5}, "queue name 5: use 1 to 128"),
+            ({"queue": "a b"}, "queue name 'a b': use 1 to 128"),
+            ({"retry_queue": 5}, "queue name 5"),
+            ({"in_s": "x"}, "give seconds"),
+            ({"in_s": -1}, "at least 0"),
+            ({"in_s": float("inf")}, "at most 100 years"),
+            ({"at_s": "x"}, "aware datetime or epoch seconds"),
+            ({"at_s": datetime(2030, 1, 1)}, "no time zone"),  # noqa: DTZ001
+            ({"jid": 5}, "give a text"),
+            ({"jid": ["x"]}, "give a text"),
+            ({"jid": ""}, "give a text"),
+            ({"expires_in": "5"}, "give seconds"),
+            ({"expires_in": float("inf")}, "at most 100 years"),
+            ({"retry_for": True}, "give seconds"),
+            ({"unique_for": True}, "give seconds"),
+            ({"unique_until": "whenever"}, "give 'success', 'start' or 'expiry'"),
+            ({"dead": "no"}, "give True or False"),
+            ({"tags": "x"}, "give a list of strings"),
+            ({"backtrace": "all"}, "how many frames"),
+            ({"cattr": "x"}, "give a dict"),
+            ({"kiq": 5}, "give a dict"),
+            ({"created_at": "x"}, "give epoch seconds"),
+            ({"enqueued_at": float("inf")}, "give epoch seconds"),
+            ({"failed_at": True}, "give epoch seconds"),
+            ({"retry_count": "3"}, "give a whole number"),
+            ({"error_backtrace": "x"}, "say backtrace=True"),
+            ({"display_class": "<b>"}, "without <, >"),
+            ({"error_class": "a|b"}, "without <, >"),
+            ({"unique_token": 5}, "give a text"),
+            ({"note": {1, 2}}, "note={1, 2} is a set"),
+            ({"note": nested(150)}, "nested deeper than 64"),
+            ({"cattr": {"id": nested(150)}}, "nested deeper than 64"),
+        ],
+    )
+    def test_a_field_with_a_meaning_is_checked(self, wrong: dict[str, Any], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
             Job("A", **wrong)
+
+    @pytest.mark.parametrize(
+        ("field", "hint"),
+        [
+            ("in_", "say in_s="),
+            ("at", "say at_s="),
+            ("timeout", r"worker\.using\(timeout="),
+            ("backoff", r"worker\.using\(backoff="),
+            ("max_concurrency", r"@worker\(max_concurrency="),
+            ("unique_by", r"@worker\(unique_by="),
+            ("max_retries", "did you mean 'retry'"),
+            ("time_limit", r"did you mean 'timeout'\? no payload has it"),
+            ("expire_in", "did you mean 'expires_in'"),
+            ("uniqe_for", "did you mean 'unique_for'"),
+            ("tag", "did you mean 'tags'"),
+            ("priority", "QueueGroup"),
+            ("unique", "unique_for="),
+            ("countdown", "in_=seconds"),
+            ("cron", "periodics"),
+        ],
+    )
+    def test_a_field_that_is_meant_to_be_another_is_named(self, field: str, hint: str) -> None:
+        with pytest.raises(ConfigError, match=hint):
+            Job("A", **{field: 5})
+
+    def test_a_field_without_a_meaning_travels(self) -> None:
+        others: dict[str, Any] = {
+            "bid": "b", "cattr_1": {"id": 1}, "traceparent": "00-1", "note": {"a": [1, None]},
+            "id": 7, "locale": "de", "expiry": 5.0, "trace_id": "x", "batch": None,
+        }  # fmt: skip
+        assert Job("A", **others).extras == others
+
+    def test_durations_may_be_timedeltas_and_none_says_nothing(self) -> None:
+        job = Job(
+            "A", in_s=timedelta(minutes=1), expires_in=timedelta(hours=1), unique_for=60, jid=None
+        )
+        assert (job.in_s, job.payload["expires_in"]) == (60.0, 3600.0)
+        assert "jid" not in job.payload
+        assert Job("A", at_s=datetime(2030, 1, 1, tzinfo=UTC)).at_s == 1_893_456_000.0
+
+    @pytest.mark.parametrize("wrong", ["text", b"text", {"a": 1}, 123, None, {1, 2}])
+    def test_arguments_are_a_list(self, wrong: Any) -> None:
+        with pytest.raises(ArgumentError, match="give a list, such as"):
+            Job("A", wrong)
 
     def test_needs_no_worker(self) -> None:
         job = Job("Ruby::Worker", (1, "x"), queue="ruby", retry=5, in_s=3.0, custom={"a": 1})

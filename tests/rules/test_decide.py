@@ -468,7 +468,7 @@ class TestUsing:
     """What `using(...)` gave one job travels under the field `kiq`."""
 
     def job(self, own: Any) -> Job:
-        return Job("Work", [], kiq=own)
+        return Job.from_payload({"class": "Work", "args": [], "kiq": own})
 
     def test_its_timeout(self) -> None:
         assert timeout_of(self.job({"timeout": 5}), 60.0) == 5.0
