@@ -7,8 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast, final
 from weakref import WeakSet
 
-from kiqpy._declare.callables import is_async, name_of, refuse_generator
-from kiqpy._declare.checks import NOT_IN_NAMES, delay, instant
+from kiqpy._declare.checks import (
+    NOT_IN_NAMES,
+    delay,
+    instant,
+    is_async,
+    name_of,
+    refuse_generator,
+)
 from kiqpy._declare.options import Options, options
 from kiqpy._payload.arguments import check_args
 from kiqpy._rules.backoff import check_backoff
@@ -37,7 +43,7 @@ _TRAVEL: Final = (
     "expires_in",
     "unique_for",
 )
-_UNSAID: Final[Mapping[str, object]] = {"dead": True, "backtrace": False}  # as everywhere
+_UNSAID: Final[Mapping[str, object]] = {"dead": True}  # as everywhere
 
 Hook = Callable[[Job, BaseException], object]
 

@@ -58,7 +58,7 @@ class App(Declaration, ControlFace, WebFace):
     Enqueueing: `client_middleware`, `flush_interval`, `confirm_timeout`, `push_timeout`,
     `buffer_limit`, `buffer_bytes`, `on_unflushed`, `max_payload`.
     Running: `middleware`, `timeout`, `shutdown_timeout`, `leaked_tasks`.
-    Failing: `retry`, `backoff`, `death_handlers`, `dead_limit`, `dead_timeout`.
+    Failing: `retry`, `backoff`, `backtrace`, `death_handlers`, `dead_limit`, `dead_timeout`.
     Time: `schedulers`, `poll_interval`, `fetch_interval`, `heartbeat_interval`, `lease_ttl`,
     `suspicion`, `stuck_after`, `elect_ttl`.
     Hearing of it: `reporters`, `start_log_level`, `done_log_level`, `fail_log_level`, `slow_after`.

@@ -19,6 +19,7 @@ from kiqpy._declare.checks import (
     count,
     duration,
     flag,
+    frames,
     functions,
     items,
     matching,
@@ -82,6 +83,7 @@ class Config(Record, kw_only=True):
     max_running: int = _MAX_RUNNING
     retry: bool | int = True
     backoff: str | BackoffFunction = "sidekiq"
+    backtrace: bool | int = False
     timeout: float | None = None
     threads: int = 40
     processes: int = 2
@@ -315,6 +317,7 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "max_running": count,
     "retry": retry_limit,
     "backoff": _backoff,
+    "backtrace": frames,
     "timeout": optional_duration,
     "threads": count,
     "processes": count,

@@ -183,6 +183,12 @@ class Declaration:
     weeks), "kiq", "exq", "toniq", "queuetopia", "constant" (15 s) and "immediate".
     """
 
+    backtrace: ClassVar[bool | int] = False
+    """Whether payloads keep the error's traceback, or that many frames, unless the worker says so.
+
+    The log line of a failure has it in any case.
+    """
+
     death_handlers: ClassVar[Sequence[Hook]] = ()
     """Functions, async or not, that are called with (job, error) after a job's last failure."""
 
@@ -285,6 +291,7 @@ if TYPE_CHECKING:
         leaked_tasks: Literal["cancel", "report", "ignore"]
         retry: bool | int
         backoff: BackoffName | BackoffFunction
+        backtrace: bool | int
         death_handlers: Sequence[Hook]
         dead_limit: int
         dead_timeout: Duration

@@ -15,7 +15,7 @@ from typing import (
     overload,
 )
 
-from kiqpy._declare.callables import name_of, refuse_generator
+from kiqpy._declare.checks import name_of, refuse_generator
 from kiqpy._declare.options import Options, options
 from kiqpy._spec import Draft, Spec
 from kiqpy.errors import ConfigError
@@ -113,7 +113,7 @@ def worker(call: Callable[..., Any] | None = None, /, **given: Any) -> Any:
     backoff=None: how long to wait for the next try: a curve's name, or a function of (retries
         before this one, error, job) that returns seconds, `Discard` or `Kill`.
     dead=True: whether a job that has failed for the last time is kept.
-    backtrace=False: whether the payload keeps the error's traceback, or how many frames of it.
+    backtrace=None: whether the payload keeps the error's traceback, or how many frames of it.
     timeout=None: how long a job may run.
     expires_in=None: how long after it is due a job is still worth starting.
     unique_for=None: for how long no second job with the same arguments is enqueued.

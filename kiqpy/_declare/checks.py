@@ -5,13 +5,14 @@ The message names the option, shows the value, and says what to give instead.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, cast
 
-from kiqpy._declare.callables import is_async, refuse_generator
 from kiqpy.errors import ConfigError, suggest
 
 Duration = float | timedelta
@@ -114,6 +115,10 @@ def frames(name: str, value: object) -> bool | int:
     if isinstance(value, bool) or (isinstance(value, int) and value > 0):
         return value
     raise ConfigError(f"{name}={value!r}: give True, False, or how many frames to keep")
+
+
+def optional_frames(name: str, value: object) -> bool | int | None:
+    return None if value is None else frames(name, value)
 
 
 # -- time
@@ -223,6 +228,36 @@ def key_function(name: str, value: object) -> object:
     return value
 
 
+def is_async(call: object) -> bool:
+    """Whether a function, a partial of one, or an object with `__call__` is `async def`."""
+    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(_of_object(call))
+
+
+def refuse_generator(what: str, call: object) -> None:
+    """ConfigError if calling it would only make a generator, whose body nobody would run."""
+    for found in (call, _of_object(call)):
+        if inspect.isgeneratorfunction(found) or inspect.isasyncgenfunction(found):
+            raise ConfigError(
+                f"{what} is a generator, whose body would never run: remove `yield`, and return "
+                "what it made"
+            )
+
+
+def name_of(call: object) -> str | None:
+    """The name that a function has by itself; partials and objects have none."""
+    name = getattr(call, "__name__", None)
+    return name if isinstance(name, str) else None
+
+
+def _of_object(call: object) -> object:
+    """`__call__` of a callable object, behind any partial; None for functions and classes."""
+    while isinstance(call, functools.partial):
+        call = call.func
+    if inspect.isroutine(call) or inspect.isclass(call):
+        return None
+    return getattr(type(call), "__call__", None)  # noqa: B004
+
+
 # -- the options that travel with a job, whoever says them: a worker, `using(...)` or `Job(...)`
 
 TRAVELLING: Final[Mapping[str, Check]] = {
@@ -231,7 +266,7 @@ TRAVELLING: Final[Mapping[str, Check]] = {
     "retry_for": optional_delay,
     "retry_queue": optional_queue,
     "dead": flag,
-    "backtrace": frames,
+    "backtrace": optional_frames,
     "expires_in": optional_delay,
     "unique_for": lock_time,
     "unique_until": one_of("success", "start", "expiry"),

@@ -54,8 +54,11 @@ if TYPE_CHECKING:
         dead: bool
         """Whether a job is kept as dead when it has failed for the last time."""
 
-        backtrace: bool | int
-        """Whether the payload keeps the error's traceback, or that many of its frames."""
+        backtrace: bool | int | None
+        """Whether the payload keeps the error's traceback, or that many of its frames.
+
+        `None`: as the app says.
+        """
 
         timeout: Duration | None
         """How long a job may run; then it is cancelled, and has failed. `None`: as the app says.
@@ -139,7 +142,7 @@ class Options(Record, kw_only=True):
     retry_for: float | None = None
     retry_queue: str | None = None
     dead: bool = True
-    backtrace: bool | int = False
+    backtrace: bool | int | None = None
     timeout: float | None = None
     expires_in: float | None = None
     unique_for: float | None = None

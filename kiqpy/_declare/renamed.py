@@ -18,6 +18,7 @@ RENAMED: Final = {
     "dead_timeout_in_seconds": "dead_timeout", "number_of_concurrent_jobs": "max_running",
     "start_job_log_level": "start_log_level", "done_job_log_level": "done_log_level",
     "fail_job_log_level": "fail_log_level", "schedules": "periodics",
+    "failed_job_stacktrace_size": "backtrace",
 }  # fmt: skip
 
 IN_MILLISECONDS: Final = {
@@ -52,7 +53,6 @@ HINTS: Final = {
     "stats_flush_interval": "statistics are counted with each outcome; there is nothing to flush",
     "stats_batch_size": "statistics are counted with each outcome; there is nothing to flush",
     "serializer": _JSON, "json_library": _JSON, "args_keys": _JSON,
-    "failed_job_stacktrace_size": "say it of a worker: @worker(backtrace=5)",
     "queue_adapter": 'say test_mode="sandbox", or `async with jobs.testing():`',
     "disable_import": "local jobs come in a later version of kiqpy",
     "job_import_interval": "local jobs come in a later version of kiqpy",

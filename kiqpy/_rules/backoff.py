@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, cast
 
-from kiqpy._declare.callables import is_async, refuse_generator
-from kiqpy._declare.checks import MAX_DELAY_S
+from kiqpy._declare.checks import MAX_DELAY_S, is_async, refuse_generator
 from kiqpy._declare.options import BackoffFunction
 from kiqpy.errors import ConfigError
 from kiqpy.job import Job
@@ -95,7 +94,7 @@ def message(error: BaseException) -> str:
         text = "\n".join([str(error), *map(str, getattr(error, "__notes__", ()))])
     except BaseException:  # user code again
         return "(the error's message could not be read)"
-    return _utf8(text[:_MESSAGE_CHARS])
+    return utf8(text[:_MESSAGE_CHARS])
 
 
 def class_name(error: BaseException) -> str:
@@ -105,8 +104,9 @@ def class_name(error: BaseException) -> str:
 
 def shown(text: str) -> str:
     """Valid UTF-8 without what Sidekiq's web pages would take for HTML: they show it as it is."""
-    return _utf8(text.replace("<", "(").replace(">", ")"))
+    return utf8(text.replace("<", "(").replace(">", ")"))
 
 
-def _utf8(text: str) -> str:
+def utf8(text: str) -> str:
+    """The text with "?" for what UTF-8 can't say."""
     return text.encode("utf-8", "replace").decode()

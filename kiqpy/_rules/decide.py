@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
-from traceback import walk_tb
 from typing import Any, Final, NamedTuple, assert_never
 
 from kiqpy._declare.checks import MAX_DELAY_S, QUEUE_NAME
 from kiqpy._declare.options import BackoffFunction
 from kiqpy._payload.json import amend, pack_lines
-from kiqpy._rules.backoff import Rand, class_name, delay, message, shown
+from kiqpy._rules.backoff import Rand, class_name, delay, message
 from kiqpy._rules.dead import dead_fields
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
 from kiqpy._rules.shared import buried, handed_on
@@ -36,7 +34,6 @@ from kiqpy.outcome import (
 DEFAULT_RETRIES: Final = 25
 POISON_STARTS: Final = 3  # more crashes than this within POISON_WINDOW_S: dead
 POISON_WINDOW_S: Final = 72 * 3600.0
-MAX_FRAMES: Final = 1000  # of a backtrace: what runs into Python's recursion limit has as many
 
 
 class Rules(NamedTuple):
@@ -202,17 +199,10 @@ def _failure_fields(
     if count > 0:
         fields["retried_at"] = now
     if keep := _setting(job, "backtrace", rules.backtrace):
-        fields["error_backtrace"] = pack_lines(_frames(error, keep))
+        from kiqpy._rules.stack import backtrace  # when the first is wanted, not at each import
+
+        fields["error_backtrace"] = pack_lines(backtrace(error, keep))
     return fields
-
-
-def _frames(error: BaseException, keep: object) -> list[str]:
-    """The stack, innermost frame first as in Ruby."""
-    most = keep if isinstance(keep, int) and keep is not True else MAX_FRAMES
-    # Not traceback.extract_tb: it reads every source file.
-    frames = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)]
-    kept = islice(reversed(frames), min(max(0, most), MAX_FRAMES))
-    return [shown(f"{code.co_filename}:{line}:in `{code.co_name}'") for code, line in kept]
 
 
 def recover(raw: bytes, job: Job | None, now: float) -> tuple[bytes, bool]:

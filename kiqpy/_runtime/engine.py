@@ -187,7 +187,7 @@ class Engine:
             dispatcher=self.dispatcher,
             clock=self.clock,
             defaults=Defaults(
-                rules=Rules(config.retry, dead=True, backoff=config.backoff),
+                rules=Rules(retry=config.retry, backoff=config.backoff, backtrace=config.backtrace),
                 timeout_s=config.timeout,
             ),
             steps=self._composition.steps(),

@@ -111,7 +111,7 @@ class Run:
         if why == "released":
             return RELEASED
         late = f"the job took longer than its timeout, and was stopped after {took_s:.3g} s"
-        return Failure(TimeoutError(late))
+        return Failure(TimeoutError(late).with_traceback(outcome.error.__traceback__))
 
 
 if sys.version_info >= (3, 12):

@@ -163,7 +163,7 @@ class Performer:
             backoff=given.backoff or default.backoff,
             retry_for=given.retry_for,
             retry_queue=given.retry_queue,
-            backtrace=given.backtrace,
+            backtrace=default.backtrace if given.backtrace is None else given.backtrace,
         )
         call = self._executor.runs(spec)
         if spec.executor != "async":

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from kiqpy._declare.checks import queue_name
-from kiqpy.errors import ArgumentError, ConfigError, suggest
-from kiqpy.job import Job, seconds
+from kiqpy._payload.json import unpack_lines
+from kiqpy.errors import ArgumentError, ConfigError, DecodeError, suggest
+from kiqpy.job import Job, decode, seconds
 from kiqpy.store.census import Entry
 
 PLACES: Final[Mapping[str, str]] = {
@@ -54,11 +55,18 @@ class JobRow:
 
     @property
     def error_class(self) -> str:
-        return self._text("error_class")
+        """Of its last failure, or "kiqpy.DecodeError" if the bytes are no job."""
+        return self._text("error_class") if self.job else "kiqpy.DecodeError"
 
     @property
     def error_message(self) -> str:
-        return self._text("error_message")
+        """What its last failure said, or why the bytes are no job."""
+        return self._text("error_message") if self.job else unreadable(self.raw)
+
+    @property
+    def error_backtrace(self) -> list[str]:
+        """The stack of its last failure, innermost frame first; [] if none was kept."""
+        return unpack_lines(self._field("error_backtrace"))
 
     @property
     def retry_count(self) -> int | None:
@@ -173,6 +181,15 @@ class Stats:
     busy: int
     days: tuple[Day, ...]
     queues: tuple[QueueCounts, ...]
+
+
+def unreadable(raw: bytes) -> str:
+    """Why these bytes are no job; "" if they are one."""
+    try:
+        decode(raw)
+    except DecodeError as error:
+        return str(error)
+    return ""
 
 
 def where(place: str) -> str:

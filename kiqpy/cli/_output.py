@@ -101,6 +101,7 @@ def job_document(row: JobRow) -> dict[str, Any]:
         "retry_count": row.retry_count,
         "error_class": row.error_class or None,
         "error_message": row.error_message or None,
+        "error_backtrace": row.error_backtrace or None,
         "readable": row.job is not None,
     }
     return document if row.job else document | {"raw": row.raw.decode(errors="replace")}

@@ -13,6 +13,7 @@ from kiqpy.cli import _output as output
 from kiqpy.cli._screen import complain
 from kiqpy.cli._target import Target, with_target
 from kiqpy.clock import SystemClock
+from kiqpy.job import Job
 
 _MAX_RUNNING_SHOWN: Final = 100
 
@@ -159,15 +160,24 @@ def show(target: Target, jid: str, place: str | None) -> int:
         if target.as_json:
             output.show_json(output.job_document(row) | {"payload": row.job.payload})
         else:
-            heading = [("place", row.place), ("at", output.instant(row.at) or "-")]
-            fields = [(name, _value(value)) for name, value in row.job.payload.items()]
-            width = max(len(name) for name, _ in [*heading, *fields])
-            output.show(
-                "\n".join(f"{output.plain(k):<{width}}  {v}" for k, v in [*heading, *fields])
-            )
+            output.show(_fields(row, row.job))
         return 0
 
     return target.run(ask)
+
+
+def _fields(row: JobRow, job: Job) -> str:
+    """Each field on a line, the backtrace on as many as it has."""
+    stack = row.error_backtrace
+    lines = [("place", row.place), ("at", output.instant(row.at) or "-")]
+    lines += (
+        (name, _value(value))
+        for name, value in job.payload.items()
+        if not (stack and name == "error_backtrace")
+    )
+    lines += zip(["error_backtrace", *[""] * len(stack)], map(output.plain, stack), strict=False)
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{output.plain(name):<{width}}  {text}" for name, text in lines)
 
 
 def _value(value: object) -> str:

@@ -131,9 +131,11 @@ class StdlibWriter:
         return self._log.isEnabledFor(LEVELS[level])
 
     def write(self, level: str, event: str, fields: dict[str, Any]) -> None:
-        if self.enabled(level):
-            pairs = [f"event={event!r}", *(f"{name}={value!r}" for name, value in fields.items())]
-            self._put(level, " ".join(pairs))
+        if not self.enabled(level):
+            return
+        stack = fields.get("stack")
+        pairs = [f"{name}={value!r}" for name, value in fields.items() if name != "stack"]
+        self._put(level, " ".join([f"event={event!r}", *pairs]), stack)
 
     def lines(self, lines: Iterable[LogLine]) -> None:
         for level, event, job, took_s, more in lines:
@@ -147,6 +149,8 @@ class StdlibWriter:
                     f"attempt={job.attempt}{took}",
                 )
 
-    def _put(self, level: str, text: str) -> None:
+    def _put(self, level: str, text: str, stack: str | None = None) -> None:
         log = self._log
-        log.handle(log.makeRecord(log.name, LEVELS[level], __file__, 0, text, (), None, "lines"))
+        record = log.makeRecord(log.name, LEVELS[level], __file__, 0, text, (), None, "lines")
+        record.exc_text = stack  # formatters put it below the line
+        log.handle(record)

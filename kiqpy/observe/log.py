@@ -7,22 +7,21 @@ Nothing is configured here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, final
 
 from kiqpy import event
+from kiqpy._rules.backoff import class_name, message
 from kiqpy.event import Event
 from kiqpy.job import Job
 from kiqpy.observe._sinks import LogLine, fields_of, log_writer, structlog
 from kiqpy.reporter import Reporter
 
+_MAX_MESSAGE_CHARS: Final = 1000
 _WARNINGS: Final[tuple[type[Event], ...]] = (
-    event.JobDead,
-    event.JobFenced,
     event.JobSwallowedCancel,
     event.JobLeakedTask,
     event.JobRecovered,
-    event.JobBackoffRefused,
     event.FlushFailed,
     event.FetchFailed,
     event.ReporterDetached,
@@ -30,7 +29,6 @@ _WARNINGS: Final[tuple[type[Event], ...]] = (
     event.LoopLag,
 )
 _INFOS: Final[tuple[type[Event], ...]] = (
-    event.JobCancelled,
     event.FlushRestored,
     event.QueueRunning,
     event.QueuePausing,
@@ -47,6 +45,15 @@ _ERRORS: Final[tuple[type[Event], ...]] = (
     event.LoopFailed,
     event.JobRefused,
 )
+
+
+# What else is told of a job's end: by the reporter, so that its lines keep their order.
+_ENDS: Final[Mapping[type[Event], str]] = {
+    event.JobCancelled: "info",
+    event.JobDead: "warning",
+    event.JobFenced: "warning",
+    event.JobBackoffRefused: "warning",
+}
 
 
 def context() -> Callable[[Job], None] | None:
@@ -100,6 +107,7 @@ class Log(Reporter):
             event.JobSuccess: self._done_level,
             event.JobAborted: self._done_level,
             event.JobFailure: self._fail_level,
+            **_ENDS,
         }
         logged = {kind for kind, level in kinds.items() if self._writer.enabled(level)}
         if self._slow_after is not None and self._writer.enabled("warning"):
@@ -121,22 +129,24 @@ class Log(Reporter):
             elif isinstance(happened, event.JobAborted | event.JobFailure):
                 lines.append(self._other(happened))
             else:
+                lines = self._written(lines, happened)
                 continue
             if slow_after is not None and happened.took_s > slow_after:
                 lines.append(("warning", "job.slow", happened.job, happened.took_s, None))
         self._writer.lines(lines)
 
+    def _written(self, lines: list[LogLine], happened: Event) -> list[LogLine]:
+        """No lines: those collected are written, and that of a rarer event."""
+        self._writer.lines(lines)
+        if (level := _ENDS.get(type(happened))) is not None:
+            self._writer.write(level, happened.name, _fields(happened))
+        return []
+
     def _other(self, happened: event.JobAborted | event.JobFailure) -> LogLine:
-        more: dict[str, Any]
         if isinstance(happened, event.JobAborted):
             level, more = self._done_level, {"reason": happened.reason}
-        else:
-            level, error, again_s = self._fail_level, happened.error, happened.retry_in_s
-            more = {
-                "error": f"{type(error).__name__}: {_text(error)}",
-                "retry_in_s": None if again_s is None else round(again_s, 3),
-            }
-        return level, happened.name, happened.job, happened.took_s, more
+            return level, happened.name, happened.job, happened.took_s, more
+        return self._fail_level, happened.name, happened.job, happened.took_s, _failure(happened)
 
     def _warning(self, happened: Event) -> None:
         self._writer.write("warning", happened.name, _fields(happened))
@@ -148,11 +158,22 @@ class Log(Reporter):
         self._writer.write("error", happened.name, _fields(happened))
 
 
+def _failure(happened: event.JobFailure) -> dict[str, Any]:
+    """What went wrong, at which line of the user's code, and the stack; what there is of it."""
+    from kiqpy._rules.stack import place, traceback  # when a job fails, not at each import
+
+    error, again_s = happened.error, happened.retry_in_s
+    more: dict[str, Any] = {"error": _text(error)}
+    if at := place(error):
+        more["at"] = at
+    more["retry_in_s"] = None if again_s is None else round(again_s, 3)
+    if stack := traceback(error):
+        more["stack"] = stack
+    return more
+
+
 def _text(error: BaseException) -> str:
-    try:
-        return str(error)[:1000]
-    except Exception:  # the user's class
-        return "(no message could be read)"
+    return f"{class_name(error)}: {message(error)[:_MAX_MESSAGE_CHARS]}"
 
 
 def _fields(happened: Event) -> dict[str, Any]:

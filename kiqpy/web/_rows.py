@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, cast, final
 
-from kiqpy._payload.json import unpack_lines
 from kiqpy.admin import Admin, JobRow, RunningJob
 from kiqpy.job import Job, seconds
 from kiqpy.web import _format as to
@@ -103,7 +102,7 @@ class Views:
             args=to.cut(self._args_text(row, indent=2), _MAX_WHOLE),
             error_class=to.clip(row.error_class, _MAX_ERROR),
             error_message=to.cut(row.error_message, _MAX_WHOLE),
-            backtrace=_backtrace(payload.get("error_backtrace")),
+            backtrace=_backtrace(row),
             payload=to.cut(self._payload_text(row), _MAX_WHOLE),
             timeline=_timeline(row),
             retry=to.clip(to.as_json(payload.get("retry", True)), _MAX_NAME),
@@ -146,8 +145,8 @@ def _tags(row: JobRow) -> Sequence[str]:
     return [to.clip(tag, _MAX_NAME) for tag in tags[:_MAX_TAGS]]
 
 
-def _backtrace(packed: object) -> Sequence[str]:
-    text = to.cut("\n".join(unpack_lines(packed)), _MAX_WHOLE).text
+def _backtrace(row: JobRow) -> Sequence[str]:
+    text = to.cut("\n".join(row.error_backtrace), _MAX_WHOLE).text
     return text.split("\n") if text else []
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import io
+import json
 import logging
 import subprocess
 import sys
@@ -15,8 +17,20 @@ import structlog
 
 from kiqpy import App, ConfigError, Discard, Job, worker
 from kiqpy._reporting.bus import Bus
+from kiqpy._rules.stack import traceback
 from kiqpy.cli import _logs
-from kiqpy.event import FlushFailed, JobAborted, JobFailure, JobRefused, JobStarted, JobSuccess
+from kiqpy.event import (
+    FlushFailed,
+    JobAborted,
+    JobBackoffRefused,
+    JobCancelled,
+    JobDead,
+    JobFailure,
+    JobFenced,
+    JobRefused,
+    JobStarted,
+    JobSuccess,
+)
 from kiqpy.observe.log import Log, context
 from tests.eventually import eventually
 from tests.server import TestServer
@@ -116,6 +130,12 @@ async def run(server: TestServer, *jobs: Job, **options: Any) -> list[str]:
     return jids
 
 
+def line_of(made: Any) -> int:
+    """The last line of a worker's function."""
+    source, first = inspect.getsourcelines(made.__wrapped__)
+    return first + len(source) - 1
+
+
 async def test_every_line_of_a_job_says_whose_it_is(clean: TestServer, lines: Lines) -> None:
     good_jid, bad_jid, unwanted_jid = await run(clean, good.new(1), bad.new(), unwanted.new())
     who = {"class": "good", "queue": "default", "attempt": 1, "jid": good_jid}
@@ -125,6 +145,12 @@ async def test_every_line_of_a_job_says_whose_it_is(clean: TestServer, lines: Li
     assert success == {"event": "job.success", "level": "info"} | who
     [failure] = lines.of("job.failure")
     assert 0 < failure.pop("took_s") < 20
+    assert failure.pop("at") == f"{__file__}:{line_of(bad)} in bad"
+    assert failure.pop("stack").splitlines()[1:] == [
+        f'  File "{__file__}", line {line_of(bad)}, in bad',
+        '    raise ValueError("no")',
+        "ValueError: no",
+    ]
     assert failure == {
         "event": "job.failure", "level": "warning", "jid": bad_jid, "class": "bad",
         "queue": "default", "attempt": 1, "error": "ValueError: no", "retry_in_s": 1000.0,
@@ -370,13 +396,14 @@ def heard(level: int, **options: Any) -> frozenset[Any]:
 
 
 def test_lines_that_nobody_wants_are_free(lines: Lines) -> None:
-    everything = {JobStarted, JobSuccess, JobAborted, JobFailure}
+    rare = {JobDead, JobFenced, JobBackoffRefused}
+    everything = {JobStarted, JobSuccess, JobAborted, JobFailure, JobCancelled} | rare
     assert heard(logging.DEBUG) == everything
     assert heard(logging.INFO) == everything - {JobStarted}
-    assert heard(logging.WARNING) == {JobFailure}
+    assert heard(logging.WARNING) == {JobFailure} | rare
     assert heard(logging.ERROR) == frozenset()
     assert heard(logging.ERROR, fail_level="critical") == {JobFailure}
-    assert heard(logging.WARNING, slow_after=1.0) == everything - {JobStarted}
+    assert heard(logging.WARNING, slow_after=1.0) == everything - {JobStarted, JobCancelled}
     assert heard(logging.ERROR, slow_after=1.0) == frozenset()
 
 
@@ -393,3 +420,139 @@ def test_what_happens_outside_of_jobs_is_logged_without_payloads(lines: Lines) -
         {"event": "flush.failed", "level": "warning", "error": "away", "buffered": 3},
         {"event": "job.refused", "level": "error", "jid": "j1", "queue": "mail", "error": "no"},
     ]
+
+
+# -- the stack of a failure
+
+
+@worker(retry=0)
+async def fails_deep(secret: str) -> None:
+    try:
+        await deeper(secret)
+    except KeyError as error:
+        raise RuntimeError("no order") from error
+
+
+async def deeper(secret: str) -> None:
+    await asyncio.sleep(0)
+    raise KeyError("nokey")
+
+
+@worker(retry=0)
+def fails_in_a_thread() -> None:
+    [].pop()
+
+
+@worker(retry=0)
+async def fails_in_a_library() -> None:
+    json.loads("{")
+
+
+@worker(retry=0)
+async def fails_in_a_group() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(deeper("x"))
+
+
+@worker(retry=0, timeout=0.05)
+async def hangs() -> None:
+    await asyncio.Event().wait()
+
+
+FAILING = [fails_deep, fails_in_a_thread, fails_in_a_library, fails_in_a_group, hangs]
+
+
+async def failed(server: TestServer, job: Job, **options: Any) -> dict[str, Any]:
+    """What the job's payload is in the dead set."""
+    app = App(redis_url=server.url, workers=FAILING, **options)
+    async with app.events("job.stopped") as stopped, app:
+        await app.enqueue(job)
+        await asyncio.wait_for(anext(stopped), 20)
+        page = await app.admin.jobs("dead")
+    assert page.rows[0].job is not None
+    return page.rows[0].job.payload
+
+
+async def test_the_stack_of_a_failure_is_logged_with_causes_and_without_values(
+    clean: TestServer, lines: Lines
+) -> None:
+    await failed(clean, fails_deep.new("hunter2"))
+    [line] = lines.of("job.failure")
+    assert line["error"] == "RuntimeError: no order"
+    assert line["at"] == f"{__file__}:{line_of(fails_deep)} in fails_deep"
+    stack = line["stack"]
+    assert stack.index("KeyError: 'nokey'") < stack.index("direct cause") < stack.index("no order")
+    assert "in deeper" in stack
+    assert "hunter2" not in stack
+    assert "/kiqpy/_stages/" not in stack
+
+
+@pytest.mark.parametrize(
+    ("job", "at", "words"),
+    [
+        (fails_in_a_thread.new(), "in fails_in_a_thread", "[].pop()"),
+        (fails_in_a_library.new(), "in fails_in_a_library", "json/decoder.py"),
+        (fails_in_a_group.new(), "in fails_in_a_group", "KeyError: 'nokey'"),
+        (hangs.new(), "in hangs", "await asyncio.Event().wait()"),
+    ],
+)
+async def test_the_line_names_the_users_own_code(
+    clean: TestServer, lines: Lines, job: Job, at: str, words: str
+) -> None:
+    await failed(clean, job)
+    [line] = lines.of("job.failure")
+    assert line["at"].startswith(__file__)
+    assert line["at"].endswith(at)
+    assert words in line["stack"]
+
+
+async def test_the_app_says_whether_payloads_keep_the_stack(clean: TestServer) -> None:
+    assert "error_backtrace" not in await failed(clean, fails_deep.new("x"))
+    clean.cli("FLUSHALL")
+    assert "error_backtrace" in await failed(clean, fails_deep.new("x"), backtrace=3)
+    clean.cli("FLUSHALL")
+    job = fails_deep.using(backtrace=False).new("x")
+    assert "error_backtrace" not in await failed(clean, job, backtrace=True)
+
+
+def test_a_plain_record_has_the_stack_below_its_line(records: list[logging.LogRecord]) -> None:
+    error = ValueError("no")
+    try:
+        raise error
+    except ValueError:
+        Log().handle(JobFailure(Job("a"), error, 0.1, None))
+    written = logging.Formatter("%(message)s").format(records[0])
+    first, *stack = written.splitlines()
+    assert "at='" in first
+    assert "Traceback" not in first
+    assert stack[0] == "Traceback (most recent call last):"
+    assert stack[-1] == "ValueError: no"
+
+
+async def test_a_jobs_end_is_told_in_order(clean: TestServer, lines: Lines) -> None:
+    """The line of job.dead came before that of job.failure."""
+    await failed(clean, fails_deep.new("x"))
+    told = [line["event"] for line in lines.all if line["event"].startswith("job.")]
+    assert told == ["job.started", "job.failure", "job.dead"]
+
+
+def test_a_stack_is_bounded() -> None:
+    def endless(n: int) -> None:
+        endless(n + 1)
+
+    try:
+        endless(0)
+    except RecursionError as error:
+        found = traceback(error)
+    assert "frames more)" in found
+    assert len(found) < 10_000
+    error = ValueError("x" * 10**6)
+    for _ in range(100):
+        wrapping = ValueError("y")
+        wrapping.__cause__, error = error, wrapping
+    assert traceback(error) == ""  # nobody has raised it
+    group = ExceptionGroup("many", [ValueError("x" * 10**6)] * 100)
+    group.__cause__ = error
+    with pytest.raises(ExceptionGroup) as raised:
+        raise group
+    assert len(traceback(raised.value)) < 20_000

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kiqpy._payload.json import pack_lines
 from tests.cli.operator import Operator
 from tests.cli.process import kiqpy
 from tests.server import TestServer
@@ -77,7 +78,7 @@ def test_jobs(operator: Operator) -> None:
         "jid": "j2", "place": "retry", "queue": "mail", "class": "Send", "args": [1],
         "at": 1.7e9 + 2, "created_at": None, "enqueued_at": None, "failed_at": 5.5,
         "retried_at": None, "retry_count": 2, "error_class": "ValueError",
-        "error_message": "no\x1b[31m", "readable": True,
+        "error_message": "no\x1b[31m", "error_backtrace": None, "readable": True,
     }  # fmt: skip
     out = operator("jobs", "retry").out
     assert "2023-11-14 22:13:20Z" in out
@@ -111,10 +112,32 @@ def test_show(operator: Operator) -> None:
     lines = operator("show", "a").out.splitlines()
     assert lines[0].split() == ["place", "retry"]
     assert "error_message  no\\nway" in lines
+    assert "error_backtrace" not in " ".join(lines)
     missing = operator("show", "zzz")
     assert (missing.code, missing.out) == (1, "")
     assert missing.err == "kiqpy: no job zzz among the 2 jobs searched\n"
     assert operator("show", "a", "--place", "dead").code == 1
+
+
+def test_show_prints_the_stack_that_a_payload_keeps(operator: Operator) -> None:
+    """It was base64."""
+    operator.put("dead", "a", error_backtrace=pack_lines(["b.py:2:in `deep'", "a.py:1:in `a'"]))
+    lines = operator("show", "a").out.splitlines()
+    assert [line.split()[-2:] for line in lines[-2:]] == [
+        ["b.py:2:in", "`deep'"],
+        ["a.py:1:in", "`a'"],
+    ]
+    assert lines[-2].startswith("error_backtrace  b.py")
+    assert operator.json("show", "a")["error_backtrace"] == ["b.py:2:in `deep'", "a.py:1:in `a'"]
+
+
+def test_jobs_says_why_a_row_is_no_job(operator: Operator) -> None:
+    """The reason was in an event only."""
+    operator.server.cli("ZADD", "dead", "1", "{not json")
+    operator.server.cli("ZADD", "dead", "2", '{"class": "a", "args": 1}')
+    said = operator("jobs", "dead").out
+    assert "kiqpy.DecodeError: not JSON: " in said
+    assert "kiqpy.DecodeError: args is not an array" in said
 
 
 def test_workers(operator: Operator) -> None:

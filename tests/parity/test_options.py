@@ -66,7 +66,7 @@ OLD: list[tuple[str, Any, str]] = [
     ("local_node_id", "1", r"did you mean 'identity'\?"),
     ("heartbeat", 30_000, r"did you mean 'heartbeat_interval', in seconds\?"),
     ("args_keys", "atoms", r"codecs=\[\.\.\.\]"),
-    ("failed_job_stacktrace_size", 5, r"@worker\(backtrace=5\)"),
+    ("failed_job_stacktrace_size", 5, r"did you mean 'backtrace'\?"),
     ("start_job_log_level", "info", r"did you mean 'start_log_level'\?"),
     ("done_job_log_level", "info", r"did you mean 'done_log_level'\?"),
     ("fail_job_log_level", "info", r"did you mean 'fail_log_level'\?"),

@@ -20,6 +20,7 @@ from kiqpy._payload.json import split
 from kiqpy._rules import decide as policy
 from kiqpy._rules.backoff import check_backoff, class_name, message, timeout_of
 from kiqpy._rules.decide import Rules, decide, recover
+from kiqpy._rules.stack import MAX_FRAMES
 from kiqpy.errors import ConfigError
 from kiqpy.job import Claim, Job, decode
 from kiqpy.outcome import (
@@ -403,7 +404,7 @@ class TestBacktrace:
             sys.setrecursionlimit(before)
         assert found == all_of_them
         assert found is not None
-        assert len(found) == policy.MAX_FRAMES == 1000
+        assert len(found) == MAX_FRAMES == 1000
         assert "endless" in found[0]
 
     def test_no_markup_and_no_lone_surrogates(self) -> None:
