@@ -26,7 +26,7 @@ PACKAGE: Tree = {
 # points down: never up, and never to another name of its own row. The longest name wins.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "clock", "outcome", "receipt", "_record"),
-    ("_payload", "_cron", "_flow", "_declare.callables", "_declare.renamed"),
+    ("_payload", "_cron", "_flow", "_declare.renamed"),
     ("codec", "_declare.checks"),
     ("_declare.fields",),
     ("job",),
