@@ -167,7 +167,7 @@ class FlushRestored(Event):
 
 
 class FetchFailed(Event):
-    """A queue's jobs can't be claimed; trying goes on. Told once for each cause."""
+    """A queue's jobs can't be claimed, or can't be settled; trying goes on. Told once a cause."""
 
     name: ClassVar[str] = "fetch.failed"
     queue: str

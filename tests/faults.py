@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from kiqpy.errors import KiqError, StoreUnavailable
 from kiqpy.outcome import Lock, Verdict
 from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
-from kiqpy.store._session import Backend, DueMembers, Fetched, Orphan, PromotedJob, Suspect
+from kiqpy.store._backend import Backend, DueMembers, Fetched, Orphan, PromotedJob, Suspect
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import Census, Place
 

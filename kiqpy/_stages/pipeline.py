@@ -21,7 +21,7 @@ from kiqpy._stages.producer import Producer
 from kiqpy._stages.settlement import Settlement
 from kiqpy._stages.settler import Settler
 from kiqpy.clock import Clock
-from kiqpy.errors import FetchPaused, LeaseLost, StoreUnavailable
+from kiqpy.errors import FetchPaused, LeaseLost, StoreError, StoreUnavailable
 from kiqpy.event import QueueRestarted
 from kiqpy.job import Claim
 from kiqpy.outcome import Release
@@ -100,6 +100,7 @@ class QueuePipeline:
             source=self.source,
             event_queue=self._events,
             effects_of=self._effects_of,
+            on_error=self._monitor.on_error,
         )
         return (
             StageLink(self._producer, None, self._claims),
@@ -205,7 +206,7 @@ class QueuePipeline:
         for queue in self.source.queues:
             try:
                 await self._return(queue, until)
-            except StoreUnavailable as error:  # then it is rescued when the lease has run out
+            except StoreError as error:  # then it is rescued when the lease has run out
                 self._monitor.on_error(self.name, error)
 
     async def _return(self, queue: str, until: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, final
 
 from kiqpy._declare.sources import ClaimSource
@@ -14,7 +14,7 @@ from kiqpy._rules.decide import decide
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf
 from kiqpy._stages.settlement import Settlement
 from kiqpy.clock import Clock
-from kiqpy.errors import StoreUnavailable
+from kiqpy.errors import StoreError, StoreUnavailable
 from kiqpy.event import (
     Event,
     JobAborted,
@@ -40,7 +40,7 @@ from kiqpy.outcome import (
     Success,
     Verdict,
 )
-from kiqpy.store import Frame, Source
+from kiqpy.store import Frame, Source, VerdictsRefused
 
 _MAX_VERDICTS_PER_FRAME: Final = 500  # verdicts a frame: well under 5 ms of the store's time
 
@@ -53,6 +53,9 @@ class Settler:
     not while a reporter is behind. So whoever blocks, store or reporter, stops the fetching one
     frame later, and only that: what has run is settled all the same. With one slot it goes back
     last: there the next job starts when the one before is settled and told.
+
+    A frame that the store takes only in part (a key of another type is in the way) is sent again
+    until it takes all of it, and `on_error` is called: its queue stands still meanwhile.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Settler:
         source: ClaimSource,
         event_queue: EventQueue,
         effects_of: Sequence[EffectsOf] = DEFAULT_EFFECTS,
+        on_error: Callable[[str, StoreError], None] = lambda _queue, _error: None,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
@@ -70,6 +74,7 @@ class Settler:
         self._source = source
         self._event_queue = event_queue
         self._effects_of = effects_of
+        self._on_error = on_error
 
     async def run(self, inlet: Edge[Settlement] | None, outlet: Edge[Any] | None) -> None:
         assert inlet is not None
@@ -101,6 +106,9 @@ class Settler:
             try:
                 return await self._store.settle(frame)
             except StoreUnavailable:
+                await backoff.pause()
+            except VerdictsRefused as error:
+                self._on_error(frame.source, error)
                 await backoff.pause()
 
     def _events(

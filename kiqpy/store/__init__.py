@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from kiqpy._rules.effects import EffectsOf
+from kiqpy.errors import StoreRefused
 from kiqpy.job import Claim
 from kiqpy.outcome import Lock, Verdict
 from kiqpy.store.calendar import Calendar
@@ -38,6 +39,13 @@ class Pushed(NamedTuple):
 
     state: Literal["queued", "scheduled", "duplicate", "refused"]
     detail: str = ""
+
+
+class VerdictsRefused(StoreRefused):
+    """Some verdicts of a frame could not be carried out, for what is at a key; the others were.
+
+    Sending the same frame again carries out what is left, once the key is in order.
+    """
 
 
 class Promotion(NamedTuple):
@@ -145,6 +153,8 @@ class Source(Protocol):
         """Carry out verdicts; return False for each claim that this process no longer owns.
 
         Such a verdict changes nothing (fencing). Sending the frame again is safe.
+        Raises: StoreUnavailable: send the same frame again.  VerdictsRefused: some could not be
+        carried out; send the same frame again once the key that the message names is in order.
         """
         ...
 

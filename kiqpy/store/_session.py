@@ -16,16 +16,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal
 
-from kiqpy._payload.json import amend
-from kiqpy._rules.decide import recover
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
 from kiqpy._rules.shared import buried
 from kiqpy.clock import Clock
-from kiqpy.errors import FetchPaused, LeaseLost, StoreUnavailable
+from kiqpy.errors import FetchPaused, LeaseLost, StoreRefused, StoreUnavailable
 from kiqpy.job import Claim, amend_job
-from kiqpy.outcome import Effects, Fate, Lock, Verdict
+from kiqpy.outcome import Fate, Lock, Verdict
 from kiqpy.store import (
     Frame,
     Heartbeat,
@@ -36,87 +34,13 @@ from kiqpy.store import (
     Rescued,
     RescueResult,
 )
+from kiqpy.store._backend import Backend, DueMembers, Orphan, PromotedJob, Suspect
+from kiqpy.store._orphans import keep_apart, orphan_of, rescued_of
 from kiqpy.store._put_off import PutOffJobs
-from kiqpy.store.calendar import Calendar
-from kiqpy.store.census import CANCELS_KEPT_S, Census, Place, readable
+from kiqpy.store.census import CANCELS_KEPT_S, Place, readable
 
 _MAX_PER_STEP = 100  # jobs that one atomic step moves: well under 5 ms of the server's time
-_GAP_S = 1.0  # between two jobs that may have killed their process
-_MAX_SPREAD_S = 20.0  # between the first and the last of them: most are innocent
 _TRUST_MARGIN_S = 2.0  # how long before the lease's end a process stops trusting it
-
-
-class DueMembers(NamedTuple):
-    """The due members of a set at `now`, the store's time; `next_at`: when the next one is due."""
-
-    now: float
-    members: Sequence[bytes]
-    next_at: float | None
-
-
-class PromotedJob(NamedTuple):
-    """A due member, and its new bytes for `queue`. None: it is unreadable, the dead set gets it."""
-
-    member: bytes
-    queue: str | None
-    payload: bytes
-
-
-class Orphan(NamedTuple):
-    """A job that a dead process held under a delivery id, as it goes back after `in_s` seconds.
-
-    `poison`: it goes to the dead set instead.
-    """
-
-    delivery: int
-    payload: bytes
-    poison: bool
-    in_s: float = 0.0
-    effects: Effects = ()
-
-
-class Fetched(NamedTuple):
-    """Claimed payloads; `marked_at`: when any job was last cancelled, epoch seconds, 0: never."""
-
-    payloads: Sequence[bytes]
-    marked_at: float = 0.0
-
-
-class Suspect(NamedTuple):
-    """A process without a lease, and one of its queues; `confirmed`: the process is dead."""
-
-    ident: str
-    queue: str
-    confirmed: bool
-
-
-class Backend(Protocol):
-    """Steps that the place of the data carries out wholly or not at all, for one process."""
-
-    ident: str
-
-    @property
-    def census(self) -> Census: ...
-    @property
-    def calendar(self) -> Calendar: ...
-
-    async def open(self) -> None: ...
-    async def close(self) -> None: ...
-    async def push(self, frame: Frame[OutgoingJob], age_s: float) -> list[Pushed]: ...
-    async def wait(self, queue: str, timeout_s: float) -> bool: ...
-    async def unwait(self, queue: str) -> None: ...
-    async def fetch(self, queue: str, limit: int, first: int) -> Fetched: ...
-    async def marks(self, after: float) -> list[tuple[str, float]]: ...
-    async def unlock(self, locks: Sequence[tuple[str, Lock]]) -> None: ...
-    async def recover(self, queue: str, first: int, last: int) -> dict[int, bytes]: ...
-    async def settle(self, frame: Frame[Verdict]) -> list[bool]: ...
-    async def holding(self, ident: str, queue: str) -> dict[int, bytes]: ...
-    async def due(self, places: Sequence[Place], limit: int) -> list[DueMembers]: ...
-    async def promote(self, place: Place, moves: Sequence[PromotedJob]) -> int: ...
-    async def suspects(self) -> list[Suspect]: ...
-    async def rescue(self, suspect: Suspect, orphans: Sequence[Orphan]) -> set[int]: ...
-    def beat(self, heartbeat: Heartbeat) -> HeartbeatReply: ...
-    async def leave(self) -> None: ...
 
 
 class Session:
@@ -232,19 +156,30 @@ class Session:
         return _claims(queue, {n: raw for n, raw in held.items() if not first <= n <= last})
 
     async def promote(self, limit: int) -> Promotion:
-        moved = buried = 0
-        upcoming: list[float] = []
+        parts: list[Promotion] = []
+        refused: StoreRefused | None = None
         found = await self._backend.due(self._places, min(limit, _MAX_PER_STEP))
         for place, due in zip(self._places, found, strict=True):
             self._put_off.store_says(due.now)
-            moves = [_promoted(member, due.now) for member in due.members]
-            if moves:
-                moved += await self._backend.promote(place, moves)
-                buried += sum(move.queue is None for move in moves)
-                upcoming.append(0.0)
-            elif due.next_at is not None:
-                upcoming.append(max(0.0, due.next_at - due.now))
-        return Promotion(moved, buried, min(upcoming, default=None))
+            try:
+                parts.append(await self._promote(place, due))
+            except StoreRefused as error:  # of this set; the other must not wait for it
+                refused = error
+        moved = sum(part.moved for part in parts)
+        if refused is not None and moved == 0:
+            raise refused
+        next_in_s = [part.next_in_s for part in parts if part.next_in_s is not None]
+        buried = sum(part.buried for part in parts)
+        return Promotion(moved, buried, min(next_in_s, default=None))
+
+    async def _promote(self, place: Place, due: DueMembers) -> Promotion:
+        if due.trouble:
+            raise StoreRefused(due.trouble)
+        moves = [_promoted(member, due.now) for member in due.members]
+        if moves:
+            moved = await self._backend.promote(place, moves)
+            return Promotion(moved, sum(move.queue is None for move in moves), 0.0)
+        return Promotion(0, 0, None if due.next_at is None else max(0.0, due.next_at - due.now))
 
     def beat(self, heartbeat: Heartbeat) -> HeartbeatReply:
         sent = self._clock.monotonic()
@@ -258,27 +193,45 @@ class Session:
     async def rescue(self) -> RescueResult:
         suspects = await self._backend.suspects()
         rescued: list[Rescued] = []
+        refusals: list[StoreRefused] = []
         try:
             for suspect in suspects:
                 if suspect.confirmed:
-                    await self._rescue(suspect, rescued)
+                    await self._rescue(suspect, rescued, refusals)
         except StoreUnavailable:
             if not rescued:
                 raise
             return RescueResult(rescued, suspects=1)  # report what moved; rescue the rest soon
+        if refusals and not rescued:
+            raise refusals[0]
         return RescueResult(rescued, sum(not suspect.confirmed for suspect in suspects))
 
-    async def _rescue(self, suspect: Suspect, rescued: list[Rescued]) -> None:
+    async def _rescue(
+        self, suspect: Suspect, rescued: list[Rescued], refusals: list[StoreRefused]
+    ) -> None:
         held = await self._backend.holding(suspect.ident, suspect.queue)
         now = self._clock.now()
-        orphans = {n: _orphan(n, raw, now) for n, raw in held.items()}
+        orphans = {n: orphan_of(n, raw, now) for n, raw in held.items()}
         if "schedule" in self._places:
-            _keep_apart(orphans, suspect.queue)
+            keep_apart(orphans, suspect.queue)
         orphans = {n: self._with_effects(orphan, now) for n, orphan in orphans.items()}
         for ids in _chunks(sorted(held, reverse=True)):  # newest first: the oldest is next to run
-            moved = await self._backend.rescue(suspect, [orphans[n] for n in ids])
-            rescued += [_rescued(orphans[n], suspect.queue) for n in ids if n in moved]
+            moved = await self._move_back(suspect, [orphans[n] for n in ids], refusals)
+            rescued += [rescued_of(orphans[n], suspect.queue) for n in ids if n in moved]
             self._put_off.rescued(orphans[n].in_s for n in ids if n in moved)
+
+    async def _move_back(
+        self, suspect: Suspect, orphans: Sequence[Orphan], refusals: list[StoreRefused]
+    ) -> set[int]:
+        """All of them; or, where a key of another type is in the way of some, the others."""
+        try:
+            return await self._backend.rescue(suspect, orphans)
+        except StoreRefused as error:
+            if len(orphans) <= 1:
+                refusals.append(error)
+                return set()
+        moved = [await self._move_back(suspect, [orphan], refusals) for orphan in orphans]
+        return set[int]().union(*moved)
 
     def _with_effects(self, orphan: Orphan, now: float) -> Orphan:
         job = readable(orphan.payload)
@@ -309,35 +262,3 @@ def _promoted(member: bytes, now: float) -> PromotedJob:
     return PromotedJob(
         member, job.queue, amend_job(job, member, {"enqueued_at": now}, drop=("at",))
     )
-
-
-def _orphan(delivery: int, raw: bytes, now: float) -> Orphan:
-    payload, poison = recover(raw, readable(raw), now)
-    return Orphan(delivery, payload, poison)
-
-
-def _keep_apart(orphans: dict[int, Orphan], queue: str) -> None:
-    """Delay jobs whose process has died more than once, so that they run one after the other.
-
-    One of them may be what kills the process, and the others must not be counted as killers too.
-    The second time the oldest runs first, the third time the newest, so a job that ran before the
-    culprit in one of them runs after it in the other.
-    """
-    for count in (2, 3):
-        ids = [n for n, orphan in orphans.items() if _count(orphan) == count and not orphan.poison]
-        gap_s = min(_GAP_S, _MAX_SPREAD_S / max(1, len(ids)))
-        for place, n in enumerate(sorted(ids, reverse=count == 3)):
-            if place > 0:
-                payload = amend(orphans[n].payload, {"queue": queue})
-                orphans[n] = orphans[n]._replace(payload=payload, in_s=place * gap_s)
-
-
-def _rescued(orphan: Orphan, queue: str) -> Rescued:
-    job = readable(orphan.payload)
-    jid, count = (job.jid, job.recovered) if job else ("", 0)
-    return Rescued(jid, queue, count, orphan.poison)
-
-
-def _count(orphan: Orphan) -> int:
-    job = readable(orphan.payload)
-    return job.recovered if job else 0

@@ -181,7 +181,7 @@ async def test_receipts_come_in_the_order_of_the_jobs() -> None:
 
 async def test_a_refusal_is_raised_to_who_waits_and_told_of_who_does_not() -> None:
     async with office() as it:
-        it.server.pushes.write(it.client._nonce, 99, [])
+        it.server.pushes.keep(it.client._nonce, 99, [])
         it.gate.clear()
         pushing = it.pushing(1)
         await rest()
@@ -192,7 +192,7 @@ async def test_a_refusal_is_raised_to_who_waits_and_told_of_who_does_not() -> No
         await it.client.flush()
         [refused] = it.told(JobRefused)
         assert (refused.jid, refused.queue) == ("second", "default")
-        it.server.pushes.write(it.client._nonce, 0, [])
+        it.server.pushes.keep(it.client._nonce, 0, [])
 
 
 async def test_an_atomic_group_is_a_frame_of_its_own() -> None:

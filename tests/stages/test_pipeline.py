@@ -38,11 +38,11 @@ def started(world: World, limit: int = 3) -> tuple[QueuePipeline, asyncio.Task[N
 
 def break_settling(world: World) -> None:
     """The store will answer the next settling with a final no: that is a defect of ours."""
-    world.server.settles.write((ME, QUEUE), 10_000, [])
+    world.server.settles.keep((ME, QUEUE), 10_000, [])
 
 
 def mend_settling(world: World) -> None:
-    world.server.settles.write((ME, QUEUE), 0, [])
+    world.server.settles.keep((ME, QUEUE), 0, [])
 
 
 async def test_a_broken_stage_starts_anew_and_what_it_had_in_hand_goes_back() -> None:

@@ -258,7 +258,7 @@ async def test_a_refusal_breaks_the_stage() -> None:
     """An answer that is no can't be waited out: the queue starts anew."""
     world = World()
     async with desk(world) as it:
-        world.server.settles.write((world.store.ident, QUEUE), 99, [])
+        world.server.settles.keep((world.store.ident, QUEUE), 99, [])
         it.edge.offer(await it.claims(1))
         with pytest.raises(StoreRefused, match="comes after 99"):
             await asyncio.wait_for(asyncio.shield(it.task), 5)

@@ -19,7 +19,8 @@ from kiqpy.errors import StoreUnavailable
 from kiqpy.job import Job, decode
 from kiqpy.outcome import ExtendLock, FreeLock, Lock
 from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
-from kiqpy.store._session import Backend, Session
+from kiqpy.store._backend import Backend
+from kiqpy.store._session import Session
 from kiqpy.store.census import Place
 from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
 from kiqpy.testing import FakeClock

@@ -20,8 +20,9 @@ from kiqpy._rules.shared import unsealed
 from kiqpy.errors import FetchPaused, LeaseLost, StoreRefused, StoreUnavailable
 from kiqpy.job import Claim, decode
 from kiqpy.outcome import Bury, Defer, Done, Failure, Lock, Release, Retry, Verdict
-from kiqpy.store import Frame, Pushed
-from kiqpy.store._session import Orphan, Session, Suspect
+from kiqpy.store import Frame, Pushed, VerdictsRefused
+from kiqpy.store._backend import Orphan, Suspect
+from kiqpy.store._session import Session
 from tests.faults import Faults, How
 from tests.server import TestServer
 from tests.store.contract import (
@@ -673,6 +674,51 @@ class TestSettle:
         redis_world.check(jids(claims))
         assert redis_world.stat("failed") == 2
 
+    @pytest.mark.parametrize("key", ["retry", "schedule", "dead", "queue:q"])
+    async def test_a_key_of_another_type_holds_up_only_what_goes_there(
+        self, redis_world: RedisWorld, key: str
+    ) -> None:
+        session, claims = await self.claim(redis_world, 5)
+        done, retried, put_off, buried, released = claims
+        verdicts: dict[str, Verdict] = {
+            "done": Done(done.delivery),
+            "retry": Retry(retried.delivery, retried.raw, 60.0),
+            "schedule": Defer(put_off.delivery, put_off.raw, 60.0),
+            "dead": Bury(buried.delivery, buried.raw),
+            "queue:q": Release(released.delivery),
+        }
+        redis_world.cli("SET", key, "another program's")
+        frame = session.frame("q", list(verdicts.values()))
+        for _ in range(2):
+            with pytest.raises(VerdictsRefused, match=f"WRONGTYPE {key} "):
+                await session.settle(frame)
+            held = {claim.delivery for claim in claims} & redis_world.private(session).keys()
+            assert held == {verdicts[key].delivery}
+        redis_world.cli("DEL", key)
+        assert await session.settle(frame) == [True] * 5
+        assert await session.settle(frame) == [True] * 5
+        assert (redis_world.stat("processed"), redis_world.stat("failed")) == (3, 2)
+        redis_world.check(jids(claims), done=jids([done]))
+
+    async def test_what_is_held_up_may_be_fenced_meanwhile(self, redis_world: RedisWorld) -> None:
+        session, (one, other) = await self.claim(redis_world, 2)
+        redis_world.cli("SET", "retry", "another program's")
+        verdicts = [Retry(one.delivery, one.raw, 60.0), Done(other.delivery)]
+        frame = session.frame("q", verdicts)
+        with pytest.raises(VerdictsRefused):
+            await session.settle(frame)
+        redis_world.cli("DEL", "retry", f"kiq:private|{session.ident}|q")
+        assert await session.settle(frame) == [False, True]
+
+    async def test_no_verdict_fails_for_a_key_that_it_does_not_use(
+        self, redis_world: RedisWorld
+    ) -> None:
+        session, claims = await self.claim(redis_world, 3)
+        for key in ("retry", "schedule", "dead"):
+            redis_world.cli("SET", key, "another program's")
+        verdicts = [Release(claims[0].delivery), Done(claims[1].delivery, True)]
+        assert await settle(session, *verdicts, Done(claims[2].delivery)) == [True] * 3
+
     async def locked(self, world: World, jid: str = "a") -> tuple[Session, Claim, Lock]:
         lock = Lock("token", 60.0)
         await world.push(outgoing(jid, lock=lock))
@@ -790,6 +836,27 @@ class TestPromote:
         await world.eventually(moved, 0.01)
         world.check(["a"])
         assert jids(world.queue("q")) == ["a"]
+
+    @pytest.mark.parametrize("key", ["retry", "schedule"])
+    async def test_a_set_of_another_type_holds_up_only_itself(
+        self, redis_world: RedisWorld, key: str
+    ) -> None:
+        session = await redis_world.process()
+        other = "schedule" if key == "retry" else "retry"
+        redis_world.cli("ZADD", other, 1, payload("a"))
+        redis_world.cli("SET", key, "another program's")
+        assert (await session.promote(100)).moved == 1
+        with pytest.raises(StoreRefused, match=f"WRONGTYPE {key} holds a string"):
+            await session.promote(100)
+        assert jids(redis_world.queue("q")) == ["a"]
+
+    async def test_the_dead_set_is_needed_only_for_what_goes_there(
+        self, redis_world: RedisWorld
+    ) -> None:
+        session = await redis_world.process()
+        redis_world.cli("ZADD", "retry", 1, payload("a"))
+        redis_world.cli("SET", "dead", "another program's")
+        assert (await session.promote(100)).moved == 1
 
     async def test_goes_on_where_its_limit_stopped_it(self, world: World) -> None:
         now = world.now()
@@ -1102,6 +1169,32 @@ class TestRescue:
         await world.die(dead)
         assert len(await world.rescued(alive)) == 250
         assert jids(world.queue("q")) == names
+
+    async def test_sets_of_another_type_hold_up_only_what_goes_there(
+        self, redis_world: RedisWorld
+    ) -> None:
+        """The dead set can't take the poison; what was beside it goes back to its queue."""
+        poison = payload("poison", recovered=3, recovered_at=redis_world.now())
+        await redis_world.push(outgoing("a"))
+        redis_world.cli("LPUSH", "queue:q", poison, payload("b"))
+        died, rescuer = await redis_world.process(), await redis_world.process()
+        assert len(await died.fetch("q", 3)) == 3
+        redis_world.cli("SET", "dead", "another program's")
+        await redis_world.die(died)
+        assert len(await redis_world.rescued(rescuer)) == 2
+        assert jids(redis_world.queue("q")) == ["a", "b"]
+        assert jids(redis_world.private(died).values()) == ["poison"]
+
+        async def told() -> bool:
+            try:
+                await rescuer.rescue()
+            except StoreRefused as error:
+                return "WRONGTYPE dead holds a string" in str(error)
+            return False
+
+        await redis_world.eventually(told)
+        redis_world.cli("DEL", "dead")
+        assert [job.poison for job in await redis_world.rescued(rescuer)] == [True]
 
     async def test_hole_12_a_neighbours_necromancer(self, redis_world: RedisWorld) -> None:
         """No key that a Kiq node on the same server would take for its own dead."""

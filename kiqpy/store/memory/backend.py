@@ -13,7 +13,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar, final
 from kiqpy.errors import FetchPaused, LeaseLost, StoreRefused
 from kiqpy.outcome import Bury, Defer, Done, FreeLock, Lock, Release, Retry, Verdict
 from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
-from kiqpy.store._session import DueMembers, Fetched, Orphan, PromotedJob, Suspect
+from kiqpy.store._backend import DueMembers, Fetched, Orphan, PromotedJob, Suspect
 from kiqpy.store.census import Place
 from kiqpy.store.memory.calendar import MemoryCalendar
 from kiqpy.store.memory.census import MemoryCensus

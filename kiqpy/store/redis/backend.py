@@ -9,8 +9,15 @@ from typing import Any, Final, cast, final
 
 from kiqpy.clock import Clock, SystemClock
 from kiqpy.outcome import Bury, Lock, Verdict
-from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
-from kiqpy.store._session import DueMembers, Fetched, Orphan, PromotedJob, Suspect
+from kiqpy.store import (
+    Frame,
+    Heartbeat,
+    HeartbeatReply,
+    OutgoingJob,
+    Pushed,
+    VerdictsRefused,
+)
+from kiqpy.store._backend import DueMembers, Fetched, Orphan, PromotedJob, Suspect
 from kiqpy.store.census import Place
 from kiqpy.store.redis.calendar import RedisCalendar
 from kiqpy.store.redis.census import RedisCensus
@@ -20,6 +27,7 @@ from kiqpy.store.redis.keys import Keys
 from kiqpy.store.redis.liveness import ProcessLock, is_dead, remove
 from kiqpy.store.redis.tracking import Tracker
 from kiqpy.store.redis.wire import (
+    due_members,
     effect_words,
     is_plain,
     key_index,
@@ -27,6 +35,7 @@ from kiqpy.store.redis.wire import (
     push_args,
     queue_of,
     ranges,
+    refusal,
     results_of,
     verdict_words,
 )
@@ -164,6 +173,8 @@ class RedisBackend:
             await self._dead.trim()
         if answer == b"1" * len(frame.items):
             return [True] * len(frame.items)
+        if b"w" in answer:
+            raise VerdictsRefused(refusal(queue, rest, answer[len(plain) :], keys))
         ids = [*plain, *(verdict.delivery for verdict in rest)]
         kept = {n: one == ord("1") for n, one in zip(ids, answer, strict=True)}
         return [kept[verdict.delivery] for verdict in frame.items]
@@ -190,13 +201,9 @@ class RedisBackend:
     # -- maintenance
 
     async def due(self, places: Sequence[Place], limit: int) -> list[DueMembers]:
-        now, *found = await self._connections.call(
-            "due", [self._place(p) for p in places], (limit,)
-        )
-        return [
-            DueMembers(float(now), members, None if upcoming is None else float(upcoming))
-            for upcoming, *members in found
-        ]
+        names = [self._place(place) for place in places]
+        now, *found = await self._connections.call("due", names, (limit,))
+        return [due_members(float(now), each) for each in found]
 
     async def promote(self, place: Place, moves: Sequence[PromotedJob]) -> int:
         keys = self._keys

@@ -9,6 +9,7 @@ from typing import Final
 from kiqpy.errors import StoreRefused
 from kiqpy.outcome import Bury, Defer, Done, Effects, Lock, Release, Retry, Verdict
 from kiqpy.store import Frame, OutgoingJob, Pushed
+from kiqpy.store._backend import DueMembers
 from kiqpy.store.redis.connections import Arg
 from kiqpy.store.redis.keys import Keys
 from kiqpy.store.redis.scripts import effect_names
@@ -119,6 +120,28 @@ def verdict_words(verdict: Verdict, keys: Keys, places: dict[str, int]) -> list[
     in_s = verdict.in_s if isinstance(verdict, (Retry, Defer)) else 0.0
     words: list[Arg] = [kind, verdict.delivery, payload, in_s]
     return words + effect_words(verdict.effects, keys, places)
+
+
+_TARGETS: Final[Mapping[type, str]] = {Retry: "retry", Defer: "schedule", Bury: "dead"}
+
+
+def refusal(queue: str, verdicts: Sequence[Verdict], answer: bytes, keys: Keys) -> str:
+    """Which keys keep verdicts from being carried out: those that are answered "w"."""
+    refused = [v for v, one in zip(verdicts, answer, strict=True) if one == ord("w")]
+    places = sorted({_TARGETS.get(type(verdict), f"queue:{queue}") for verdict in refused})
+    return (
+        f"WRONGTYPE {' and '.join(map(keys.at, places))} can't take the jobs that have ended: "
+        "rename or delete what another program has stored under that name"
+    )
+
+
+def due_members(now: float, found: Sequence[bytes | None] | bytes) -> DueMembers:
+    """What the script tells of one set: a text if it can't be read."""
+    if isinstance(found, bytes):
+        return DueMembers(now, (), None, found.decode(errors="replace"))
+    upcoming, *members = found
+    due = [member for member in members if member is not None]
+    return DueMembers(now, due, None if upcoming is None else float(upcoming))
 
 
 def effect_words(effects: Effects, keys: Keys, places: dict[str, int]) -> list[Arg]:

@@ -16,7 +16,8 @@ from kiqpy.clock import Clock
 from kiqpy.config import Config
 from kiqpy.receipt import Receipt
 from kiqpy.store import OutgoingJob
-from kiqpy.store._session import Backend, Session
+from kiqpy.store._backend import Backend
+from kiqpy.store._session import Session
 from kiqpy.store.census import Place
 from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
 from kiqpy.testing._sandbox.client import Push, RecordingClient

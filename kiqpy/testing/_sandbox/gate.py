@@ -11,7 +11,8 @@ from kiqpy.clock import Clock
 from kiqpy.job import Claim
 from kiqpy.outcome import Verdict
 from kiqpy.store import Frame
-from kiqpy.store._session import Backend, Session
+from kiqpy.store._backend import Backend
+from kiqpy.store._session import Session
 from kiqpy.store.census import Place
 
 

@@ -14,7 +14,8 @@ from kiqpy._stages.pipeline import QueuePipeline
 from kiqpy.event import JobFailure, JobStopped
 from kiqpy.receipt import Receipt
 from kiqpy.store import Heartbeat, OutgoingJob, Store
-from kiqpy.store._session import Backend, Session
+from kiqpy.store._backend import Backend
+from kiqpy.store._session import Session
 from kiqpy.store.memory.backend import MemoryBackend, MemoryServer
 
 _DEEPEST: Final = 50

@@ -6,10 +6,14 @@
 -- returns how many members were moved: those that were still there and due
 -- atomic because two processes may promote at once, and each job must be moved only once.
 local n = tonumber(ARGV[1])
-local wrong = wrong_type({[2] = 'zset', [3] = 'set'})
-if wrong then return wrong end
-local fit = {}
+local fit, needs = {[0] = false}, {}
 for i = 1, n do fit[i] = not misfit(KEYS[3 + i], 'list') end
+for at = 1 + n, #ARGV - 1, 3 do  -- the dead set, or the names of queues: what is used is checked
+  local fits = fit[tonumber(ARGV[at + 1])]
+  needs[fits and 3 or 2] = fits and 'set' or 'zset'
+end
+local wrong = wrong_type(needs)
+if wrong then return wrong end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local gone, named = {}, {}
@@ -17,7 +21,7 @@ for at = 1 + n, #ARGV - 1, 3 do
   local queue, member = tonumber(ARGV[at + 1]), ARGV[at + 2]
   local score = redis.call('ZSCORE', KEYS[1], member)
   if score and tonumber(score) <= now then
-    if queue > 0 and fit[queue] then
+    if fit[queue] then
       redis.call('LPUSH', KEYS[3 + queue], ARGV[at + 3])
       named[queue] = true
     else

@@ -15,9 +15,15 @@ local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local grace = tonumber(ARGV[2])
 if tonumber(count) < 3 or now * 1000 - tonumber(first) < grace then return {} end
 if now * 1000 - tonumber(last) > grace then return {} end  -- too old
-local wrong = wrong_type({[2] = 'list', [6] = 'zset', [7] = 'zset'})
-if wrong then return wrong end
 local box = redis.call('LRANGE', KEYS[3], 0, -1)
+local needs, each = {[2] = #box > 0 and 'list' or nil}, 3
+while each <= #ARGV do
+  local place = ARGV[each + 2] == '1' and 6 or tonumber(ARGV[each + 3]) > 0 and 7 or 2
+  needs[place] = place == 2 and 'list' or 'zset'
+  each = after_effects(each + 4)
+end
+local wrong = wrong_type(needs)
+if wrong then return wrong end
 for i = 1, #box do redis.call('RPUSH', KEYS[2], box[i]) end
 if #box > 0 then redis.call('DEL', KEYS[3]) end
 local moved = {}

@@ -7,19 +7,29 @@
 --       4 the ids of plain acks as ranges, such as "7-9,11-11": cheaper for the client than each
 --       then for each verdict: kind, id, payload, delay in s, its effects (see shared/effects.lua);
 --       kinds: "done" "failed" "retry" "defer" "bury" "release"
--- returns one character for each verdict, plain acks first: "1" carried out, "0" fenced
+-- returns one character for each verdict, plain acks first: "1" carried out, "0" fenced, "w" not
+--       carried out, for the key where its job belongs holds another type; the same frame sent
+--       again carries out these and no others
 -- atomic because a claim must not be lost between the check and the verdict, and because the reply
 -- is kept in the same step, for a frame that is sent again.
 local queue, sequence = ARGV[1], ARGV[2]
 local noted = redis.call('HMGET', KEYS[2], 'seq|' .. queue, 'reply|' .. queue)
-if noted[1] == sequence then return noted[2] end
+local before = noted[1] == sequence and noted[2]
+if before and not string.find(before, 'w', 1, true) then return before end
 if noted[1] and tonumber(noted[1]) > tonumber(sequence) then
   return redis.error_reply('SEQUENCE ' .. sequence .. ' came after ' .. noted[1])
 end
 
-if #ARGV > 4 then
-  local wrong = wrong_type({[3] = 'list', [4] = 'zset', [5] = 'zset', [6] = 'zset'})
-  if wrong then return wrong end
+local TARGETS = {
+  release = {3, 'list'}, defer = {5, 'zset'}, retry = {4, 'zset'}, bury = {6, 'zset'},
+}
+local known = {}
+local function fits(kind)
+  if known[kind] == nil then
+    local target = TARGETS[kind]
+    known[kind] = not (target and misfit(KEYS[target[1]], target[2]))
+  end
+  return known[kind]
 end
 
 -- The first write must be one that a full server allows, because settling frees memory there.
@@ -53,8 +63,8 @@ end
 for n, at in ipairs(verdicts) do
   local i = n_plain + n
   local kind, payload, delay = ARGV[at], ARGV[at + 2], tonumber(ARGV[at + 3])
-  answer[i] = held[i] and '1' or '0'
-  if held[i] then
+  answer[i] = not held[i] and '0' or fits(kind) and '1' or 'w'
+  if answer[i] == '1' then
     gone[#gone + 1] = ids[i]
     if kind == 'release' then
       redis.call('RPUSH', KEYS[3], held[i])
@@ -73,6 +83,12 @@ for n, at in ipairs(verdicts) do
   end
 end
 
+if before then  -- what was carried out then is not held any more, and was not fenced
+  for i = 1, #answer do
+    local was = string.sub(before, i, i)
+    if was ~= 'w' then answer[i] = was end
+  end
+end
 local reply = table.concat(answer)
 redis.call('HSET', KEYS[2], 'seq|' .. queue, sequence, 'reply|' .. queue, reply)
 redis.call('PEXPIRE', KEYS[2], ARGV[3])

@@ -10,7 +10,13 @@
 local name, off = ARGV[1], redis.call('HGET', KEYS[2], ARGV[1])
 if not off then off = ARGV[2] == '1' and '0' or '1' end
 local mark = math.abs(tonumber(redis.call('HGET', KEYS[1], name) or '0'))
-local wrong = wrong_type({[3] = 'set', [4] = 'zset', [5] = 'list'})
+local needs = {}
+for at = 4, #ARGV, 6 do
+  local scheduled = ARGV[at + 2] ~= ''
+  if ARGV[at + 1] ~= '' and scheduled then needs[4] = 'zset' end
+  if ARGV[at + 1] ~= '' and not scheduled then needs[3], needs[5] = 'set', 'list' end
+end
+local wrong = wrong_type(needs)
 if wrong then return wrong end
 
 local time = redis.call('TIME')

@@ -8,9 +8,13 @@
 -- atomic because two operators may act at once, and each entry must be moved only once.
 local is_set, n = ARGV[1] == 'set', tonumber(ARGV[2])
 local source = KEYS[1]
-local fits = {[2] = 'zset', [3] = 'set', [4] = 'zset'}
-for i = 1, n do fits[4 + i] = 'list' end
-local wrong = wrong_type(fits)
+local needs, each = {}, 3 + n
+for i = 1, n do needs[3], needs[4], needs[4 + i] = 'set', 'zset', 'list' end
+while each <= #ARGV do
+  if ARGV[each + 1] == 'dead' then needs[2] = 'zset' end
+  each = after_effects(each + 5)
+end
+local wrong = wrong_type(needs)
 if wrong then return wrong end
 local time = redis.call('TIME')
 local now = time[1] .. string.format('.%06d', time[2])
