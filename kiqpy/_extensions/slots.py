@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Awaitable, Sequence
 from typing import final
 
 from kiqpy._extensions.extension import Extension, Host
@@ -30,11 +31,36 @@ class WorkerSlots(Extension):
 
 @final
 class SlotsGate:
-    """Waits for a slot, which the run holds until the job's code has ended."""
+    """Takes a slot for the run, until the job's code has ended; waits for one, first come first."""
 
     def __init__(self, slots: int) -> None:
-        self._slots = asyncio.Semaphore(slots)
+        self._free = slots
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def __call__(self, run: Run) -> None:
-        await self._slots.acquire()
-        run.hold(self._slots.release)
+    def __call__(self, run: Run) -> Awaitable[None] | None:
+        if self._free <= 0:
+            return self._wait(run)
+        self._free -= 1
+        run.hold(self._release)
+        return None
+
+    async def _wait(self, run: Run) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+            elif not turn.cancelled():  # it had got the slot
+                self._release()
+            raise
+        run.hold(self._release)
+
+    def _release(self) -> None:
+        """The slot goes straight to who waits longest: nobody comes between."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                return turn.set_result(None)
+        self._free += 1

@@ -133,10 +133,9 @@ class Pipelines:
         pipeline = self.find(queue)
         if pipeline is not None and not pipeline.draining:
             return pipeline
-        if pipeline is not None:
-            raise ConfigError(f"queue {queue!r} was removed already; its last jobs still run")
         known = ", ".join(self.subscriptions()) or "none"
-        raise ConfigError(f"no queue {queue!r} is worked on here; there are: {known}")
+        removed = "" if pipeline is None else " any more, it was removed"
+        raise ConfigError(f"no queue {queue!r} is worked on here{removed}; there are: {known}")
 
     # -- what there is
 

@@ -34,7 +34,7 @@ class ProcessInfo:
         """What this process is, and what it does now."""
         pipelines = self._pipelines
         queues, concurrency = pipelines.queues(), pipelines.concurrency()
-        runs = pipelines.runs()
+        runs = [run for run in pipelines.runs() if not run.aside]
         return Heartbeat(
             info=encode(self._info(queues, concurrency)).decode(),
             concurrency=concurrency,

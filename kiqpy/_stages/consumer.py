@@ -29,14 +29,20 @@ Perform = Callable[["Run"], Coroutine[Any, Any, Outcome]]
 
 @final
 class Run:
-    """One claim under way. `job` and `rules` are known once it is decoded; `why`, if we cancel."""
+    """One claim under way. `job` and `rules` are known once it is decoded; `why`, if we cancel.
+
+    `aside`: it waits at a gate, and leaves its slot to others. `edge`: where it has the slot from.
+    """
 
     __slots__ = (
-        *("claim", "holds", "job", "rules", "started", "task", "timer", "why"),
-        *("_bus", "_clock"),
+        *("aside", "claim", "holds", "job", "rules", "started", "task", "timer", "why"),
+        *("_bus", "_clock", "_edge"),
     )
 
-    def __init__(self, claim: Claim, clock: Clock, bus: Bus) -> None:
+    def __init__(
+        self, claim: Claim, clock: Clock, bus: Bus, edge: Edge[Claim] | None = None
+    ) -> None:
+        self.aside = False
         self.claim = claim
         self.started = clock.monotonic()
         self.job: Job | None = None
@@ -46,6 +52,7 @@ class Run:
         self.holds: list[Callable[[], object]] | None = None
         self._bus = bus
         self._clock = clock
+        self._edge = edge
         self.timer: Timer | None = None
 
     # -- what a gate took for it
@@ -60,6 +67,26 @@ class Run:
         """Call what was given to `hold`. Idempotent."""
         while self.holds:
             self.holds.pop()()
+
+    # -- its slot of the queue
+
+    def step_aside(self) -> None:
+        """Leave the slot to others while a gate lets the run wait."""
+        if self._edge is not None:
+            self.aside = True
+            self._edge.set_aside()
+
+    async def step_back(self) -> None:
+        """Wait for a slot again: in order, and before jobs that are not claimed yet."""
+        if self.aside and self._edge is not None:
+            await self._edge.take_back()
+            self.aside = False
+
+    def leave(self) -> None:
+        """If it ends while it is aside: its settling is counted like any other's."""
+        if self.aside and self._edge is not None:
+            self.aside = False
+            self._edge.recall()
 
     # -- interrupting it
 
@@ -138,12 +165,13 @@ class Consumer:
         self._loop = asyncio.get_running_loop()
         self._finished: list[Settlement] = []
         self._changed = asyncio.Event()
+        self._inlet: Edge[Claim] | None = None
         self._outlet: Edge[Settlement] | None = None
 
     async def run(self, inlet: Edge[Claim] | None, outlet: Edge[Settlement] | None) -> None:
         assert inlet is not None
         assert outlet is not None
-        self._outlet = outlet
+        self._inlet, self._outlet = inlet, outlet
         try:
             while (claims := await inlet.get()) is not None:
                 for claim in claims:
@@ -160,7 +188,7 @@ class Consumer:
             outlet.close()
 
     def _start(self, claim: Claim) -> None:
-        run = Run(claim, self._clock, self._bus)
+        run = Run(claim, self._clock, self._bus, self._inlet)
         self.running.add(run)
         run.task = _task(self._work(run), self._loop)
 
@@ -179,6 +207,8 @@ class Consumer:
         if run not in self.running:
             return  # its claim was given back already; the store refuses what it did since
         self.running.discard(run)
+        if run.aside:
+            run.leave()
         self._finished.append(settlement)
         if len(self._finished) == 1:  # one batch a turn of the loop, however many runs end in it
             self._loop.call_soon(self._flush)

@@ -136,8 +136,10 @@ class Performer:
         """A gate's answer. After a wait the run begins anew, and so do the checks."""
         if not isinstance(answer, Awaitable):
             return answer
+        run.step_aside()
         if (refused := await answer) is not None:
             return refused
+        await run.step_back()
         run.started = self._clock.monotonic()
         return self._check_again(job)
 

@@ -28,6 +28,7 @@ from kiqpy.outcome import Release
 from kiqpy.store import HeartbeatReply, Store
 
 T = TypeVar("T")
+_ASIDE_PER_SLOT: Final = 10  # jobs that wait at a gate, beside those that have a slot
 _LEAVE_S: Final = 2.0  # a store that is away must not keep a process from ending
 
 
@@ -45,7 +46,8 @@ class QueuePipeline:
 
     Or for several queues that share a limit. The settlements' edge gives its credit to the
     claims' edge: a slot is free when its job's ack leaves. So never more than the limit run, and
-    the claims are at most a frame of acks more.
+    the claims are at most a frame of acks more, and the jobs that wait at a gate: they leave their
+    slots to others.
     """
 
     def __init__(
@@ -86,8 +88,8 @@ class QueuePipeline:
 
     def _build(self) -> Sequence[StageLink]:
         self.source.reset()
-        self._claims: Edge[Claim] = Edge(self.limit)
-        self._settlements: Edge[Settlement] = Edge(self.limit, source=self._claims)
+        self._claims: Edge[Claim] = Edge(self.limit, aside_limit=_ASIDE_PER_SLOT * self.limit)
+        self._settlements: Edge[Settlement] = Edge(_ends(self.limit), source=self._claims)
         self._producer = Producer(self.source, self._clock, self._monitor)
         self._producer.quiet(self._quiet)
         if self.draining:
@@ -141,7 +143,8 @@ class QueuePipeline:
     def scale(self, limit: int) -> None:
         """Run so many jobs at a time; those above a lower limit are not interrupted."""
         self.limit = self._claims.limit = limit
-        self._settlements.limit = max(self._settlements.limit, limit)
+        self._claims.aside_limit = _ASIDE_PER_SLOT * limit
+        self._settlements.limit = max(self._settlements.limit, _ends(limit))
         self._claims.wake()
 
     async def release(self, within_s: float) -> None:
@@ -163,7 +166,8 @@ class QueuePipeline:
     def statistics(self) -> PipelineStatistics:
         """Counts for people and tests."""
         claimed = sum(len(self.source.claimed(queue)) for queue in self.source.queues)
-        return PipelineStatistics(self.limit, claimed, len(self._consumer.running))
+        running = sum(not run.aside for run in self._consumer.running)
+        return PipelineStatistics(self.limit, claimed, running)
 
     # -- the store's record of what this process has claimed
 
@@ -233,3 +237,8 @@ class QueuePipeline:
 
     def _restarted(self, error: BaseException, restarts: int) -> None:
         self._dispatcher.bus.emit(QueueRestarted(self.name, repr(error), restarts))
+
+
+def _ends(limit: int) -> int:
+    """How many runs may end at once: those with a slot, and those aside, whose bound is soft."""
+    return (2 + _ASIDE_PER_SLOT) * limit

@@ -307,3 +307,94 @@ def test_in_any_order_of_steps_nothing_is_lost_and_never_is_more_owed_than_the_l
     assert walk.edge.statistics() == EdgeStatistics(limit, owed=0, waiting=0, closed=True)
     if not any(what == "put" for what, _ in steps):  # several who put take turns
         assert walk.got == sorted(walk.got)
+
+
+# -- set aside
+
+
+def taken(edge: Edge[int], n: int) -> None:
+    edge.offer(list(range(n)))
+
+
+async def test_an_item_that_is_set_aside_leaves_its_credit_to_others() -> None:
+    edge: Edge[int] = Edge(2, aside_limit=2)
+    taken(edge, 2)
+    edge.set_aside()
+    assert edge.demand() == 1
+    assert edge.statistics().aside == 1
+    taken(edge, 1)
+    back = asyncio.create_task(edge.take_back())
+    await rest()
+    assert not back.done()
+    edge.done(1)
+    await back
+    assert (edge.demand(), edge.statistics().aside) == (0, 0)
+
+
+async def test_who_was_set_aside_comes_back_in_order_and_before_new_items() -> None:
+    edge: Edge[int] = Edge(1, aside_limit=3)
+    back: list[asyncio.Task[None]] = []
+    for _ in range(3):
+        taken(edge, 1)
+        edge.set_aside()
+    taken(edge, 1)
+    wanted = asyncio.create_task(edge.wanted())
+    for _ in range(3):
+        back.append(asyncio.create_task(edge.take_back()))
+        await rest()
+    for n in range(3):
+        edge.done(1)
+        await rest()
+        assert [task.done() for task in back] == [True] * (n + 1) + [False] * (2 - n)
+        assert edge.demand() == 0
+    edge.done(1)
+    await rest()
+    assert edge.demand() == 1
+    wanted.cancel()
+
+
+async def test_beyond_the_bound_those_that_are_aside_count_as_owed() -> None:
+    edge: Edge[int] = Edge(2, aside_limit=1)
+    taken(edge, 2)
+    edge.set_aside()
+    edge.set_aside()
+    assert edge.demand() == 1
+    with pytest.raises(RuntimeError, match="2 items put where 1 were asked for"):
+        taken(edge, 2)
+    edge.recall()
+    assert edge.demand() == 1
+    edge.recall()
+    assert edge.demand() == 0
+
+
+@pytest.mark.parametrize("granted", [False, True])
+async def test_a_return_that_is_cancelled_leaves_the_item_aside(granted: bool) -> None:
+    edge: Edge[int] = Edge(1, aside_limit=1)
+    taken(edge, 1)
+    edge.set_aside()
+    taken(edge, 1)
+    back = asyncio.create_task(edge.take_back())
+    await rest()
+    if granted:
+        edge.done(1)
+    back.cancel()
+    await rest()
+    assert back.cancelled()
+    assert edge.statistics().aside == 1
+    if not granted:
+        edge.done(1)
+    assert edge.demand() == 1
+
+
+async def test_a_higher_limit_lets_those_back_that_are_aside() -> None:
+    edge: Edge[int] = Edge(1, aside_limit=1)
+    taken(edge, 1)
+    edge.set_aside()
+    taken(edge, 1)
+    back = asyncio.create_task(edge.take_back())
+    await rest()
+    edge.limit = 2
+    edge.wake()
+    await rest()
+    assert back.done()
+    assert edge.demand() == 0
