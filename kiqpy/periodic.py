@@ -1,17 +1,19 @@
-"""Jobs that come by the clock: when each is due, and which of the ticks that were missed count."""
+"""Periodic jobs: when each is due, and which missed ticks are still enqueued."""
 
 from __future__ import annotations
 
+import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from functools import lru_cache
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, cast, final
 
 from kiqpy._cron.crontab import Crontab, read
-from kiqpy._cron.timetable import FixedTimes, Interval, Timetable, WallClockTimes, Zone
+from kiqpy._cron.timetable import FixedTimes, Interval, Timetable, WallClockTimes, Zone, zone_name
 from kiqpy._declare.checks import Duration, one_of, optional_duration, queue_name, retry_limit
 from kiqpy._declare.options import refuse_unknown
 from kiqpy.errors import ConfigError
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
         args: Sequence[Any]
         queue: str | None
         retry: bool | int | None
-        tz: str
+        tz: str | tzinfo
         name: str | None
         every: Duration | None
         misfire: Misfire
@@ -37,8 +39,8 @@ if TYPE_CHECKING:
 
 Misfire = Literal["one", "skip", "all"]
 
-MOST: Final = 1_000  # ticks that misfire="all" makes good
-COUNTED: Final = 10_000  # no longer list of ticks is made, and nothing is counted any further
+MAX_CAUGHT_UP: Final = 1_000  # missed ticks that misfire="all" enqueues
+MAX_COUNTED: Final = 10_000  # ticks that are listed or counted
 _check_misfire: Final = one_of("one", "skip", "all")
 _OPTIONS: Final = (
     "args",
@@ -52,28 +54,40 @@ _OPTIONS: Final = (
     "jitter",
     "enabled",
 )
-_SKIP_S: Final = 60.0  # how late a tick may be with misfire="skip"
+_SKIP_GRACE_S: Final = 60.0  # how late a tick may be with misfire="skip"
 _DAY_S: Final = 86_400
+_MAX_GAP_YEARS: Final = 40  # a fifth Friday in February: 28 years, and 40 around 2100
+_NO_DAY: Final = sys.maxsize
 _EXAMPLE: Final = 'give Periodic("*/5 * * * *", worker), or ("*/5 * * * *", worker, {options})'
 
 
 class DueTicks(NamedTuple):
-    """The ticks to enqueue, oldest first, and how many older ones are not (10,000: or more)."""
+    """The ticks to enqueue, oldest first. `left_out`: how many older ones are not enqueued.
+
+    A `left_out` of `MAX_COUNTED` means as many or more.
+    """
 
     ticks: Sequence[float]
     left_out: int
+
+    @property
+    def left_out_text(self) -> str:
+        """The number in words, which says if there may be more."""
+        return f"{self.left_out:,}" + (" or more" if self.left_out >= MAX_COUNTED else "")
 
 
 @final
 @dataclass(frozen=True, slots=True, init=False)
 class Periodic:
-    """A job that the clock enqueues, once per tick however many processes run.
+    """A job that is enqueued at fixed times, once for each tick however many processes run.
 
     `Periodic("*/5 * * * *", cleanup, args=[7])`, or `Periodic(worker=cleanup, every=30)`.
-    Durations are seconds or timedeltas: `every` (1 or more, counted from the epoch),
-    `misfire_grace` (how late a tick may be), `jitter` (each tick is delayed by up to that).
-    Raises ConfigError, which names the field of the expression that is wrong and what it takes;
-    ArgumentError if `args` do not fit the worker.
+    Durations are seconds or timedeltas: `every` (at least 1, counted from the epoch),
+    `misfire_grace` (how late a tick may be), `jitter` (each job is delayed by up to that). `tz`: a
+    name such as "Europe/Paris", or a ZoneInfo. `name` identifies it in Redis: a new name, and a
+    name that gets another schedule, begin at that time; ticks before are not made good.
+    Raises: ConfigError: names the option, or the field of the expression, and what it takes.
+    ArgumentError: `args` do not fit the worker.
     """
 
     cron: str | None
@@ -82,7 +96,7 @@ class Periodic:
     args: tuple[Any, ...]
     queue: str
     tz: str
-    name: str  # by which it is known in Redis: equal names are one periodic
+    name: str
     misfire: Misfire
     misfire_grace: float | None
     jitter: float | None
@@ -98,7 +112,7 @@ class Periodic:
         args: Sequence[Any] = (),
         queue: str | None = None,
         retry: bool | int | None = None,
-        tz: str = "UTC",
+        tz: str | tzinfo = "UTC",
         name: str | None = None,
         every: Duration | None = None,
         misfire: Misfire = "one",
@@ -107,6 +121,7 @@ class Periodic:
         enabled: bool = True,
     ) -> None:
         every_s = optional_duration("every", every, least=1.0)
+        zone = zone_name(tz)
         job = _job(worker, args, queue, retry)
         given: dict[str, Any] = {
             "cron": cron,
@@ -114,13 +129,13 @@ class Periodic:
             "worker": worker,
             "args": tuple(args),
             "queue": job.queue,
-            "tz": tz,
+            "tz": zone,
             "misfire": _check_misfire("misfire", misfire),
             "misfire_grace": optional_duration("misfire_grace", misfire_grace, least=1.0),
             "jitter": optional_duration("jitter", jitter),
             "enabled": enabled,
             "_job": job,
-            "_times": _timetable(cron, every_s, tz),
+            "_times": _timetable(cron, every_s, zone),
         }
         for attribute, value in given.items():
             object.__setattr__(self, attribute, value)
@@ -132,16 +147,21 @@ class Periodic:
 
     @property
     def text(self) -> str:
-        """When, in words: the expression as it was given, or the interval."""
+        """The expression as it was given, or the interval in words."""
         return f"every {self.every:g}s" if self.cron is None else self.cron
 
+    @property
+    def schedule(self) -> str:
+        """Expression and zone: equal for two periodics that are written alike."""
+        return f"{' '.join(self.text.lower().split())} {self.tz}"
+
     def next(self, after_s: float) -> float:
-        """The first tick after an instant; both in epoch seconds."""
+        """The first tick after `after_s`; both in epoch seconds."""
         return self._times.next(after_s)
 
     def ticks(self, after_s: float, until_s: float) -> Sequence[float]:
-        """All ticks in (after_s, until_s], in epoch seconds; no more than the first 10,000."""
-        return list(islice(self._until(after_s, until_s), COUNTED))
+        """The ticks in (after_s, until_s], in epoch seconds; at most the first 10,000."""
+        return list(islice(self._until(after_s, until_s), MAX_COUNTED))
 
     def _until(self, after_s: float, until_s: float) -> Iterator[float]:
         return takewhile(lambda at: at <= until_s, self._from(after_s))
@@ -151,22 +171,22 @@ class Periodic:
             yield (at := self._times.next(at))
 
     def due(self, last_s: float, now_s: float) -> DueTicks:
-        """What to enqueue at `now_s`, if all ticks up to `last_s` have been seen to.
+        """The ticks to enqueue at `now_s`, if all up to `last_s` are done; epoch seconds.
 
-        "one": the latest tick. "skip": the latest, if it is at most 60 s late (`misfire_grace`).
-        "all": each, the latest 1,000 at most. With `misfire_grace` none that is later than that.
+        misfire="one": the latest tick. "skip": the latest, if it is at most 60 s late, or
+        `misfire_grace`. "all": each of the latest 1,000. None is later than `misfire_grace`.
         """
         if self._times.next(last_s) > now_s:
             return DueTicks((), 0)
-        grace_s = _SKIP_S if self.misfire == "skip" else None
+        grace_s = _SKIP_GRACE_S if self.misfire == "skip" else None
         grace_s = self.misfire_grace if self.misfire_grace is not None else grace_s
         since = last_s if grace_s is None else max(last_s, now_s - grace_s)
-        ticks = self._latest(since, now_s, MOST if self.misfire == "all" else 1)
+        ticks = self._latest(since, now_s, MAX_CAUGHT_UP if self.misfire == "all" else 1)
         older = takewhile(lambda at: not ticks or at < ticks[0], self._until(last_s, now_s))
-        return DueTicks(ticks, sum(1 for _ in islice(older, COUNTED)))
+        return DueTicks(ticks, sum(1 for _ in islice(older, MAX_COUNTED)))
 
     def _latest(self, after_s: float, until_s: float, count: int) -> Sequence[float]:
-        """The last ticks in (after_s, until_s]: looked for in longer and longer spans."""
+        """The last `count` ticks in (after_s, until_s], found by searching ever longer spans."""
         span_s = 60.0
         while True:
             start = max(after_s, until_s - span_s)
@@ -176,13 +196,13 @@ class Periodic:
             span_s *= 4
 
     def new(self, tick_s: float | None = None) -> Job:
-        """A job for one tick, which it names as `tick_at`; without one for an extra run."""
+        """A job for the tick at `tick_s` (its field `tick_at`); None: a job beside all ticks."""
         tick = {} if tick_s is None else {"tick_at": tick_s}
         return Job.from_payload({**self._job.payload, "periodic": self.name, **tick})
 
 
 def declared(_option: str, value: object) -> tuple[Periodic, ...]:
-    """What a user wrote as `periodics`, read; no name twice."""
+    """The option `periodics` as a tuple of `Periodic`; ConfigError if a name is there twice."""
     if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
         raise ConfigError(f"periodics={value!r}: give a list; in it, {_EXAMPLE}")
     found = tuple(_entry(item) for item in cast("Iterable[object]", value))
@@ -200,7 +220,7 @@ def _entry(item: object) -> Periodic:
     if isinstance(item, tuple | list):
         parts = [*cast("Sequence[Any]", item), dict[str, Any]()]
     if len(parts) not in (3, 4) or not isinstance(parts[2], Mapping):
-        raise ConfigError(f"periodics: {item!r} is none: {_EXAMPLE}")
+        raise ConfigError(f"periodics: {item!r} is no periodic: {_EXAMPLE}")
     given = dict(cast("Mapping[str, Any]", parts[2]))
     for name in given:
         refuse_unknown(name, _OPTIONS, {}, {}, "option of a periodic")
@@ -208,11 +228,11 @@ def _entry(item: object) -> Periodic:
 
 
 @final
-class _Wall:
-    """The wall times of an expression: croniter knows the days, each day has the same times."""
+class _CronTimes:
+    """The wall times of an expression: croniter finds the days; all days have the same times."""
 
     def __init__(self, crontab: Crontab) -> None:
-        self._days = None if crontab.days == "* * *" else _days(crontab.days)
+        self._days = [] if "* * *" in crontab.days else [_Days(days) for days in crontab.days]
         self._times = array(
             "l",
             (
@@ -222,54 +242,73 @@ class _Wall:
                 for second in crontab.seconds
             ),
         )
-        self._asked = self._found = -1
 
     def next(self, after: int) -> int:
         day, time = divmod(after + 1, _DAY_S)
-        at = bisect_left(self._times, time)
-        if at == len(self._times) or self._day(day) != day:
-            return self._day(day + (at == len(self._times))) * _DAY_S + self._times[0]
-        return day * _DAY_S + self._times[at]
+        place = bisect_left(self._times, time)
+        if place == len(self._times):  # no more times on that day
+            return self._day(day + 1) * _DAY_S + self._times[0]
+        if (found := self._day(day)) != day:
+            return found * _DAY_S + self._times[0]
+        return day * _DAY_S + self._times[place]
 
     def _day(self, day: int) -> int:
-        """The first day, counted from the epoch's, that is not before `day`."""
-        if self._days is None:
+        """The first day from `day` on that counts, in days since the epoch."""
+        if not self._days:
             return day
-        if not self._asked <= day <= self._found:
-            found = self._days.get_next(float, start_time=float(day * _DAY_S - 1))
-            self._asked, self._found = day, int(found) // _DAY_S
+        found = min(days.next(day) for days in self._days)
+        if found == _NO_DAY:
+            raise ValueError(f"no day counts for {_MAX_GAP_YEARS} years")
+        return found
+
+
+@final
+class _Days:
+    """The days of one text for croniter, in days since the epoch."""
+
+    def __init__(self, text: str) -> None:
+        from croniter import croniter  # deferred: it costs memory, and only periodics need it
+
+        self._croniter: Any = croniter("0 0 " + text, 0.0, max_years_between_matches=_MAX_GAP_YEARS)
+        self._from = self._found = -1
+
+    def next(self, day: int) -> int:
+        """The first one from `day` on; `_NO_DAY` if there is none within 40 years."""
+        if not self._from <= day <= self._found:
+            self._from, self._found = day, self._search(day)
         return self._found
 
-
-def _days(text: str) -> Any:
-    from croniter import croniter  # an expensive import, only for periodics
-
-    return croniter("0 0 " + text, 0.0, max_years_between_matches=30)
+    def _search(self, day: int) -> int:
+        try:
+            found = self._croniter.get_next(float, start_time=float(day * _DAY_S - 1))
+        except ValueError:  # the root of croniter's errors
+            return _NO_DAY
+        return int(found) // _DAY_S
 
 
 @lru_cache(maxsize=512)
 def _timetable(cron: str | None, every_s: float | None, tz: str) -> Timetable:
     if every_s is not None:
         if cron is not None or tz != "UTC":
-            raise ConfigError(f"every={every_s:g}: it takes the place of cron, and knows no tz")
+            raise ConfigError(f"every={every_s:g} replaces cron=, and tz= has no effect on it")
         return Interval(every_s)
     if not isinstance(cron, str):
         raise ConfigError(f'cron={cron!r}: give an expression such as "*/5 * * * *", or every=...')
     zone, crontab = Zone(tz), read(cron)
-    wall = _wall(cron, crontab)
-    return WallClockTimes(wall, zone) if crontab.follows_clock else FixedTimes(wall, zone)
+    times = _cron_times(cron, crontab)
+    return WallClockTimes(times, zone) if crontab.follows_clock else FixedTimes(times, zone)
 
 
-def _wall(text: str, crontab: Crontab) -> _Wall:
-    wall = _Wall(crontab)
+def _cron_times(text: str, crontab: Crontab) -> _CronTimes:
+    times = _CronTimes(crontab)
     try:
-        wall.next(0)
-    except ValueError as error:  # the root of croniter's errors
-        day, month, _ = crontab.days.split()
+        times.next(0)
+    except ValueError:
+        day, month, _ = crontab.days[0].split()
         raise ConfigError(
             f"{text}: no day is ever like that (day {day} of month {month})"
-        ) from error
-    return wall
+        ) from None
+    return times
 
 
 def _job(worker: Any, args: Any, queue: str | None, retry: bool | int | None) -> Job:

@@ -1,1 +1,1 @@
-"""Schedules as text and as instants: crontab lines, and local times across DST."""
+"""Reads cron expressions, and computes local times across changes of the clocks."""

@@ -1,12 +1,12 @@
-"""From times on the wall to instants: when a periodic job is due, over all changes of the clocks.
+"""Computes when a periodic job is due, from local times, across changes of the clocks.
 
-A *wall time* is a number of seconds that would be the epoch's if the wall hung in UTC. Where
-clocks jump, a wall time may not exist (the gap in spring) or exist twice (the overlap in autumn):
+A *wall time* is what a local clock shows, as seconds since it showed 1970-01-01 00:00. Where clocks
+jump, a wall time may not exist (the gap in spring) or exist twice (the overlap in autumn):
 
-* `FixedTimes`: the hours are named. In a gap it is due right after the gap, in an overlap once,
-  the first time.
-* `WallClockTimes`: any hour. It is due whenever the wall clock shows it: not at all in a gap,
-  twice in an overlap.
+* `FixedTimes`, for expressions that name hours: a time in a gap is due right after the gap, one in
+  an overlap once, at the first of the two.
+* `WallClockTimes`, for any hour: a time is due whenever the clock shows it, so not at all in a gap
+  and twice in an overlap.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from kiqpy.errors import ConfigError, suggest
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH: Final = _EPOCH.replace(tzinfo=None)
-_STRIDE_S: Final = 43_200  # no zone changes its clocks twice within it
+_STRIDE_S: Final = 43_200  # no zone changes its clocks twice within this time
 
 
 class Timetable(Protocol):
-    """Instants in epoch seconds, without an end."""
+    """An endless sequence of instants, in epoch seconds."""
 
     def next(self, after_s: float) -> float:
         """The first one after `after_s`."""
@@ -33,14 +33,16 @@ class Timetable(Protocol):
 
 
 class LocalTimes(Protocol):
-    """Wall times, without an end."""
+    """An endless sequence of wall times."""
 
-    def next(self, after: int) -> int: ...
+    def next(self, after: int) -> int:
+        """The first one after `after`."""
+        ...
 
 
 @final
 class Interval:
-    """The multiples of an interval since the epoch, so that all processes agree."""
+    """The multiples of an interval since the epoch: the same instants in every process."""
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
@@ -53,23 +55,27 @@ class Interval:
 
 @final
 class Zone:
-    """A time zone by its name, and when it changes its clocks."""
+    """A time zone, and when it changes its clocks.
+
+    Raises: ConfigError: there is no zone of this name.
+    """
 
     def __init__(self, name: str) -> None:
         self._info = _zone(name)
 
     def offset(self, at: int) -> int:
-        """Seconds that the wall is ahead of UTC at an instant."""
-        shown = (_EPOCH + timedelta(seconds=at)).astimezone(self._info).utcoffset()
-        return _whole(shown)
+        """How many seconds local clocks are ahead of UTC at an instant."""
+        local = (_EPOCH + timedelta(seconds=at)).astimezone(self._info)
+        return _whole_seconds(local.utcoffset())
 
     def offsets(self, wall: int) -> tuple[int, int]:
-        """The same for a wall time: before and after the change, if it is within one."""
-        shown = (_NAIVE_EPOCH + timedelta(seconds=wall)).replace(tzinfo=self._info)
-        return _whole(shown.utcoffset()), _whole(shown.replace(fold=1).utcoffset())
+        """The offsets of a wall time: before and after a change, if it is in a gap or overlap."""
+        local = (_NAIVE_EPOCH + timedelta(seconds=wall)).replace(tzinfo=self._info)
+        before, after = local.utcoffset(), local.replace(fold=1).utcoffset()
+        return _whole_seconds(before), _whole_seconds(after)
 
     def change(self, after: int, until: int) -> int | None:
-        """The first instant in (after, until] with another offset than `after` has."""
+        """The first instant in (after, until] whose offset is not that of `after`, or None."""
         offset, at = self.offset(after), after
         while at < until:
             before, at = at, min(at + _STRIDE_S, until)
@@ -92,13 +98,14 @@ class FixedTimes:
     """Wall times, each due once."""
 
     def __init__(self, wall: LocalTimes, zone: Zone) -> None:
-        self._wall, self._zone = wall, zone
+        self._wall = wall
+        self._zone = zone
 
     def next(self, after_s: float) -> float:
         wall = floor(after_s) + self._zone.offset(floor(after_s))
         while True:
             wall = self._wall.next(wall)
-            if (at := self._first(wall)) > after_s:  # else: it was due before the overlap
+            if (at := self._first(wall)) > after_s:  # else it was due the first time it was shown
                 return float(at)
 
     def _first(self, wall: int) -> int:
@@ -115,7 +122,8 @@ class WallClockTimes:
     """Wall times, due whenever the clock shows them."""
 
     def __init__(self, wall: LocalTimes, zone: Zone) -> None:
-        self._wall, self._zone = wall, zone
+        self._wall = wall
+        self._zone = zone
 
     def next(self, after_s: float) -> float:
         since = floor(after_s)
@@ -127,7 +135,7 @@ class WallClockTimes:
         return float(at)
 
 
-def _whole(offset: timedelta | None) -> int:
+def _whole_seconds(offset: timedelta | None) -> int:
     assert offset is not None
     return round(offset.total_seconds())
 
@@ -142,3 +150,16 @@ def _zone(name: str) -> zoneinfo.ZoneInfo:
     if not known:
         hint = "this machine has no time zones: pip install tzdata"
     raise ConfigError(f"tz={name!r}: no such time zone; {hint}") from None
+
+
+def zone_name(tz: object) -> str:
+    """The name of a time zone that is given by name, as a ZoneInfo or as `datetime.UTC`.
+
+    Raises: ConfigError: it has no name, such as a fixed offset.
+    """
+    name = "UTC" if tz is UTC else getattr(tz, "key", tz)
+    if isinstance(name, str):
+        return name
+    raise ConfigError(
+        f'tz={tz!r}: no such time zone; give one such as "Europe/Paris", or a ZoneInfo'
+    )

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from kiqpy.periodic import Periodic
 
 _MAX_TICKS: Final = 100  # ticks that one atomic step enqueues
-_NOT_LEADING_S: Final = 60.0  # being elected wakes the loop
-_SHORTEST_S: Final = 0.001
+_NOT_LEADING_S: Final = 60.0  # an election wakes the loop earlier
+_MIN_SLEEP_S: Final = 0.001
 _log = logging.getLogger("kiqpy")
 
 
 @final
 class Cron(Loop):
-    """Enqueues what is due, in the process that leads; sleeps until the next tick.
+    """Enqueues the due ticks, in the process that leads; sleeps until the next tick.
 
-    All ticks since the last one that was done count, never just the present minute, and the store
-    takes each tick once. So a loop that is late, a leader that changes, and two that lead at once
-    enqueue the same as one that is in time.
+    It looks at all ticks since the last one that is done, not only at the current minute, and the
+    store takes each tick once. So a loop that is late, a change of leaders, and two leaders at once
+    enqueue the same as one leader in time.
     """
 
     name = "cron"
@@ -44,7 +44,7 @@ class Cron(Loop):
         leads: Callable[[], bool],
         clock: Clock,
         emit: Callable[[Event], None],
-        look_s: float = 10.0,  # switches and the store's clock are read this often
+        look_s: float = 10.0,  # how often it reads switches and the store's clock
         on_put_off: Callable[[float], object] = lambda _in_s: None,  # a tick with a jitter
     ) -> None:
         self._calendar = calendar
@@ -57,6 +57,7 @@ class Cron(Loop):
         self._on_put_off = on_put_off
         self._names = [entry.name for entry in entries]
         self._next_at = float("-inf")  # by the monotonic clock
+        self._schedules_compared = False  # since it leads
         self._complaints = Once()
 
     def look(self) -> None:
@@ -66,10 +67,11 @@ class Cron(Loop):
     async def tick(self) -> float:
         if not self._leads():
             self._next_at = float("-inf")
+            self._schedules_compared = False
             return _NOT_LEADING_S
         if self._next_at <= self._clock.monotonic():
             await self._tick_all()
-        return max(_SHORTEST_S, self._next_at - self._clock.monotonic())
+        return max(_MIN_SLEEP_S, self._next_at - self._clock.monotonic())
 
     async def _tick_all(self) -> None:
         state = await self._state()
@@ -82,21 +84,32 @@ class Cron(Loop):
 
     async def _state(self) -> PeriodicState:
         state = await self._calendar.state(self._names)
-        latest = state.now + MAX_AHEAD_S
-        new = [n for n in self._names if n not in state.marks or state.marks[n].at > latest]
-        if not new:
-            return state
-        await self._calendar.register(new)
-        return await self._calendar.state(self._names)
+        new = {e.name: e.schedule for e in self._entries if not self._has_begun(e, state)}
+        if new:
+            await self._calendar.register(new)
+            state = await self._calendar.state(self._names)
+        self._schedules_compared = True
+        return state
+
+    def _has_begun(self, entry: Periodic, state: PeriodicState) -> bool:
+        """Whether the mark is one of this entry's schedule, and of a right clock.
+
+        Schedules are compared only when the process begins to lead: while two releases lead at
+        once, each with its own schedule, they must not set the mark to now again and again.
+        """
+        mark = state.marks.get(entry.name)
+        if mark is None or mark.at > state.now + MAX_AHEAD_S:
+            return False
+        return self._schedules_compared or state.schedules.get(entry.name) == entry.schedule
 
     async def _tick_entry(self, entry: Periodic, state: PeriodicState) -> float:
-        """Enqueue the due ticks of one entry; the time of its next tick, by the store's clock."""
+        """Enqueue the due ticks of an entry; return when its next tick is, by the store's clock."""
         last = state.marks[entry.name].at
         try:
             await self._catch_up(entry, last, state.now)
         except StoreUnavailable:
             raise
-        except Exception as error:  # its queue, arguments, middleware; the other entries go on
+        except Exception as error:  # of its queue, arguments or middleware; other entries go on
             self._complain(entry, error)
             return state.now + self._look_s
         return entry.next(max(last, state.now))
@@ -105,8 +118,8 @@ class Cron(Loop):
         due = entry.due(last, now)
         if due.left_out:
             level = logging.WARNING if entry.misfire == "all" else logging.INFO
-            text = "periodic %s: %s missed ticks are not made good (misfire=%r)"
-            _log.log(level, text, entry.name, due.left_out, entry.misfire)
+            text = "periodic %s: %s missed ticks are not enqueued (misfire=%r)"
+            _log.log(level, text, entry.name, due.left_out_text, entry.misfire)
             if not due.ticks:
                 await self._calendar.tick(entry.name, [Tick(now, None)], entry.enabled)
         for start in range(0, len(due.ticks), _MAX_TICKS):
@@ -130,6 +143,6 @@ class Cron(Loop):
         return job
 
     def _complain(self, entry: Periodic, error: Exception) -> None:
-        """Log each cause once; the entry is tried again at every round."""
+        """Log each cause once. Every round tries the entry again."""
         if self._complaints.first((entry.name, str(error))):
             _log.error("periodic %s can't be enqueued: %s", entry.name, error)

@@ -23,13 +23,15 @@ class TickMark(NamedTuple):
 class PeriodicState(NamedTuple):
     """What the store knows of periodics at one instant, `now`, by the store's clock.
 
-    `marks` has those that were ever registered. `switched` has those that an operator has enabled
-    (True) or disabled (False); all others are as declared.
+    `marks` has those that were ever registered, and `schedules` what they were registered with.
+    `switched` has those that an operator has enabled (True) or disabled (False); all others are as
+    declared.
     """
 
     now: float
     marks: Mapping[str, TickMark]
     switched: Mapping[str, bool]
+    schedules: Mapping[str, str]
 
 
 class Tick(NamedTuple):
@@ -61,8 +63,8 @@ class Calendar(Protocol):
         """What the store knows of these periodics."""
         ...
 
-    async def register(self, names: Sequence[str]) -> None:
-        """Set the mark of each periodic that has none to now: its ticks count from here on.
+    async def register(self, schedules: Mapping[str, str]) -> None:
+        """Let periodics (name -> schedule) begin now, unless they have a mark of this schedule.
 
         A mark more than an hour ahead is set to now, too: the server's clock was wrong.
         """

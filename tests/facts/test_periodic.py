@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from kiqpy import App, ArgumentError, ConfigError, Periodic, Worker, worker
-from kiqpy.periodic import COUNTED, MOST, DueTicks, declared
+from kiqpy.periodic import MAX_CAUGHT_UP, MAX_COUNTED, DueTicks, declared
 
 
 @worker(queue="mail", retry=7)
@@ -136,18 +137,35 @@ def test_a_bad_expression_names_the_field(cron: Any, said: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("Asia/Tokyo", "Asia/Tokyo"),
+        (ZoneInfo("Asia/Tokyo"), "Asia/Tokyo"),
+        (ZoneInfo("UTC"), "UTC"),
+        (UTC, "UTC"),
+    ],
+)
+def test_a_zone_by_its_name_or_as_an_object(given: Any, name: str) -> None:
+    entry = Periodic("0 9 * * *", send, tz=given)
+    assert entry == Periodic("0 9 * * *", send, tz=name)
+    assert entry.tz == name
+    assert declared("periodics", [("0 9 * * *", send, {"tz": given})]) == (entry,)
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"tz": "Europe/Copenhagn"}, "did you mean 'Europe/Copenhagen'?"),
         ({"tz": "europe/paris2"}, "did you mean 'Europe/Paris'?"),
         ({"tz": ""}, "no such time zone"),
         ({"tz": None}, "no such time zone"),
+        ({"tz": timezone(timedelta(hours=1))}, "no such time zone"),
         ({"tz": "../../etc/passwd"}, "no such time zone"),
         ({"misfire": "al"}, "did you mean 'all'?"),
         ({"misfire": 5}, "give 'one', 'skip' or 'all'"),
         ({"misfire_grace": 0.1}, "at least 1 seconds"),
         ({"jitter": -1}, "at least 0 seconds"),
-        ({"every": 30}, "it takes the place of cron"),
+        ({"every": 30}, "replaces cron="),
         ({"retry": -1}, "retry=-1"),
         ({"queue": "a b"}, "queue name 'a b'"),
         ({"name": ""}, "1 to 200 characters"),
@@ -249,7 +267,7 @@ def test_ticks_are_bounded() -> None:
     entry = Periodic("* * * * * *", send)
     began = time.process_time()
     ticks = entry.ticks(0, 365 * 86_400)
-    assert len(ticks) == COUNTED
+    assert len(ticks) == MAX_COUNTED
     assert ticks[:2] == [1, 2]
     assert time.process_time() - began < 5
 
@@ -292,18 +310,18 @@ def test_skip_is_the_latest_if_it_is_due_now() -> None:
 def test_all_is_each_oldest_first() -> None:
     assert due(MINUTELY, 5, 3, misfire="all") == (["12:01:00", "12:02:00", "12:03:00"], 0)
     assert due(MINUTELY, 5, 3, misfire="all", misfire_grace=70) == (["12:02:00", "12:03:00"], 1)
-    long = due(MINUTELY, 0, MOST + 25, misfire="all")
-    assert (len(long.ticks), long.left_out) == (MOST, 25)
+    long = due(MINUTELY, 0, MAX_CAUGHT_UP + 25, misfire="all")
+    assert (len(long.ticks), long.left_out) == (MAX_CAUGHT_UP, 25)
     assert long.ticks[0] == "12:26:00"
-    assert due(MINUTELY, 0, MOST, misfire="all").left_out == 0
+    assert due(MINUTELY, 0, MAX_CAUGHT_UP, misfire="all").left_out == 0
 
 
 @pytest.mark.parametrize(
     ("cron", "misfire", "count", "left_out"),
     [
-        ("* * * * * *", "all", MOST, COUNTED),
-        ("* * * * * *", "one", 1, COUNTED),
-        ("* * 3 * * *", "all", MOST, COUNTED),
+        ("* * * * * *", "all", MAX_CAUGHT_UP, MAX_COUNTED),
+        ("* * * * * *", "one", 1, MAX_COUNTED),
+        ("* * 3 * * *", "all", MAX_CAUGHT_UP, MAX_COUNTED),
         ("0 0 1 1 *", "all", 30, 0),
         ("0 0 1 1 *", "skip", 0, 30),
     ],

@@ -355,4 +355,60 @@ async def test_more_missed_ticks_than_are_made_good(
     office.wake()
     await rest()
     assert office.ticks() == [60.0 * n for n in range(6, 1006)]
-    assert "5 missed ticks are not made good" in caplog.text
+    assert "5 missed ticks are not enqueued" in caplog.text
+
+
+async def test_more_missed_ticks_than_are_counted(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    office.hire(Periodic(worker=job, every=1, misfire="all"))
+    await office.clock.advance(1)
+    office.leading = False
+    await office.clock.advance(12_000)
+    office.leading = True
+    office.wake()
+    await rest()
+    assert "10,000 or more missed ticks are not enqueued" in caplog.text
+
+
+def daily(cron: str, misfire: Any = "all") -> Periodic:
+    return Periodic(cron, job, name="report", misfire=misfire)
+
+
+@pytest.mark.parametrize("misfire", ["one", "skip", "all"])
+async def test_a_changed_schedule_begins_at_the_change(office: Office, misfire: Any) -> None:
+    """Weekly to hourly, and back: neither enqueues what it would have been due before."""
+    office.hire(daily("0 14 * * *", misfire))
+    await office.clock.advance(2 * 3600 + 1)
+    assert office.ticks() == [2 * 3600]
+    await office.close()
+    office.hire(daily("0 * * * *", misfire))
+    await office.clock.advance(10)
+    assert office.ticks() == [2 * 3600]
+    await office.clock.advance(30 * 3600)
+    assert office.ticks() == [3600 * n for n in range(2, 33)]
+    await office.close()
+    office.hire(daily("0  14 * * *", misfire))
+    await office.clock.advance(10)
+    assert office.ticks()[-1] == 32 * 3600, "its tick of yesterday is not enqueued"
+    await office.clock.advance(18 * 3600)
+    assert office.ticks()[-1] == (24 + 26) * 3600
+
+
+async def test_a_restart_with_the_same_schedule_catches_up(office: Office) -> None:
+    office.hire(daily("0 * * * *"))
+    await office.clock.advance(3601)
+    await office.close()
+    await office.clock.advance(3 * 3600)
+    office.hire(daily("0 *  * * *"))
+    await rest()
+    assert office.ticks() == [3600 * n for n in range(1, 5)]
+
+
+async def test_two_releases_that_lead_at_once_lose_no_tick(office: Office) -> None:
+    """Each with its own schedule for one name: the mark is theirs together."""
+    office.hire(daily("0 * * * *"))
+    await office.clock.advance(1800)
+    office.hire(daily("30 * * * *"))
+    await office.clock.advance(3 * 3600 + 1)
+    assert office.ticks() == [1800 * n for n in range(2, 8)]

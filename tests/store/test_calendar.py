@@ -120,15 +120,31 @@ async def test_a_job_that_is_there_already_is_not_enqueued_again(world: World) -
 
 async def test_a_new_periodic_counts_from_when_it_was_noted(world: World) -> None:
     one, two = await calendar(world), await calendar(world)
-    await one.register(["p"])
+    await one.register({"p": "daily"})
     noted = (await one.state(["p"])).marks["p"]
     assert not noted.ticked
     assert abs(noted.at - world.now()) < 2
-    await two.register(["p", "p2"])
+    await two.register({"p": "daily", "p2": "daily"})
     assert (await one.state(["p"])).marks["p"] == noted, "a mark is never moved back or on"
     assert await one.tick("p", ticks(noted.at - 1, noted.at + 1), True) == [PAST, QUEUED]
-    await two.register(["p"])
+    await two.register({"p": "daily"})
     assert (await one.state(["p"])).marks["p"] == (noted.at + 1, True)
+
+
+async def test_a_changed_schedule_begins_at_the_change(world: World) -> None:
+    one = await calendar(world)
+    await one.tick("p", ticks(10), True)
+    await one.register({"p": "weekly"})
+    state = await one.state(["p", "other"])
+    assert state.marks["p"] == (10, True), "a mark without a schedule is taken over"
+    assert state.schedules == {"p": "weekly"}
+    await one.register({"p": "daily"})
+    state = await one.state(["p"])
+    assert state.schedules == {"p": "daily"}
+    assert not state.marks["p"].ticked
+    assert abs(state.marks["p"].at - world.now()) < 2
+    await one.register({"p": "daily"})
+    assert (await one.state(["p"])).marks == state.marks
 
 
 async def test_a_mark_from_a_wrong_clock_is_put_right(world: World) -> None:
@@ -136,7 +152,7 @@ async def test_a_mark_from_a_wrong_clock_is_put_right(world: World) -> None:
     now = world.now()
     await one.tick("far", ticks(now + 86_400), True)
     await one.tick("near", ticks(now + 60), True)
-    await one.register(["far", "near"])
+    await one.register({"far": "daily", "near": "daily"})
     marks = (await one.state(["far", "near"])).marks
     assert abs(marks["far"].at - world.now()) < 2
     assert marks["near"] == (now + 60, True)

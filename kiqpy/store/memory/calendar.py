@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
 from kiqpy.store import OutgoingJob
@@ -19,18 +19,25 @@ class MemoryCalendar:
         self._ident = ident
 
     async def state(self, names: Sequence[str]) -> PeriodicState:
-        marks, switched = self._server.marks, self._server.switched
+        marks, switched, schedules = (
+            self._server.marks,
+            self._server.switched,
+            self._server.schedules,
+        )
         return PeriodicState(
-            self._server.clock.now(),
-            {name: marks[name] for name in names if name in marks},
-            {name: switched[name] for name in names if name in switched},
+            now=self._server.clock.now(),
+            marks={name: marks[name] for name in names if name in marks},
+            switched={name: switched[name] for name in names if name in switched},
+            schedules={name: schedules[name] for name in names if name in schedules},
         )
 
-    async def register(self, names: Sequence[str]) -> None:
+    async def register(self, schedules: Mapping[str, str]) -> None:
         now, marks = self._server.clock.now(), self._server.marks
-        for name in names:
-            if name not in marks or marks[name].at > now + MAX_AHEAD_S:
+        for name, schedule in schedules.items():
+            changed = self._server.schedules.get(name, schedule) != schedule
+            if changed or name not in marks or marks[name].at > now + MAX_AHEAD_S:
                 marks[name] = TickMark(now, ticked=False)
+            self._server.schedules[name] = schedule
 
     async def tick(self, name: str, ticks: Sequence[Tick], enabled: bool) -> list[TickResult]:
         if not self._server.switched.get(name, enabled):

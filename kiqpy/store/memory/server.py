@@ -123,6 +123,7 @@ class MemoryServer:
         self.waiters: defaultdict[str, deque[QueueWaiter]] = defaultdict(deque)
         self.marks: dict[str, calendar.TickMark] = {}  # of periodics, by name
         self.switched: dict[str, bool] = {}
+        self.schedules: dict[str, str] = {}  # the schedule that a mark belongs to, by name
         self.leaders: dict[str, tuple[str, float]] = {}  # group -> ident, and until when
 
     def leased(self, ident: str) -> bool:

@@ -31,24 +31,26 @@ class RedisCalendar:
         self._ident = ident
 
     async def state(self, names: Sequence[str]) -> PeriodicState:
-        keys = (self._keys.cron, self._keys.cron_off)
-        now, marks, switched = await self._connections.call("periodics", keys, names)
+        keys = (self._keys.cron, self._keys.cron_off, self._keys.cron_schedule)
+        now, *found = await self._connections.call("periodics", keys, names)
+        marks, switched, schedules = (
+            {name: value for name, value in zip(names, values, strict=True) if value is not None}
+            for values in cast("list[list[bytes | None]]", found)
+        )
         return PeriodicState(
-            float(now),
-            {
-                name: TickMark(abs(float(at)), not at.startswith(b"-"))
-                for name, at in zip(names, marks, strict=True)
-                if at is not None
+            now=float(now),
+            marks={
+                name: TickMark(abs(float(at)), ticked=not at.startswith(b"-"))
+                for name, at in marks.items()
             },
-            {
-                name: off == b"0"
-                for name, off in zip(names, switched, strict=True)
-                if off is not None
-            },
+            switched={name: off == b"0" for name, off in switched.items()},
+            schedules={name: text.decode() for name, text in schedules.items()},
         )
 
-    async def register(self, names: Sequence[str]) -> None:
-        await self._connections.call("register", (self._keys.cron,), (MAX_AHEAD_S, *names))
+    async def register(self, schedules: Mapping[str, str]) -> None:
+        keys = (self._keys.cron, self._keys.cron_schedule)
+        pairs = [word for pair in schedules.items() for word in pair]
+        await self._connections.call("register", keys, (MAX_AHEAD_S, *pairs))
 
     async def tick(self, name: str, ticks: Sequence[Tick], enabled: bool) -> list[TickResult]:
         keys = self._keys

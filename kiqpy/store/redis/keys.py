@@ -22,6 +22,8 @@ class Keys:
         self.cron = f"{namespace}kiq:cron"
         # hash: periodic -> 1 off, 0 on; only those that an operator has switched
         self.cron_off = f"{namespace}kiq:cron:off"
+        # hash: periodic -> the expression and zone that its mark belongs to
+        self.cron_schedule = f"{namespace}kiq:cron:schedule"
         self.leader = f"{namespace}kiq:leader"
         self.cancels = f"{namespace}kiq:cancels"  # zset: marks of cancelled jobs, by time
 
