@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, TypeVar, final
 from kiqpy._declare.sources import ClaimSource
 from kiqpy._flow.chain import Chain, StageLink
 from kiqpy._flow.edge import Edge
+from kiqpy._flow.pages import pages
 from kiqpy._flow.pause import ExponentialBackoff
 from kiqpy._flow.tasks import together
 from kiqpy._reporting.dispatcher import ReporterDispatcher
@@ -19,13 +20,13 @@ from kiqpy._stages.consumer import Consumer, Perform, Run
 from kiqpy._stages.monitor import Monitor
 from kiqpy._stages.producer import Producer
 from kiqpy._stages.settlement import Settlement
-from kiqpy._stages.settler import Settler
+from kiqpy._stages.settler import MAX_VERDICTS_PER_FRAME, Settler
 from kiqpy.clock import Clock
 from kiqpy.errors import FetchPaused, LeaseLost, StoreError, StoreUnavailable
 from kiqpy.event import QueueRestarted
 from kiqpy.job import Claim
-from kiqpy.outcome import Release
-from kiqpy.store import HeartbeatReply, Store
+from kiqpy.outcome import Release, Verdict
+from kiqpy.store import Frame, HeartbeatReply, Store
 
 T = TypeVar("T")
 _ASIDE_PER_SLOT: Final = 10  # jobs that wait at a gate, beside those that have a slot
@@ -216,9 +217,12 @@ class QueuePipeline:
     async def _return(self, queue: str, until: float) -> None:
         await self._persist(lambda: self._clear(queue), until)
         claims = await self._persist(lambda: self._store.holding(queue), until)
-        if claims:
-            frame = self._store.frame(queue, [Release(c.delivery) for c in claims])
-            await self._persist(lambda: self._store.settle(frame), until)
+        newest_first = [Release(claim.delivery) for claim in reversed(claims)]
+        for page in pages(newest_first, MAX_VERDICTS_PER_FRAME):
+            await self._settle(self._store.frame(queue, page), until)
+
+    async def _settle(self, frame: Frame[Verdict], until: float) -> None:
+        await self._persist(lambda: self._store.settle(frame), until)
 
     async def _clear(self, queue: str) -> None:
         """No fetch in doubt and nothing in the inbox any more."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, final
 
 from kiqpy._declare.sources import ClaimSource
 from kiqpy._flow.edge import Edge
+from kiqpy._flow.pages import pages
 from kiqpy._flow.pause import ExponentialBackoff
 from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._reporting.event_queue import EventQueue
@@ -42,7 +43,8 @@ from kiqpy.outcome import (
 )
 from kiqpy.store import Frame, Source, VerdictsRefused
 
-_MAX_VERDICTS_PER_FRAME: Final = 500  # verdicts a frame: well under 5 ms of the store's time
+MAX_VERDICTS_PER_FRAME: Final = 500  # well under 5 ms of the store's time
+MAX_BYTES_PER_FRAME: Final = 2**20  # of payloads that are sent anew; one may be larger
 
 
 @final
@@ -81,8 +83,8 @@ class Settler:
         assert outlet is None
         while (batch := await inlet.get()) is not None:
             for part in _by_queue(batch):
-                for n in range(0, len(part), _MAX_VERDICTS_PER_FRAME):
-                    await self._commit(part[n : n + _MAX_VERDICTS_PER_FRAME], inlet)
+                for page in _frames(part):
+                    await self._commit(page, inlet)
 
     async def _commit(self, page: list[Settlement], inlet: Edge[Settlement]) -> None:
         early = self._event_queue.idle() and inlet.width() > 1
@@ -132,6 +134,29 @@ class Settler:
             if stopped and job is not None:
                 events.append(JobStopped(job))
         return events
+
+
+def _frames(part: list[Settlement]) -> Iterable[list[Settlement]]:
+    """Parts that a frame each can settle; what goes back to the queue last, the oldest at the end.
+
+    The oldest is the next to run then, although each goes back in front of those before it.
+    """
+    size = sum([len(settlement.claim.raw) for settlement in part])
+    if len(part) <= MAX_VERDICTS_PER_FRAME and size <= MAX_BYTES_PER_FRAME:
+        return (part,)
+    in_order = sorted(part, key=_place_of)
+    return pages(in_order, MAX_VERDICTS_PER_FRAME, MAX_BYTES_PER_FRAME, _size_of)
+
+
+def _place_of(settlement: Settlement) -> tuple[bool, int]:
+    back = isinstance(settlement.outcome, Released)
+    return back, -settlement.claim.delivery if back else 0
+
+
+def _size_of(settlement: Settlement) -> int:
+    """How many bytes its verdict may send: an ack or a release sends none."""
+    bare = isinstance(settlement.outcome, Success | Released)
+    return 0 if bare else len(settlement.claim.raw)
 
 
 def _by_queue(batch: list[Settlement]) -> list[list[Settlement]]:

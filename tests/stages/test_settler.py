@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Literal
@@ -109,6 +110,26 @@ async def test_a_frame_is_bounded() -> None:
         it.edge.offer(await it.claims(1100))
         await rest()
         assert [len(frame.items) for frame in it.store.frames] == [500, 500, 100]
+
+
+async def test_a_frame_is_bounded_in_bytes_that_are_sent() -> None:
+    large = ["x" * 400_000]
+    async with desk(World()) as it:
+        jobs = await it.claims(6, args=large)
+        it.edge.offer([*ended(jobs[:5], Failure(ValueError("x"))), jobs[5]])
+        await rest()
+        assert [len(frame.items) for frame in it.store.frames] == [2, 2, 2]
+
+
+async def test_what_goes_back_keeps_its_order_across_frames() -> None:
+    async with desk(World()) as it:
+        jobs = ended(await it.claims(1200), RELEASED)
+        random.Random(7).shuffle(jobs)
+        it.edge.offer(jobs)
+        await rest()
+        assert len(it.store.frames) == 3
+        queue = it.world.server.queues[QUEUE]
+        assert [decode(raw).jid for raw in reversed(queue)] == [f"j{n}" for n in range(1200)]
 
 
 @pytest.mark.parametrize("how", ["before", "after"])

@@ -579,6 +579,16 @@ class TestSettle:
         assert world.queue("q")[0] == claims[0].raw
         assert world.stat("processed") == 1
 
+    async def test_thousands_in_one_frame(self, world: World) -> None:
+        """Lua passes on some 8,000 words in one call at the most."""
+        await world.fill(9500)
+        session = await world.process()
+        claims: list[Claim] = []
+        while found := await session.fetch("q", 250):
+            claims += found
+        assert await settle(session, *(Release(c.delivery) for c in claims)) == [True] * 9500
+        assert jids(world.queue("q")) == [f"j{n:04}" for n in range(9500)]
+
     async def test_each_result_belongs_to_its_verdict(self, world: World) -> None:
         session, claims = await self.claim(world, 3)
         verdicts: list[Verdict] = [

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final, TypeVar, cast, final
 
+from kiqpy._flow.pages import pages
 from kiqpy.store.census import (
     CANCELS_KEPT_S,
     PLACES,
@@ -144,7 +145,7 @@ class RedisCensus:
     async def transfer(self, place: str, transfers: Sequence[Transfer]) -> list[bool]:
         done: list[bool] = []
         limit = await self._page_size(place) if transfers else _MAX_PER_STEP
-        for part in _pages(transfers, limit):
+        for part in pages(transfers, limit, _MAX_BYTES_PER_STEP, _size_of):
             names, args = self._transfer_words(place, part)
             answer = cast("bytes", await self._connections.call("transfer", names, args))
             done += [mark == ord("1") for mark in answer]
@@ -224,16 +225,5 @@ def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
     return (items[n : n + _MAX_PER_STEP] for n in range(0, len(items), _MAX_PER_STEP))
 
 
-def _pages(transfers: Iterable[Transfer], limit: int) -> Iterator[list[Transfer]]:
-    """The transfers in order, in parts of at most `limit` and `_MAX_BYTES_PER_STEP`."""
-    part: list[Transfer] = []
-    size = 0
-    for transfer in transfers:
-        added = len(transfer.member) + len(transfer.payload)
-        size += added
-        if part and (len(part) >= limit or size > _MAX_BYTES_PER_STEP):
-            yield part
-            part, size = [], added
-        part.append(transfer)
-    if part:
-        yield part
+def _size_of(transfer: Transfer) -> int:
+    return len(transfer.member) + len(transfer.payload)

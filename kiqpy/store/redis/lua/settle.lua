@@ -12,6 +12,7 @@
 --       again carries out these and no others
 -- atomic because a claim must not be lost between the check and the verdict, and because the reply
 -- is kept in the same step, for a frame that is sent again.
+local MAX_RUN = 1000  -- words that are passed on in one step: Lua's stack has a bound
 local queue, sequence = ARGV[1], ARGV[2]
 local noted = redis.call('HMGET', KEYS[2], 'seq|' .. queue, 'reply|' .. queue)
 local before = noted[1] == sequence and noted[2]
@@ -46,7 +47,12 @@ while at <= #ARGV do
   ids[#ids + 1] = ARGV[at + 1]
   at = after_effects(at + 4)
 end
-local held = #ids > 0 and redis.call('HMGET', KEYS[1], unpack(ids)) or {}
+local held = {}
+for first = 1, #ids, MAX_RUN do
+  local last = math.min(first + MAX_RUN - 1, #ids)
+  local found = redis.call('HMGET', KEYS[1], unpack(ids, first, last))
+  if last == #found then held = found else for i = 1, #found do held[first + i - 1] = found[i] end end
+end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local processed, failed = 0, 0
@@ -92,7 +98,9 @@ end
 local reply = table.concat(answer)
 redis.call('HSET', KEYS[2], 'seq|' .. queue, sequence, 'reply|' .. queue, reply)
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
-if #gone > 0 then redis.call('HDEL', KEYS[1], unpack(gone)) end
+for first = 1, #gone, MAX_RUN do
+  redis.call('HDEL', KEYS[1], unpack(gone, first, math.min(first + MAX_RUN - 1, #gone)))
+end
 
 -- Counters come last, with pcall: a counter of a wrong type must not fail what is done.
 if processed > 0 then
