@@ -107,7 +107,7 @@ def _decide(
             return Bury(claim.delivery, _cancelled(claim, job, now, rand))
         case Failure():
             if job is None:
-                return Bury(claim.delivery, buried(claim.raw, claim.queue, now))
+                return Bury(claim.delivery, buried(claim.raw, claim.queue, now, rand))
             return _failed(claim, job, outcome, rules, now, rand)
         case _ as never:
             assert_never(never)
@@ -180,7 +180,7 @@ def _retry_home(claim: Claim, job: Job, rules: Rules) -> dict[str, Any]:
 
 def _cancelled(claim: Claim, job: Job | None, now: float, rand: Rand) -> bytes:
     if job is None:
-        return buried(claim.raw, claim.queue, now)
+        return buried(claim.raw, claim.queue, now, rand)
     fields = dead_fields(job, "Cancelled", "cancelled", now)
     payload = handed_on(claim.raw, job, _home(claim, job) | fields, rand)
     return claim.raw if payload is None else payload
@@ -205,7 +205,7 @@ def _failure_fields(
     return fields
 
 
-def recover(raw: bytes, job: Job | None, now: float) -> tuple[bytes, bool]:
+def recover(raw: bytes, job: Job | None, now: float, rand: Rand) -> tuple[bytes, bool]:
     """The payload of a job whose process died, and whether that happened too often.
 
     Count and time of the first crash travel in the payload, so that they survive everything
@@ -217,8 +217,8 @@ def recover(raw: bytes, job: Job | None, now: float) -> tuple[bytes, bool]:
     fresh = first is None or now - first > POISON_WINDOW_S
     count = 1 if fresh else job.recovered + 1
     fields: dict[str, Any] = {"recovered": count, "recovered_at": now if fresh else first}
-    poison = count > POISON_STARTS
-    if poison:
-        died = f"its process died {count} times within 72 h while it ran"
-        fields |= dead_fields(job, "Poison", died, now)
-    return amend(raw, fields), poison
+    if count <= POISON_STARTS:
+        return amend(raw, fields, drop=("at",)), False
+    died = f"its process died {count} times within 72 h while it ran"
+    payload = handed_on(raw, job, fields | dead_fields(job, "Poison", died, now), rand)
+    return raw if payload is None else payload, True

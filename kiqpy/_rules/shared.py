@@ -6,13 +6,12 @@ its poller pops before it parses, and one odd field takes a web page down for al
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from kiqpy._payload.json import amend, encode, is_portable, parse, unpack_lines
 from kiqpy._rules.backoff import Rand
-from kiqpy.job import Job, seconds
+from kiqpy.job import Job, decode, seconds
 
 SEALED: Final = "kiqpy.Unreadable"  # class of a payload that holds, as text, what is no job
 _TIMES: Final = ("created_at", "enqueued_at", "failed_at", "retried_at")
@@ -64,17 +63,22 @@ def _new_jid(rand: Rand) -> str:
     return "".join(f"{int(rand() * 2**32):08x}" for _ in range(3))
 
 
-def buried(raw: bytes, queue: str, now: float) -> bytes:
+def put_apart(payload: bytes, queue: str, rand: Rand) -> bytes | None:
+    """A rescued job as it waits in the schedule; None if Ruby's poller would lose it there."""
+    return handed_on(payload, decode(payload), {"queue": queue}, rand)
+
+
+def buried(raw: bytes, queue: str, now: float, rand: Rand) -> bytes:
     """What is kept in the dead set of bytes that are no job: themselves, if pages can show them.
 
     JSON that is no object takes Sidekiq's page down; it is kept as an argument of a payload, and
-    `unsealed` gives it back.
+    `unsealed` gives it back. Each gets a jid of its own: equal ones would become one in the set.
     """
     value = parse(raw)
     if isinstance(value, dict) or (value is None and raw.strip() != b"null"):
         return raw
     return encode({
-        "class": SEALED, "args": [raw.decode()], "jid": hashlib.sha256(raw).hexdigest()[:24],
+        "class": SEALED, "args": [raw.decode()], "jid": _new_jid(rand),
         "queue": queue, "retry": 0, "created_at": now, "error_class": "kiqpy.DecodeError",
         "error_message": "not a JSON object", "retry_count": 0, "failed_at": now,
     })  # fmt: skip

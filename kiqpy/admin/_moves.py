@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any, Final, Literal, final
 
-from kiqpy._payload.json import amend
+from kiqpy._rules.backoff import Rand
 from kiqpy._rules.dead import dead_fields
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
-from kiqpy._rules.shared import buried, unsealed
+from kiqpy._rules.shared import buried, handed_on, unsealed
 from kiqpy.admin._rows import BulkResult, Found, JobRow, row, where
 from kiqpy.clock import Clock
 from kiqpy.errors import ArgumentError
@@ -26,24 +26,35 @@ _MAX_MOVED_PER_CALL: Final = 100
 
 
 def transfer(
-    found: JobRow, act: Action, now: float, effects_of: Sequence[EffectsOf] = DEFAULT_EFFECTS
+    found: JobRow,
+    act: Action,
+    now: float,
+    rand: Rand,
+    effects_of: Sequence[EffectsOf] = DEFAULT_EFFECTS,
 ) -> Transfer | None:
-    """What the store must do; None if it can't be done to bytes that are no job. Pure."""
+    """What the store must do; None if it can't be done to bytes that are no job. Pure.
+
+    What moves can be read by Ruby then, as after a failure. What Ruby's parser refuses is moved as
+    it is.
+    """
     job, raw = found.job, found.raw
     if job is None:
         if act in ("retry", "requeue"):
             return None
-        kept = buried(raw, found.queue or "default", now)
+        kept = buried(raw, found.queue or "default", now, rand)
         return Transfer(raw, "dead" if act in ("kill", "cancel") else "away", kept)
     if act in ("retry", "requeue"):
         if (sealed := unsealed(job)) is not None:
             return Transfer(raw, "queue", sealed, job.queue, job.jid)
         fate = Fate("queue", "operator")
         changes = {"enqueued_at": now} | (_one_back(job) if act == "retry" else {})
-        moved = Transfer(raw, "queue", amend(raw, changes, drop=("at",)), job.queue, job.jid)
+        moved = Transfer(
+            raw, "queue", handed_on(raw, job, changes, rand) or raw, job.queue, job.jid
+        )
     elif act in ("kill", "cancel"):
         fate = Fate("dead", "operator")
-        moved = Transfer(raw, "dead", amend(raw, _why(found, job, act, now), drop=("at",)))
+        payload = handed_on(raw, job, _why(found, job, act, now), rand)
+        moved = Transfer(raw, "dead", payload or raw)
     else:
         fate = Fate("gone", "operator", unlock=act == "delete and unlock")
         moved = Transfer(raw, "away")
@@ -156,7 +167,7 @@ class Mover:
 
     async def _act(self, act: Action, place: str, rows: Sequence[JobRow]) -> BulkResult:
         now = self._clock.now()
-        moves = [transfer(found, act, now, self._effects_of) for found in rows]
+        moves = [transfer(found, act, now, self._clock.random, self._effects_of) for found in rows]
         wanted = [move for move in moves if move is not None]
         done = sum(await self._census.transfer(place, wanted))
         return BulkResult(done, len(wanted) - done, len(rows) - len(wanted))

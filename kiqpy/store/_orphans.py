@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from kiqpy._payload.json import amend
+from kiqpy._rules.backoff import Rand
 from kiqpy._rules.decide import recover
+from kiqpy._rules.shared import put_apart
 from kiqpy.store import Rescued
 from kiqpy.store._backend import Orphan
 from kiqpy.store.census import readable
@@ -12,25 +13,30 @@ _GAP_S = 1.0  # between two jobs that may have killed their process
 _MAX_SPREAD_S = 20.0  # between the first and the last of them: most are innocent
 
 
-def orphan_of(delivery: int, raw: bytes, now: float) -> Orphan:
-    payload, poison = recover(raw, readable(raw), now)
+def orphan_of(delivery: int, raw: bytes, now: float, rand: Rand) -> Orphan:
+    payload, poison = recover(raw, readable(raw), now, rand)
     return Orphan(delivery, payload, poison)
 
 
-def keep_apart(orphans: dict[int, Orphan], queue: str) -> None:
+def keep_apart(orphans: dict[int, Orphan], queue: str, rand: Rand) -> None:
     """Delay jobs whose process has died more than once, so that they run one after the other.
 
     One of them may be what kills the process, and the others must not be counted as killers too.
     The second time the oldest runs first, the third time the newest, so a job that ran before the
-    culprit in one of them runs after it in the other.
+    culprit in one of them runs after it in the other. What Ruby's poller would lose goes to the
+    dead set.
     """
     for count in (2, 3):
         ids = [n for n, orphan in orphans.items() if _count(orphan) == count and not orphan.poison]
         gap_s = min(_GAP_S, _MAX_SPREAD_S / max(1, len(ids)))
         for place, n in enumerate(sorted(ids, reverse=count == 3)):
             if place > 0:
-                payload = amend(orphans[n].payload, {"queue": queue})
-                orphans[n] = orphans[n]._replace(payload=payload, in_s=place * gap_s)
+                payload = put_apart(orphans[n].payload, queue, rand)
+                orphans[n] = (
+                    orphans[n]._replace(poison=True)
+                    if payload is None
+                    else orphans[n]._replace(payload=payload, in_s=place * gap_s)
+                )
 
 
 def rescued_of(orphan: Orphan, queue: str) -> Rescued:

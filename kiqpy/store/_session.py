@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 
+from kiqpy._rules.backoff import Rand
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
 from kiqpy._rules.shared import buried
 from kiqpy.clock import Clock
@@ -175,7 +176,7 @@ class Session:
     async def _promote(self, place: Place, due: DueMembers) -> Promotion:
         if due.trouble:
             raise StoreRefused(due.trouble)
-        moves = [_promoted(member, due.now) for member in due.members]
+        moves = [_promoted(member, due.now, self._clock.random) for member in due.members]
         if moves:
             moved = await self._backend.promote(place, moves)
             return Promotion(moved, sum(move.queue is None for move in moves), 0.0)
@@ -211,9 +212,9 @@ class Session:
     ) -> None:
         held = await self._backend.holding(suspect.ident, suspect.queue)
         now = self._clock.now()
-        orphans = {n: orphan_of(n, raw, now) for n, raw in held.items()}
+        orphans = {n: orphan_of(n, raw, now, self._clock.random) for n, raw in held.items()}
         if "schedule" in self._places:
-            keep_apart(orphans, suspect.queue)
+            keep_apart(orphans, suspect.queue, self._clock.random)
         orphans = {n: self._with_effects(orphan, now) for n, orphan in orphans.items()}
         for ids in _chunks(sorted(held, reverse=True)):  # newest first: the oldest is next to run
             moved = await self._move_back(suspect, [orphans[n] for n in ids], refusals)
@@ -255,10 +256,10 @@ def _chunks(ids: list[int]) -> list[list[int]]:
     return [ids[n : n + _MAX_PER_STEP] for n in range(0, len(ids), _MAX_PER_STEP)] or [[]]
 
 
-def _promoted(member: bytes, now: float) -> PromotedJob:
+def _promoted(member: bytes, now: float, rand: Rand) -> PromotedJob:
     job = readable(member)
     if job is None:
-        return PromotedJob(member, None, buried(member, "default", now))
+        return PromotedJob(member, None, buried(member, "default", now, rand))
     return PromotedJob(
         member, job.queue, amend_job(job, member, {"enqueued_at": now}, drop=("at",))
     )

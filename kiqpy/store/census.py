@@ -5,6 +5,7 @@ Every listing is bounded.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
@@ -17,6 +18,12 @@ Place = Literal["schedule", "retry", "dead"]
 PLACES: Final[tuple[Place, ...]] = ("schedule", "retry", "dead")
 PROCESS_FIELDS: Final = ("info", "busy", "beat", "quiet", "rss", "rtt_us", "concurrency")
 CANCELS_KEPT_S: Final = 7 * 86_400.0
+_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+def counted(queue: str) -> str:
+    """Under which name a queue's jobs are counted: one like a day's would be Sidekiq's history."""
+    return f"queue:{queue}" if _DAY.fullmatch(queue) else queue
 
 
 class Entry(NamedTuple):

@@ -812,3 +812,38 @@ def test_each_call_of_the_guide_has_its_test() -> None:
     }
     assert len(wanted) > 40
     assert sorted(name for name in wanted if f"test_{name}" not in globals()) == []
+
+
+# -- what an operator moves can be read by all who share the Redis
+
+
+@pytest.mark.parametrize("act", ["kill", "cancel", "retry", "requeue"])
+async def test_what_is_moved_is_mended_for_ruby(house: House, act: str) -> None:
+    """Text as tags and times takes Sidekiq's pages down; `at` would send the job back."""
+    place = "queue:mail" if act in ("kill", "cancel") else "retry"
+    house.put(place, raw_job("a", tags="x", at=5.0, created_at="2026-11-28"))
+    if act == "cancel":
+        await house.admin.cancel("a")
+    else:
+        await getattr(house.admin, act)(["a"])
+    (moved,) = house.raw("dead" if act in ("kill", "cancel") else "queue:mail")
+    found = payload(moved)
+    assert found["tags"] == ["x"]
+    assert not found.keys() & {"at", "created_at"}
+
+
+async def test_equal_bytes_stay_as_many_as_they_were(house: House) -> None:
+    """A sorted set holds a member once: jobs without a jid, and what is no job, get one."""
+    bare = b'{"class":"Send","args":[1],"queue":"mail"}'
+    house.put("queue:mail", *[bare] * 5, *[b"[1]"] * 5)
+    await house.admin.kill_all("queue:mail")
+    assert len(house.raw("dead")) == 10
+    await house.admin.requeue_all("dead")
+    assert sorted(house.raw("queue:mail"))[:5] == [b"[1]"] * 5
+
+
+async def test_what_ruby_can_not_read_is_moved_as_it_is(house: House) -> None:
+    deep = raw_job("a").replace(b"[1]", b"[" * 120 + b"]" * 120)
+    house.put("queue:mail", deep)
+    await house.admin.kill(["a"])
+    assert house.raw("dead") == [deep]

@@ -143,7 +143,7 @@ async def periodic() -> bytes:
 async def crashed(times: int) -> bytes:
     raw = await enqueued(send.new(7))
     for _ in range(times):
-        raw, _ = recover(raw, decode(raw), NOW)
+        raw, _ = recover(raw, decode(raw), NOW, lambda: 0.5)
     return raw
 
 

@@ -577,7 +577,7 @@ class TestHostilePayloads:
     @given(st.dictionaries(fields_read, junk, max_size=5))
     def test_a_crash_can_always_be_recovered_from(self, fields: dict[str, Any]) -> None:
         raw = written(fields)
-        payload, _ = recover(raw, decode(raw), NOW)
+        payload, _ = recover(raw, decode(raw), NOW, lambda: 0.5)
         assert decode(payload).recovered >= 1 or fields.get("recovered")
 
     @quick
@@ -594,7 +594,7 @@ class TestRecover:
     def crashed(self, *ages_h: float) -> tuple[dict[str, Any], list[bool]]:
         raw, poisons = claim_of().raw, list[bool]()
         for age_h in ages_h:
-            raw, poison = recover(raw, decode(raw), NOW + age_h * HOUR_S)
+            raw, poison = recover(raw, decode(raw), NOW + age_h * HOUR_S, lambda: 0.5)
             poisons.append(poison)
         return decode(raw).payload, poisons
 
@@ -616,7 +616,7 @@ class TestRecover:
         assert "error_class" not in payload
 
     def test_what_can_not_be_read_stays_as_it_is(self) -> None:
-        assert recover(b"\xff", None, NOW) == (b"\xff", False)
+        assert recover(b"\xff", None, NOW, lambda: 0.5) == (b"\xff", False)
 
     def test_the_limits_are_as_documented(self) -> None:
         assert (policy.POISON_STARTS, policy.POISON_WINDOW_S) == (3, 72 * HOUR_S)

@@ -76,14 +76,14 @@ def test_what_ruby_can_just_read_is_handed_on(fine: str) -> None:
     "raw", [b"[1]", b"null", b" null\n", b"7", b'"\\ud800"', b"[[1],{}]", b"true"]
 )
 def test_json_that_is_no_object_is_kept_in_one_and_given_back(raw: bytes) -> None:
-    kept = decode(buried(raw, "mail", 5.0))
+    kept = decode(buried(raw, "mail", 5.0, lambda: 0.5))
     assert (kept.queue, kept.payload["error_message"]) == ("mail", "not a JSON object")
     assert unsealed(kept) == raw
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b"{}", b'{"class":5}'])
 def test_all_else_is_kept_as_it_is(raw: bytes) -> None:
-    assert buried(raw, "mail", 5.0) == raw
+    assert buried(raw, "mail", 5.0, lambda: 0.5) == raw
 
 
 @pytest.mark.parametrize("args", [[], [1], ["a", "b"]])

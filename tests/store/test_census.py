@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from kiqpy.errors import StoreRefused
-from kiqpy.outcome import FreeLock, Lock
+from kiqpy.outcome import Done, FreeLock, Lock
 from kiqpy.store.census import Census, Entry, Place, Transfer, busy_row, process_row
 from tests.store.contract import MemoryWorld, RedisWorld, World, heartbeat, jids, outgoing, payload
 
@@ -147,6 +148,16 @@ class TestLook:
         assert found.queues == {"q": (0, 1), "r": zero}
         await it.reset_counters()
         assert (await it.counters([], ["q"])) == (zero, {}, {"q": (0, 1)})
+
+    async def test_a_queue_named_like_a_day_is_not_counted_twice(self, world: World) -> None:
+        day = datetime.fromtimestamp(world.now(), UTC).date().isoformat()
+        await world.push(outgoing("a", day), outgoing("b", "q"))
+        session = await world.process(day, "q")
+        for queue in (day, "q"):
+            (claim,) = await session.fetch(queue, 1)
+            await session.settle(session.frame(queue, [Done(claim.delivery)]))
+        found = await (await census(world)).counters([day], [day, "q"])
+        assert found == ((2, 0), {day: (2, 0)}, {day: (1, 0), "q": (1, 0)})
 
     async def test_what_can_not_be_read_is_shown(self, world: World) -> None:
         it = await census(world)

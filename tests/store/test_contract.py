@@ -1271,6 +1271,26 @@ class TestRescue:
         assert jids(world.members("schedule")) == ["b", "c", "d"]
         world.check(names)
 
+    async def test_what_runs_apart_can_be_read_by_rubys_poller(self, world: World) -> None:
+        """It takes from the schedule before it parses: what it can't read would be lost."""
+        deep = "[" * 120 + "]" * 120
+        wrong = payload("", tags="x", at=5.0)
+        await world.push(
+            outgoing("a"), outgoing("b")._replace(payload=wrong), outgoing("c", args=deep)
+        )
+        rescuer = await world.process()
+        for _ in range(2):
+            victim = await world.process()
+            await victim.fetch("q", 3)
+            await world.die(victim)
+            rescued = await world.rescued(rescuer)
+        assert [one.jid for one in rescued if one.poison] == ["c"]
+        (put_off,) = world.members("schedule")
+        mended = decode(put_off).payload
+        assert (mended["tags"], len(mended["jid"]), "at" in mended) == (["x"], 24, False)
+        assert jids(world.members("dead")) == ["c"]
+        assert jids(world.queue("q")) == ["a"]
+
     async def test_crashes_are_forgotten_after_three_days(self, world: World) -> None:
         if world.real:
             pytest.skip("takes three days")

@@ -19,6 +19,7 @@ from kiqpy.store.census import (
     SearchPage,
     Transfer,
     busy_row,
+    counted,
     entry,
     process_row,
     queue_row,
@@ -100,7 +101,7 @@ class MemoryCensus:
         return Counters(
             total=counts(""),
             days={day: counts(f":{day}") for day in days},
-            queues={queue: counts(f":{queue}") for queue in queues},
+            queues={queue: counts(f":{counted(queue)}") for queue in queues},
         )
 
     async def processes(self) -> list[Process]:

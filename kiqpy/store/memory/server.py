@@ -17,7 +17,7 @@ from kiqpy.clock import Clock
 from kiqpy.errors import StoreRefused
 from kiqpy.outcome import Lock
 from kiqpy.store import Heartbeat, Pushed, calendar
-from kiqpy.store.census import Place
+from kiqpy.store.census import Place, counted
 
 R = TypeVar("R")
 Owner = tuple[str, str]  # a process and one of its queues
@@ -158,7 +158,7 @@ class MemoryServer:
     def count(self, queue: str, processed: int = 0, failed: int = 0) -> None:
         day = datetime.fromtimestamp(self.clock.now(), UTC).date().isoformat()
         for name, n in (("processed", processed), ("failed", failed)):
-            for of in (name, f"{name}:{day}", f"{name}:{queue}"):
+            for of in (name, f"{name}:{day}", f"{name}:{counted(queue)}"):
                 self.stats[of] += n
 
     def marked_at(self) -> float:

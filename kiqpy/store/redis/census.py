@@ -19,6 +19,7 @@ from kiqpy.store.census import (
     SearchPage,
     Transfer,
     busy_row,
+    counted,
     entry,
     process_row,
     queue_row,
@@ -94,7 +95,7 @@ class RedisCensus:
         return rows
 
     async def counters(self, days: Sequence[str], queues: Sequence[str]) -> Counters:
-        names = ["", *(f":{day}" for day in days), *(f":{queue}" for queue in queues)]
+        names = ["", *(f":{day}" for day in days), *(f":{counted(queue)}" for queue in queues)]
         keys = [self._keys.stat(f"{what}{of}") for of in names for what in ("processed", "failed")]
         found = [whole_number(text) for text in await self._connections.command("MGET", *keys)]
         total, *rest = zip(found[::2], found[1::2], strict=True)

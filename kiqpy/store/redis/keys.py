@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from kiqpy.store.census import counted
+
 _COUNTED: Final = ("processed", "failed")
 
 
@@ -67,7 +69,8 @@ class Keys:
 
     def stats(self, day: str, queue: str) -> list[str]:
         """Processed and failed: in total, of a day (as Sidekiq), of a queue (as Verk)."""
-        names = [f"{what}{of}" for of in ("", f":{day}", f":{queue}") for what in _COUNTED]
+        of = ("", f":{day}", f":{counted(queue)}")
+        names = [f"{what}{each}" for each in of for what in _COUNTED]
         return [f"{self.prefix}stat:{name}" for name in names]
 
     def stat(self, name: str) -> str:
