@@ -1,8 +1,8 @@
-"""Rich values in a job's arguments: by typed codecs, from a list that the worker declares.
+"""Typed codecs: arguments beyond JSON's own types, which a worker lists.
 
-On the wire such a value is `{"$type": "datetime", "$value": "2027-01-02T03:04:05+00:00"}`, plain
-JSON that any language can read. Nothing is imported or unpickled by a name from Redis: a type that
-the list does not hold is an error.
+In Redis such a value is `{"$type": "datetime", "$value": "2027-01-02T03:04:05+00:00"}`, which any
+language can read. kiqpy imports or unpickles nothing by a name from Redis: a type that the worker
+does not list is an error.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ _SECONDS: Final = r"(-?)([0-9]{1,20})(?:\.([0-9]{1,6}))?"
 @final
 @dataclasses.dataclass(frozen=True, slots=True)
 class Codec(Generic[T]):
-    """How one type travels: under which name, and as what.
+    """How values of type `of` travel, under `name`.
 
-    `encode` makes JSON of a value, or what other codecs make JSON of; `decode` is its reverse and
-    raises for what it does not understand. Without them a type that is known anyway gets another
-    name: `Codec(Price, "Money")` reads what was written when the class was called Money.
+    `encode` returns JSON values, or values that other codecs of the worker encode; `decode` is its
+    reverse, and raises for what it cannot read. Without both, a type that kiqpy can encode by
+    itself gets another name: `Codec(Price, "Money")` reads what was written while Price was called
+    Money.
     """
 
     of: type[T]
@@ -52,9 +53,10 @@ class Codec(Generic[T]):
 class Codecs:
     """The types that one worker's arguments may hold beside JSON's own.
 
-    A type is one of datetime (aware), date, time, timedelta, UUID, Decimal, bytes, set, frozenset,
-    tuple, a subclass of Enum, a dataclass, or any other in a `Codec`. Only these very types: a
-    subclass is another type. ConfigError for what is none of them.
+    A type is datetime (aware), date, time, timedelta, UUID, Decimal, bytes, set, frozenset, tuple,
+    a subclass of Enum, a dataclass, or any other in a `Codec`. A subclass of a listed type is
+    another type.
+    Raises: ConfigError: for anything else, and for a type or name that is there twice.
     """
 
     def __init__(self, types: Iterable[type | Codec[Any]]) -> None:
@@ -74,14 +76,18 @@ class Codecs:
         self._by_type[codec.of] = self._by_name[codec.name] = codec
 
     def encode(self, args: Sequence[Any], names: Sequence[str] = ()) -> list[Any]:
-        """The arguments with each value of a listed type replaced by JSON, sets sorted.
+        """The arguments, with values of listed types as JSON; sets are sorted.
 
-        What has no codec stays, for `check_args` to refuse. ArgumentError names the argument.
+        Other values stay: `check_args` refuses them. `names`: of the parameters, for messages.
+        Raises: ArgumentError: names the argument whose value its codec refuses.
         """
         return [_named(self._encoded, arg, n, names) for n, arg in enumerate(args)]
 
     def decode(self, args: Sequence[Any], names: Sequence[str] = ()) -> list[Any]:
-        """The arguments as they were before `encode`; ArgumentError names what makes no sense."""
+        """The arguments as they were before `encode`.
+
+        Raises: ArgumentError: names the argument that no codec of the list can read.
+        """
         return [_named(self._decoded, arg, n, names) for n, arg in enumerate(args)]
 
     def _encoded(self, value: Any, depth: int = 1) -> Any:
@@ -121,7 +127,7 @@ class Codecs:
 
 
 class _Fault(Exception):
-    """What is wrong with an argument, whose name is not known here."""
+    """What is wrong with an argument; `_named` adds its name."""
 
 
 def _named(change: Callable[[Any], Any], argument: Any, n: int, names: Sequence[str]) -> Any:
@@ -154,7 +160,7 @@ def _name(kind: object) -> str:
 
 
 def _codec(given: type | Codec[Any]) -> Codec[Any]:
-    """A complete codec for what stands in the list; ConfigError says what may stand there."""
+    """The complete codec of an item of the list; ConfigError says what an item may be."""
     if not isinstance(given, Codec):
         return _known(given, None)
     if not isinstance(given.of, type) or not given.name or given.name != str(given.name):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -179,7 +185,7 @@ def _known(kind: Any, name: str | None) -> Codec[Any]:
 
 
 def _flag(kind: type[Flag], value: Any) -> Flag:
-    """Python 3.11.2 drops bits that it does not know, later ones refuse them."""
+    """Refuse unknown bits: Python 3.11.2 drops them, later versions refuse them too."""
     flag = kind(value)
     if flag.value != value:
         raise ValueError(f"{value} has bits that {kind.__name__} has not")
@@ -187,7 +193,7 @@ def _flag(kind: type[Flag], value: Any) -> Flag:
 
 
 def _steps(kind: type[Any]) -> _Steps | None:
-    """To JSON, and back."""
+    """The two functions of a type that kiqpy can encode by itself: to JSON, and back."""
     if kind in _STEPS:
         return _STEPS[kind]
     if issubclass(kind, Flag):
@@ -200,7 +206,7 @@ def _steps(kind: type[Any]) -> _Steps | None:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """A dataclass by its fields; those that its constructor does not take, it makes itself."""
+    """The fields of a dataclass that its constructor takes; it makes the others itself."""
     fields = dataclasses.fields(value)
     return {field.name: getattr(value, field.name) for field in fields if field.init}
 
@@ -224,7 +230,7 @@ def _exact(text: str | int) -> Decimal:
 
 
 def _as_seconds(span: timedelta) -> str:
-    """Exact, where a float would not be: "-1.500000"."""
+    """Seconds as a text such as "-1.500000", because a float would not be exact."""
     micros = span // timedelta(microseconds=1)
     whole, rest = divmod(abs(micros), 1_000_000)
     return f"{'-' if micros < 0 else ''}{whole}.{rest:06}"
@@ -240,7 +246,7 @@ def _from_seconds(given: str | float) -> timedelta:
     return -span if found[1] else span
 
 
-# Type by type: to JSON, and back.
+# For each type: to JSON, and back.
 _STEPS: Final[Mapping[type, _Steps]] = {
     datetime: (
         lambda moment: _aware(moment).isoformat(),

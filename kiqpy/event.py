@@ -1,4 +1,4 @@
-"""Everything that can be heard: one frozen class for each, with units in the field names."""
+"""The events that reporters and handlers get: one frozen class each, units in field names."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from kiqpy.job import Job
 
 
 class Event(Record):
-    """Something that has happened. `name` is what `attach` takes."""
+    """Something that has happened; `attach` takes its `name`."""
 
     name: ClassVar[str]
 
 
 class JobEnqueued(Event):
-    """A job of this process's client is durable, and was not a duplicate."""
+    """This process has enqueued a job: it is stored, and was no duplicate."""
 
     name: ClassVar[str] = "job.enqueued"
     job: Job
@@ -23,23 +23,23 @@ class JobEnqueued(Event):
 
 
 class JobStarted(Event):
-    """A run begins; nothing is settled yet."""
+    """A run begins."""
 
     name: ClassVar[str] = "job.started"
     job: Job
 
 
 class JobSuccess(Event):
-    """The job returned, and that is durable."""
+    """The job returned, and that is stored."""
 
     name: ClassVar[str] = "job.success"
     job: Job
     took_s: float
-    waited_s: float | None  # enqueue to start
+    waited_s: float | None  # from enqueue to start
 
 
 class JobAborted(Event):
-    """The job ended without having been done: expired, discarded, halted."""
+    """The job ended without being done: it expired, was discarded or halted."""
 
     name: ClassVar[str] = "job.aborted"
     job: Job
@@ -48,7 +48,7 @@ class JobAborted(Event):
 
 
 class JobSnoozed(Event):
-    """The job asked to be run again later; no retry was used."""
+    """The job asked to run again later, which uses no retry."""
 
     name: ClassVar[str] = "job.snoozed"
     job: Job
@@ -56,7 +56,7 @@ class JobSnoozed(Event):
 
 
 class JobFailure(Event):
-    """The job failed. `retry_in_s` None: no further try."""
+    """The job failed. `retry_in_s` None: it is not retried."""
 
     name: ClassVar[str] = "job.failure"
     job: Job
@@ -75,7 +75,7 @@ class JobRetried(Event):
 
 
 class JobCancelled(Event):
-    """The job was cancelled; it is dead, or gone if it was not to be kept."""
+    """The job was cancelled. `kept`: it is in the dead set; else it is deleted."""
 
     name: ClassVar[str] = "job.cancelled"
     job: Job
@@ -83,7 +83,7 @@ class JobCancelled(Event):
 
 
 class JobBackoffRefused(Event):
-    """The worker's own `backoff` raised or answered junk; the default delay was taken."""
+    """The worker's `backoff` raised or returned no delay, so the default delay was used."""
 
     name: ClassVar[str] = "job.backoff_refused"
     job: Job
@@ -91,7 +91,7 @@ class JobBackoffRefused(Event):
 
 
 class JobDead(Event):
-    """The job went to the dead set; `job` is None when its bytes could not be read."""
+    """The job went to the dead set. `job` is None if its bytes are unreadable."""
 
     name: ClassVar[str] = "job.dead"
     job: Job | None
@@ -100,14 +100,14 @@ class JobDead(Event):
 
 
 class JobStopped(Event):
-    """A run is over, whichever way; always the last event of a run."""
+    """A run has ended, in whatever way; always the last event of a run."""
 
     name: ClassVar[str] = "job.stopped"
     job: Job
 
 
 class JobFenced(Event):
-    """A result came too late: the job had been given to another process, nothing was changed."""
+    """A result came too late and was dropped: another process had got the job meanwhile."""
 
     name: ClassVar[str] = "job.fenced"
     job: Job | None
@@ -115,7 +115,7 @@ class JobFenced(Event):
 
 
 class JobRecovered(Event):
-    """A dead process's job was put back into its queue (`poison`: into the dead set)."""
+    """The job of a dead process went back to its queue, or as `poison` to the dead set."""
 
     name: ClassVar[str] = "job.recovered"
     jid: str
@@ -125,7 +125,7 @@ class JobRecovered(Event):
 
 
 class JobSwallowedCancel(Event):
-    """A job went on after it was cancelled; its slot stays taken until it ends."""
+    """A job goes on after its cancellation; it keeps its slot until it ends."""
 
     name: ClassVar[str] = "job.swallowed_cancel"
     job: Job
@@ -133,7 +133,7 @@ class JobSwallowedCancel(Event):
 
 
 class JobLeakedTask(Event):
-    """A task that a job started has outlived it; `cancelled`: and was told to end."""
+    """A task that a job started outlives the job. `cancelled`: kiqpy has cancelled the task."""
 
     name: ClassVar[str] = "job.leaked_task"
     job: Job
@@ -142,7 +142,7 @@ class JobLeakedTask(Event):
 
 
 class FlushFailed(Event):
-    """The client can't reach the store; jobs are kept in memory. Told once an outage."""
+    """The client can't reach the store and keeps jobs in memory. Once for each outage."""
 
     name: ClassVar[str] = "flush.failed"
     error: str
@@ -150,7 +150,7 @@ class FlushFailed(Event):
 
 
 class JobRefused(Event):
-    """The store said no to a job that nobody waits for (`enqueue_nowait`): it is not enqueued."""
+    """The store refused a job of `enqueue_nowait`, so it is not enqueued."""
 
     name: ClassVar[str] = "job.refused"
     jid: str
@@ -160,14 +160,14 @@ class JobRefused(Event):
 
 
 class FlushRestored(Event):
-    """The client reaches the store again."""
+    """The client reaches the store again, after `away_s` seconds."""
 
     name: ClassVar[str] = "flush.restored"
     away_s: float
 
 
 class FetchFailed(Event):
-    """A queue's jobs can't be claimed, or can't be settled; trying goes on. Told once a cause."""
+    """This process can't claim or settle jobs of a queue; it goes on trying. Once for each cause."""
 
     name: ClassVar[str] = "fetch.failed"
     queue: str
@@ -175,14 +175,14 @@ class FetchFailed(Event):
 
 
 class QueueRunning(Event):
-    """A queue that was paused is claimed from again by this process."""
+    """This process claims jobs of a queue again that was paused."""
 
     name: ClassVar[str] = "queue.running"
     queue: str
 
 
 class QueuePausing(Event):
-    """This process claims no more of a paused queue; some of its jobs still run here."""
+    """This process claims no more jobs of a paused queue; some of them still run."""
 
     name: ClassVar[str] = "queue.pausing"
     queue: str
@@ -197,7 +197,7 @@ class QueuePaused(Event):
 
 
 class QueueRestarted(Event):
-    """One of kiqpy's own stages raised; its queue started anew, the others did not notice."""
+    """A stage of kiqpy's own raised; its queue was restarted, other queues are not affected."""
 
     name: ClassVar[str] = "queue.restarted"
     queue: str
@@ -206,7 +206,7 @@ class QueueRestarted(Event):
 
 
 class ReporterDetached(Event):
-    """A reporter raised too often or hung; it hears nothing more, jobs are not affected."""
+    """A reporter raised too often or hung; it gets no more events. Jobs are not affected."""
 
     name: ClassVar[str] = "reporter.detached"
     reporter: str
@@ -214,21 +214,21 @@ class ReporterDetached(Event):
 
 
 class ProcessStarted(Event):
-    """The app has started: jobs are taken, and claimed if it is a server."""
+    """The app has started: it enqueues jobs and, if it is a server, runs them."""
 
     name: ClassVar[str] = "process.started"
     identity: str
 
 
 class ProcessQuiet(Event):
-    """No more jobs are claimed; what runs ends in its own time."""
+    """The process claims no more jobs; running jobs go on."""
 
     name: ClassVar[str] = "process.quiet"
     identity: str
 
 
 class ProcessStopping(Event):
-    """A stop has begun; jobs that run get `grace_s` seconds."""
+    """A stop has begun; running jobs get `grace_s` seconds."""
 
     name: ClassVar[str] = "process.stopping"
     identity: str
@@ -236,36 +236,36 @@ class ProcessStopping(Event):
 
 
 class ProcessStopped(Event):
-    """The app has stopped and left; always the last event of a process."""
+    """The app has stopped; always the last event of a process."""
 
     name: ClassVar[str] = "process.stopped"
     identity: str
-    released: int  # jobs pushed back because they outlasted the grace
+    released: int  # jobs that went back to their queues because they outlasted the grace
 
 
 class LeaseLapsed(Event):
-    """Heartbeats failed for longer than the lease: others may take this process's jobs."""
+    """Heartbeats failed for longer than the lease: other processes may take over the jobs."""
 
     name: ClassVar[str] = "process.lease_lapsed"
     identity: str
 
 
 class LeaderElected(Event):
-    """This process has become the leader, which saves the others some work."""
+    """This process now enqueues the periodic jobs, for all processes that declare the same."""
 
     name: ClassVar[str] = "leader.elected"
     identity: str
 
 
 class LeaderResigned(Event):
-    """This process is the leader no longer: it stopped, or could not renew in time."""
+    """This process is no longer the leader: it stops, or could not renew in time."""
 
     name: ClassVar[str] = "leader.resigned"
     identity: str
 
 
 class PeriodicEnqueued(Event):
-    """A periodic job's tick was enqueued, by this process and no other."""
+    """This process has enqueued a tick of a periodic job; no other process does."""
 
     name: ClassVar[str] = "periodic.enqueued"
     periodic: str
@@ -274,7 +274,7 @@ class PeriodicEnqueued(Event):
 
 
 class LoopFailed(Event):
-    """A round of one of kiqpy's own loops raised; it is tried again, the other loops go on."""
+    """A round of one of kiqpy's own loops raised; it is repeated, other loops go on."""
 
     name: ClassVar[str] = "loop.failed"
     loop: str  # "promote", "rescue", "lead", "cron", "cancel", "leaks", "discover"
@@ -282,7 +282,7 @@ class LoopFailed(Event):
 
 
 class LoopLag(Event):
-    """The event loop was busy for `lag_s` before it could answer: something blocks it."""
+    """The event loop took `lag_s` to answer: something blocks it."""
 
     name: ClassVar[str] = "loop.lag"
     lag_s: float

@@ -1,8 +1,8 @@
-"""Where every job begins and ends: Sidekiq's JSON payload, read strictly and changed sparingly.
+"""A job: Sidekiq's JSON payload, read strictly.
 
-A payload that passes through kiqpy keeps each field it came with, known or not. When a retry or a
-rescue must change a few fields, the text of all others is spliced in unchanged, `args` above all:
-Ruby's 30-digit integers and another client's spacing come out as they went in.
+kiqpy keeps every field of a payload, known or not. When a retry or a rescue changes some fields,
+the text of all others stays as it is, so Ruby's 30-digit integers and another client's spacing are
+preserved.
 """
 
 from __future__ import annotations
@@ -16,21 +16,48 @@ from kiqpy._payload.arguments import check_args
 from kiqpy.errors import ArgumentError, DecodeError
 from kiqpy.receipt import Result
 
-_NEVER: Final = 1e14
-_FIELDS: Final = frozenset((
-    "class", "args", "jid", "queue", "retry", "created_at", "enqueued_at", "at", "retry_for",
-    "retry_queue", "dead", "backtrace", "tags", "error_message", "error_class", "error_backtrace",
-    "retry_count", "failed_at", "retried_at", "expires_in", "expires_at", "unique_for",
-    "unique_until", "unique_token", "unlocks_at", "recovered", "recovered_at", "kiq", "periodic",
-    "tick_at",
-))  # fmt: skip
-# To narrow with them leaves checkers no unknown type.
+_MAX_NUMBER: Final = 1e14  # of a count or a time: larger ones are beyond all calendars
+_FIELDS: Final = frozenset(
+    (
+        "args",
+        "at",
+        "backtrace",
+        "class",
+        "created_at",
+        "dead",
+        "enqueued_at",
+        "error_backtrace",
+        "error_class",
+        "error_message",
+        "expires_at",
+        "expires_in",
+        "failed_at",
+        "jid",
+        "kiq",
+        "periodic",
+        "queue",
+        "recovered",
+        "recovered_at",
+        "retried_at",
+        "retry",
+        "retry_count",
+        "retry_for",
+        "retry_queue",
+        "tags",
+        "tick_at",
+        "unique_for",
+        "unique_token",
+        "unique_until",
+        "unlocks_at",
+    )
+)
+# pyright narrows isinstance(x, dict) to dict[Unknown, Unknown]; comparing with these avoids that.
 _Object: Final[type[dict[Any, Any]]] = dict
 _Array: Final[type[list[Any]]] = list
 
 
 class Claim(NamedTuple):
-    """A job that this process owns until it is settled: its exact bytes, and under which id."""
+    """A job that this process owns until it is settled: its exact bytes and its delivery id."""
 
     queue: str
     delivery: int
@@ -112,38 +139,38 @@ class Job(Generic[Result]):
 
     @property
     def queue(self) -> str:
-        """What is no text names no queue."""
+        """The field `queue`; "default" if it is missing or no text."""
         name = self.payload.get("queue")
         return name if name and type(name) is str else "default"
 
     @property
     def extras(self) -> dict[str, Any]:
-        """The fields that neither Sidekiq nor kiqpy gives a meaning."""
+        """The fields that have no meaning to Sidekiq or kiqpy."""
         return {k: v for k, v in self.payload.items() if k not in _FIELDS}
 
     @property
     def attempt(self) -> int:
-        """1 for the first run, 2 for the first retry; starts after a crash do not count."""
+        """1 for the first run, 2 for the first retry. Starts after a crash do not count."""
         return self.retry_count + 2
 
     @property
     def retry_count(self) -> int:
-        """Failures so far less one, as Sidekiq counts: -1 before the first."""
+        """The number of failures less one, as Sidekiq counts: -1 before the first."""
         return _whole(self.payload.get("retry_count"), -1)
 
     @property
     def recovered(self) -> int:
-        """How often the job was started again because its process had died."""
+        """How often the job went back to its queue because its process died."""
         return _whole(self.payload.get("recovered"), 0)
 
     @property
     def enqueued_at(self) -> float | None:
-        """Epoch seconds of the last push to a queue, whichever unit the writer used."""
+        """When it last entered a queue, in epoch seconds; None: unknown."""
         return seconds(self.payload.get("enqueued_at"))
 
     @property
     def expires_at(self) -> float | None:
-        """Epoch seconds after which the job is not started any more."""
+        """Epoch seconds after which no run of the job starts; None: it does not expire."""
         return seconds(self.payload.get("expires_at"))
 
     def says(self, name: str) -> bool:
@@ -171,22 +198,25 @@ def _args(given: object) -> list[Any]:
 
 
 def _whole(value: object, otherwise: int) -> int:
-    """A count, unless it is none: another type, or too large to have been counted."""
-    return value if type(value) is int and -_NEVER < value < _NEVER else otherwise
+    """A count, or `otherwise` for another type and for a number too large to be a count."""
+    return value if type(value) is int and -_MAX_NUMBER < value < _MAX_NUMBER else otherwise
 
 
 def seconds(stamp: object) -> float | None:
-    """A payload's time as epoch seconds: Sidekiq 8 writes integer ms, 6 and 7 float seconds.
+    """A time of a payload as epoch seconds: Sidekiq 8 writes integer ms, 6 and 7 float seconds.
 
-    None for what is no time: another type, infinite, or beyond all calendars.
+    None for another type, an infinite number, and a number beyond all calendars.
     """
-    if type(stamp) not in (int, float) or not -_NEVER < stamp < _NEVER:  # type: ignore[operator]
+    if type(stamp) not in (int, float) or not -_MAX_NUMBER < stamp < _MAX_NUMBER:  # type: ignore[operator]
         return None
     return stamp / 1000 if type(stamp) is int and stamp > 1e11 else float(stamp)  # type: ignore[arg-type]
 
 
 def decode(raw: bytes) -> Job:
-    """The job in `raw`, or DecodeError with the reason; never anything else."""
+    """The job in `raw`.
+
+    Raises: DecodeError: says why `raw` is no job. Nothing else.
+    """
     try:
         payload = json.read(raw)
     except (ValueError, RecursionError) as error:
@@ -202,7 +232,7 @@ def decode(raw: bytes) -> Job:
 
 
 def amend_job(job: Job, raw: bytes, changes: Mapping[str, Any], drop: Sequence[str] = ()) -> bytes:
-    """`amend` for `raw` that was read as `job`: a tenth of the work if all fields are new to it."""
+    """`raw`, which was decoded as `job`, with these changes; fast if all fields are new to it."""
     if not job.payload.keys().isdisjoint((*changes, *drop)):
         return json.amend(raw, changes, drop)
     return raw.rstrip()[:-1] + b"," + json.encode(changes)[1:]

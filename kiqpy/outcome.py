@@ -1,6 +1,6 @@
-"""What happened to a job (Outcome), what becomes of it (Fate), what the store must do (Verdict).
+"""How a run ended (Outcome), what becomes of the job (Fate), what the store must do (Verdict).
 
-Values only. What the store does besides, such as to free a lock, are a verdict's effects.
+Values only. A verdict's effects are what the store does besides, such as freeing a lock.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Final, Literal, NamedTuple, Protocol, cast
 
 
 class Signal(Exception):
-    """Return it from `perform`, or raise it: both say the same."""
+    """What `perform` may return or raise, with the same meaning."""
 
 
 class Snooze(Signal):
-    """Run the job again in `seconds` (or after a timedelta), without using up a retry."""
+    """Run the job again in `seconds`, a number or a timedelta, without using a retry."""
 
     def __init__(self, seconds: float | timedelta) -> None:
         super().__init__(seconds)
@@ -23,7 +23,7 @@ class Snooze(Signal):
 
 
 class Discard(Signal):
-    """End the job here: no retry, no dead set, event `aborted` with the reason."""
+    """End the job: no retry, not in the dead set; event `job.aborted` with the reason."""
 
     def __init__(self, reason: str = "discarded") -> None:
         super().__init__(reason)
@@ -31,7 +31,7 @@ class Discard(Signal):
 
 
 class Kill(Signal):
-    """Send the job to the dead set now, whatever retries it has left."""
+    """Move the job to the dead set now, even if it has retries left."""
 
 
 def is_signal(result: object) -> bool:
@@ -64,32 +64,32 @@ class Success(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """`perform` raised, timed out, or could not be called; `final` means no retry."""
+    """`perform` raised, timed out, or could not be called. `final`: do not retry."""
 
     error: BaseException
     final: bool = False
 
 
 class Aborted(NamedTuple):
-    """The job was not run, or asked to end; it is done all the same."""
+    """The job did not run (expired, halted) or was discarded; it counts as done."""
 
     reason: str
 
 
 class Snoozed(NamedTuple):
-    """The job asked to be run again later."""
+    """The job asked to run again later."""
 
     in_s: float
 
 
 class Cancelled(NamedTuple):
-    """Somebody cancelled the job: to the dead set, or gone if it is not to be kept."""
+    """The job was cancelled. `keep`: it goes to the dead set; else it is deleted."""
 
     keep: bool = True
 
 
 class Released(NamedTuple):
-    """The process stops: the job goes back to the head of its queue, uncounted."""
+    """The process stops: the job goes back to the head of its queue and counts as not run."""
 
 
 Outcome = Success | Failure | Aborted | Snoozed | Cancelled | Released
@@ -98,9 +98,10 @@ RELEASED: Final = Released()
 
 
 class Lock(NamedTuple):
-    """A unique job's lock: `token` names it, the job's own jid owns it.
+    """The lock of a unique job. `token` names it; its value is the jid of the job that owns it.
 
-    Not `owned`: its value names nobody (Kiq's); it is freed when the job ends, never extended.
+    Not `owned`: Kiq has written it, without an owner. It is freed when the job ends, and never
+    extended.
     """
 
     token: str
@@ -108,16 +109,16 @@ class Lock(NamedTuple):
     owned: bool = True
 
     def owner(self, jid: str) -> str:
-        """What the lock must hold for the job to free it: its jid; "" stands for any of Kiq's."""
+        """The value that lets the job free the lock: its jid, or "" for any lock of Kiq's."""
         return jid if self.owned else ""
 
 
 class Fate(NamedTuple):
-    """What becomes of a job in one step of the store. Effects are chosen by it.
+    """What becomes of a job in one step of the store; rules choose effects by it.
 
     `outcome`: how its run ended; None if its process died or an operator moved it. `in_s`: seconds
-    until it is due, in the schedule and the retry set. `unlock`: an operator has asked that its
-    lock be freed, whatever the lock is meant to wait for.
+    until it is due, in the schedule or the retry set. `unlock`: an operator wants its lock freed,
+    whatever its `unique_until`.
     """
 
     to: Literal["gone", "queue", "schedule", "retry", "dead"]
@@ -128,7 +129,7 @@ class Fate(NamedTuple):
 
 
 class KeyNames(Protocol):
-    """How the keys of one server are named."""
+    """The names of the keys of one server."""
 
     prefix: str
 
@@ -138,14 +139,14 @@ class KeyNames(Protocol):
 class Effect(Protocol):
     """What a store does besides when it settles, rescues or moves a job.
 
-    It happens in the same atomic step, and only if the job was still where it was taken from. A
-    new effect is a named tuple with these three members, a Lua function of that name
+    It happens in the same atomic step, and only if the job is still where it was. A new effect is a
+    named tuple with these three members, a Lua function of that name
     (`store/redis/lua/effects/OP.lua`) and a function of the memory store (`memory/effects.py`).
     """
 
     @property
     def op(self) -> str:
-        """The name of its functions."""
+        """The name of its two functions."""
         ...
 
     def keys(self, names: KeyNames) -> tuple[str, ...]:
@@ -153,12 +154,12 @@ class Effect(Protocol):
         ...
 
     def args(self) -> tuple[str | bytes | int | float, ...]:
-        """What its Lua function is given beside the keys."""
+        """The further arguments of its Lua function."""
         ...
 
 
 class FreeLock(NamedTuple):
-    """Free the lock of a unique job, if the job still has it."""
+    """Free the lock of a unique job, if the job still holds it."""
 
     lock: Lock
     jid: str
@@ -175,9 +176,9 @@ class FreeLock(NamedTuple):
 
 
 class ExtendLock(NamedTuple):
-    """Let a unique job hold its lock until it is due, in `in_s`, and `ttl_s` longer.
+    """Extend the lock of a unique job to `ttl_s` after the job is due, in `in_s` seconds.
 
-    If the job still has it; a lock that would last longer anyway is left as it is.
+    Only if the job still holds it; never shortens it.
     """
 
     lock: Lock
@@ -199,7 +200,7 @@ Effects = tuple[Effect, ...]
 
 
 class Done(NamedTuple):
-    """Forget the job; `failed` counts it as a failure too (`retry=False`, `dead=False`)."""
+    """Delete the job. `failed`: count it as a failure too (`retry=False`, `dead=False`)."""
 
     delivery: int
     failed: bool = False
@@ -207,7 +208,7 @@ class Done(NamedTuple):
 
 
 class Retry(NamedTuple):
-    """Into the retry set, due in `in_s` seconds of the store's clock.
+    """Move the job to the retry set, due in `in_s` seconds by the store's clock.
 
     `trouble`: why the worker's own backoff could not be used.
     """
@@ -220,7 +221,7 @@ class Retry(NamedTuple):
 
 
 class Defer(NamedTuple):
-    """Into the schedule, due in `in_s` seconds, as if it had not run."""
+    """Move the job to the schedule, due in `in_s` seconds; it counts as not run."""
 
     delivery: int
     payload: bytes
@@ -229,7 +230,7 @@ class Defer(NamedTuple):
 
 
 class Bury(NamedTuple):
-    """Into the dead set."""
+    """Move the job to the dead set."""
 
     delivery: int
     payload: bytes
@@ -237,7 +238,7 @@ class Bury(NamedTuple):
 
 
 class Release(NamedTuple):
-    """Back to the head of its queue, byte for byte; counts as nothing."""
+    """Return the job's exact bytes to the head of its queue; it counts as not run."""
 
     delivery: int
     effects: Effects = ()

@@ -1,4 +1,4 @@
-"""What `enqueue` returns: which job it was, and how far it has come."""
+"""What `enqueue` returns: the id of the job, and how far it has come."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ ReceiptState = Literal["queued", "scheduled", "buffered", "duplicate", "halted"]
 
 @final
 class Receipt(Generic[Result]):
-    """Which job was enqueued, and how far it has come. `Result`: what its worker returns.
+    """The id of an enqueued job, and how far it has come. `Result`: what its worker returns.
 
-    `jid`: the job's id, 24 hex digits unless you chose another. `state`:
+    `jid`: 24 hex digits, unless you chose another. `state`:
     `queued`, `scheduled`: the job is in Redis, exactly once.
-    `buffered`: it is in this process's memory and on its way to Redis.
-    `duplicate`: a unique job like it exists, and `jid` is that one's; nothing was enqueued.
-    `halted`: a client middleware did not let the job go on; nothing was enqueued.
+    `buffered`: the job is in this process's memory, which sends it to Redis.
+    `duplicate`: an equal unique job exists, whose id is `jid`; nothing was enqueued.
+    `halted`: a client middleware has dropped the job; nothing was enqueued.
     """
 
     __slots__ = ("jid", "state")
