@@ -167,7 +167,7 @@ class FlushRestored(Event):
 
 
 class FetchFailed(Event):
-    """This process can't claim or settle jobs of a queue; it goes on trying. Once for each cause."""
+    """This process can't claim or settle jobs of a queue; it keeps trying. Once for each cause."""
 
     name: ClassVar[str] = "fetch.failed"
     queue: str
