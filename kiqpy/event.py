@@ -133,11 +133,15 @@ class JobSwallowedCancel(Event):
 
 
 class JobLeakedTask(Event):
-    """A task that a job started outlives the job. `cancelled`: kiqpy has cancelled the task."""
+    """A task that a job started outlives the job. `cancelled`: kiqpy has cancelled the task.
+
+    Told once for each place in the code; of tasks that are cancelled, each is told.
+    """
 
     name: ClassVar[str] = "job.leaked_task"
     job: Job
     task: str
+    place: str  # where the task's code begins: "FILE:LINE in FUNCTION"
     cancelled: bool
 
 

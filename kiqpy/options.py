@@ -164,8 +164,12 @@ class Declaration:
     Below the 30 s after which Kubernetes kills a process.
     """
 
-    leaked_tasks: ClassVar[Literal["cancel", "report", "ignore"]] = "cancel"
-    """What becomes of a task that a job has started and that outlives it."""
+    leaked_tasks: ClassVar[Literal["cancel", "report", "ignore"]] = "report"
+    """What becomes of a task that a job has started and that outlives it.
+
+    `"report"`: the event `job.leaked_task`, once for each place in the code. `"cancel"`: it is
+    cancelled, too.
+    """
 
     # -- failing
 

@@ -1,14 +1,37 @@
-"""Tasks: run together, held until they end, awaited to their end, awaited for a while."""
+"""Tasks: run together, held until they end, awaited to their end, awaited for a while.
+
+What belongs to the app, not to the code that happens to start it (a request, a job), runs in a
+context of its own: see `own_context`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import Any, TypeVar, cast, final
+from contextvars import Context, ContextVar
+from typing import Any, Final, TypeVar, cast, final
 
 from kiqpy.clock import Clock
 
 T = TypeVar("T")
+
+
+_KEPT: Final[list[ContextVar[Any]]] = []
+_UNSET: Final = object()
+
+
+def keep_in_contexts(variable: ContextVar[Any]) -> None:
+    """Let the variable's value pass into each `own_context`."""
+    _KEPT.append(variable)
+
+
+def own_context() -> Context:
+    """An empty context, but for what kiqpy itself keeps in it: no request's id, no span, no job."""
+    context = Context()
+    for variable in _KEPT:
+        if (value := variable.get(_UNSET)) is not _UNSET:
+            context.run(variable.set, value)
+    return context
 
 
 async def together(runs: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
@@ -30,14 +53,18 @@ def _first(group: BaseExceptionGroup[Any]) -> BaseException:
 
 @final
 class TaskSet:
-    """Tasks that run beside their starter; held here, for the event loop itself would drop them."""
+    """Tasks that run beside their starter, in their own context.
+
+    They are held here, for the event loop itself would drop them.
+    """
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, run: Coroutine[Any, Any, None], name: str | None = None) -> asyncio.Task[None]:
         """Run it in a task, which is dropped from the set when it has ended."""
-        task = asyncio.get_running_loop().create_task(run, name=name)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(run, name=name, context=own_context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

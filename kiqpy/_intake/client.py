@@ -27,6 +27,9 @@ from kiqpy.receipt import Receipt
 from kiqpy.store import Frame, Intake, OutgoingJob, Pushed
 
 _MIN_BACKOFF_S: Final = 0.001
+_NOT_SENDING: Final = (
+    "the task kiqpy:client, which sends what is enqueued, was cancelled or failed: restart the app"
+)
 
 
 class ClientSettings(NamedTuple):
@@ -122,6 +125,8 @@ class Client:
             )
         if self._stopping:
             raise LifecycleError("the app has stopped and takes no more jobs")
+        if self._task is not None and self._task.done():
+            raise LifecycleError(_NOT_SENDING)
 
     def _forked(self) -> bool:
         """Whether this is a forked child. The parent sends what was accepted, so we drop it."""
@@ -172,8 +177,15 @@ class Client:
         self._task.add_done_callback(self._report_defect)
 
     def _report_defect(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if not task.cancelled():
+            error = task.exception()
+        elif self._stopping or all(other.cancelling() for other in asyncio.all_tasks()):
+            return  # our own stop, or asyncio.run at its end, which cancels whatever there is
+        else:
+            error = LifecycleError(_NOT_SENDING)
+        if error is not None:
             self._on_failure(error)
+            self._give_up_waiting()
 
     async def _flush_forever(self) -> None:
         while True:

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import gc
 from collections.abc import Callable
-from typing import Final, Literal, final
+from typing import Any, Final, Literal, final
 
 from kiqpy._flow.loop import Loop
 from kiqpy.current import job_of
@@ -20,31 +20,43 @@ _LEAKS_S: Final = 5.0
 class LeakWatch(Loop):
     """Finds tasks that outlived the job that started them; reports them, or cancels them, too.
 
-    A task knows its job by the context it was started in. One that is meant to live on, such as a
-    connection pool's, must be started in a context of its own.
+    A task knows its job by the context it was started in. A place in the code that leaves many is
+    reported once; each task that is cancelled is.
     """
 
     name = "leaks"
 
     def __init__(self, how: Literal["cancel", "report"], emit: Callable[[Event], None]) -> None:
-        self._how = how
+        self._cancels = how == "cancel"
         self._emit = emit
-        self._reported: set[asyncio.Task[object]] = set()
+        self._seen: set[asyncio.Task[object]] = set()
+        self._told: set[str] = set()  # places
 
     async def tick(self) -> float:
         tasks = asyncio.all_tasks()
-        self._reported &= tasks
-        for task in tasks - self._reported:
+        self._seen &= tasks
+        for task in tasks - self._seen:
             job = job_of(_context(task))
             if job is not None and job.over and not task.cancelling():
+                self._seen.add(task)
                 self._leaked(task, job)
         return _LEAKS_S
 
     def _leaked(self, task: asyncio.Task[object], job: Job) -> None:
-        self._reported.add(task)
-        self._emit(JobLeakedTask(job, task.get_name(), self._how == "cancel"))
-        if self._how == "cancel":
+        place = _place(task.get_coro())
+        if self._cancels or place not in self._told:
+            self._told.add(place)
+            self._emit(JobLeakedTask(job, task.get_name(), place, self._cancels))
+        if self._cancels:
             task.cancel()
+
+
+def _place(body: object) -> str:
+    """Where the code of a task begins: "FILE:LINE in FUNCTION"; what it is, if it is not Python."""
+    code: Any = getattr(body, "cr_code", None) or getattr(body, "gi_code", None)
+    if code is None:
+        return getattr(body, "__qualname__", None) or type(body).__name__
+    return f"{code.co_filename}:{code.co_firstlineno} in {code.co_qualname}"
 
 
 def _context(task: asyncio.Task[object]) -> contextvars.Context | None:

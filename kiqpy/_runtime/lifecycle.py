@@ -12,7 +12,7 @@ import logging
 from typing import Protocol, final
 
 from kiqpy._declare.checks import Duration, duration
-from kiqpy._flow.tasks import TaskSet, whole
+from kiqpy._flow.tasks import TaskSet, own_context, whole
 from kiqpy._runtime.assembly import EngineOwner
 from kiqpy._runtime.dump import dump
 from kiqpy._runtime.engine import Engine
@@ -75,19 +75,26 @@ class Lifecycle:
         self.failure = None
         self.ending = asyncio.Event()
         self._stopped = asyncio.Event()
+        starting = asyncio.create_task(self._started(server), context=own_context())
         try:
-            engine = await self._builder.build(self, server)
-            await engine.start()
+            engine = await starting
         except BaseException:
-            await whole(self._give_up_start())
+            await whole(self._give_up_start(starting))
             raise
         self.engine = engine
         self._machine.take(Call.STARTED)
         if self.failure is not None:
             self._machine.take(Call.FAIL)
 
-    async def _give_up_start(self) -> None:
+    async def _started(self, server: bool | None) -> Engine:
+        engine = await self._builder.build(self, server)
+        await engine.start()
+        return engine
+
+    async def _give_up_start(self, starting: asyncio.Task[Engine]) -> None:
         try:
+            if not starting.cancelled() and starting.exception() is None:  # it was up by then
+                await starting.result().stop(0.0)
             await self._builder.close()
         finally:
             self._machine.take(Call.NOT_STARTED)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from contextvars import copy_context
 from typing import Any, Final, final
 
 from kiqpy import event
 from kiqpy._declare.sources import QueueSpec
-from kiqpy._flow.tasks import ended
+from kiqpy._flow.tasks import ended, own_context
 from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._rules.effects import EffectsOf
 from kiqpy._stages.consumer import CANCEL_S, Perform, Run
@@ -46,7 +45,6 @@ class Pipelines:
         self._tasks: dict[QueuePipeline, asyncio.Task[None]] = {}
         self._specs: dict[QueuePipeline, QueueSpec] = {}
         self._pauses: dict[str, type[Event]] = {}
-        self._context = copy_context()
 
     # -- pipelines come and go
 
@@ -72,7 +70,7 @@ class Pipelines:
         pipeline.quiet(self.is_quiet)
         # A job may add a queue; the pipeline then must not be taken for a task of that job's.
         task = asyncio.create_task(
-            pipeline.run(), name=f"kiqpy:queue:{pipeline.name}", context=self._context.copy()
+            pipeline.run(), name=f"kiqpy:queue:{pipeline.name}", context=own_context()
         )
         self._specs[pipeline] = spec
         self._tasks[pipeline] = task

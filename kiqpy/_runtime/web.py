@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from inspect import isasyncgenfunction
 from typing import TypeVar, final
 
+from kiqpy._flow.tasks import own_context
 from kiqpy._runtime.lifecycle import Lifecycle
 
 WebApp = TypeVar("WebApp")
@@ -35,7 +36,7 @@ class _Beside:
     async def __aenter__(self) -> None:
         await self._lifecycle.start(self._server)
         watch = self._watch(self._lifecycle.ending)
-        self._watcher = asyncio.create_task(watch, name="kiqpy:watch")
+        self._watcher = asyncio.create_task(watch, name="kiqpy:watch", context=own_context())
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._watcher.cancel()

@@ -287,11 +287,12 @@ async def jobs_are_cancelled(play: Play) -> None:
 @scenario(event.JobLeakedTask)
 async def a_job_leaves_a_task_behind(play: Play) -> None:
     play.monkeypatch.setattr("kiqpy._loops.leaks._LEAKS_S", 0.05)
-    async with play.app() as jobs:
+    async with play.app(leaked_tasks="cancel") as jobs:
         receipt = await jobs.enqueue(leaks.new())
         told = await play.told(event.JobLeakedTask)
         await asyncio.wait_for(play.left_over.wait(), 20)
     assert (told.job.jid, told.task, told.cancelled) == (receipt.jid, "left over", True)
+    assert told.place.startswith(__file__)
 
 
 # -- the client

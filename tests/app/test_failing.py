@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import inspect
 import json
 import time
 import zlib
@@ -561,6 +562,74 @@ class TestLeakedTasks:
             await settled(clean)
         assert not looked[0].cancelled()
         assert len(events("job.leaked_task")) == int(how != "ignore")
+
+    async def test_a_client_that_the_first_job_opens_lives_on(self, clean: TestServer) -> None:
+        """Its reader was cancelled five seconds later, and each later job that used it hung."""
+        requests: asyncio.Queue[asyncio.Future[str]] = asyncio.Queue()
+        readers: list[asyncio.Task[None]] = []
+
+        async def read() -> None:
+            while True:
+                (await requests.get()).set_result("answer")
+
+        @worker
+        async def asks() -> None:
+            if not readers:
+                readers.append(asyncio.create_task(read()))
+            request = asyncio.get_running_loop().create_future()
+            requests.put_nowait(request)
+            heard.append(await request)
+
+        async with working(clean, asks) as app:
+            await app.enqueue(asks.new())
+            await eventually(lambda: events("job.leaked_task"), "the reader to be told of")
+            await app.enqueue(asks.new())
+            await eventually(lambda: heard == ["answer"] * 2, "the second job to be answered")
+            assert not readers[0].done()
+        readers[0].cancel()
+        (told,) = events("job.leaked_task")
+        line = inspect.getsourcelines(read)[1]
+        assert told.place.startswith(f"{__file__}:{line} in ")
+
+    async def test_each_place_is_told_once(self, clean: TestServer) -> None:
+        @worker
+        async def leaks() -> None:
+            asyncio.create_task(gates[-1].wait())  # noqa: RUF006
+
+        @worker
+        async def leaks_elsewhere() -> None:
+            asyncio.create_task(asyncio.sleep(3600))  # noqa: RUF006
+
+        async with working(clean, leaks, leaks_elsewhere) as app:
+            await app.enqueue_many([leaks.new(), leaks.new(), leaks_elsewhere.new()])
+            await eventually(lambda: len(events("job.leaked_task")) == 2, "two places")
+            await app.enqueue_many([leaks.new(), leaks_elsewhere.new()])
+            await settled(clean)
+            watching = watch.LeakWatch("report", told.append)
+            await watching.tick()
+            await watching.tick()
+        assert len(events("job.leaked_task")) == 4  # ours, and those of the second watch
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            if task.get_coro().__qualname__ == "sleep":  # type: ignore[union-attr]
+                task.cancel()
+
+    async def test_an_app_that_a_job_starts_is_nobodys(self, clean: TestServer) -> None:
+        """Its client was cancelled with the job's tasks, and its `enqueue` never returned."""
+        other = App(redis_url=clean.url, server=False, workers=[fails])
+
+        @worker
+        async def starts() -> None:
+            await other.start()
+
+        async with working(clean, starts, leaked_tasks="cancel") as app:
+            await app.enqueue(starts.new())
+            await eventually(lambda: events("job.success"), "the other app to be started")
+            watching = watch.LeakWatch("cancel", told.append)
+            await watching.tick()
+            receipt = await asyncio.wait_for(other.enqueue(Job("Elsewhere", queue="other")), 20)
+            assert receipt.state == "queued"
+            await other.stop()
+        assert not events("job.leaked_task")
 
     async def test_a_queue_that_a_job_added_stays(self, clean: TestServer) -> None:
         """Its stages were taken for tasks that the job had left, and the queue stood still."""

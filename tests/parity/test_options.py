@@ -183,7 +183,7 @@ DEFAULTS: dict[str, Any] = {
     "backoff": "sidekiq", "max_payload": 2**20, "max_running": 10_000, "stuck_after": 900.0,
     "confirm_timeout": 5.0, "periodics": (), "reporters": (), "middleware": (), "workers": (),
     "test_mode": None, "timeout": None, "redis_url": None, "embedded": True, "slow_after": None,
-    "on_unflushed": "log", "leaked_tasks": "cancel", "suspicion": 10.0,
+    "on_unflushed": "log", "leaked_tasks": "report", "suspicion": 10.0,
 }  # fmt: skip
 
 

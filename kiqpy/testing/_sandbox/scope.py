@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Literal, final
 
+from kiqpy._flow.tasks import keep_in_contexts
+
 Mode = Literal["sandbox", "inline", "fake", "redis"]
 
 
@@ -39,6 +41,7 @@ class Scope:
 
 
 _carried: ContextVar[Scope] = ContextVar("kiqpy_scope")
+keep_in_contexts(_carried)  # so that what a test's jobs enqueue is in its scope
 _outside: list[Scope] = [Scope()]
 
 
