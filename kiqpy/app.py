@@ -149,6 +149,7 @@ class App(Declaration, ControlFace, WebFace):
     async def wait_stopped(self) -> None:
         """Return when an operator told the app to stop (TERM via Redis), or it has stopped.
 
+        If nobody waits for it when an operator says so, the app goes quiet, with a warning.
         Raises what broke the app, if a part of kiqpy itself broke for good. The app still runs
         then: call `stop`. Cancel: safe.
         """

@@ -49,6 +49,7 @@ class Lifecycle:
         self._stopping: Engine | None = None
         self._stopped = asyncio.Event()
         self._tasks = TaskSet()
+        self._waiting = 0  # who awaits `wait_stopped`, to stop the app when it returns
 
     @property
     def state(self) -> State:
@@ -149,7 +150,11 @@ class Lifecycle:
     async def wait_stopped(self) -> None:
         """See `App.wait_stopped`."""
         self.running()
-        await self.ending.wait()
+        self._waiting += 1
+        try:
+            await self.ending.wait()
+        finally:
+            self._waiting -= 1
         self.raise_failure()
 
     def raise_failure(self) -> None:
@@ -167,11 +172,22 @@ class Lifecycle:
     def on_signal(self, name: str) -> None:
         """See `EngineOwner`. Sent by `admin.signal`, or by Sidekiq's pages and its API.
 
-        TSTP quiets the app, CONT ends that, TTIN dumps all stacks, TERM sets `ending`.
+        TSTP quiets the app, CONT ends that, TTIN dumps all stacks. TERM sets `ending`, and quiets
+        the app if nobody waits for that who would stop it.
         """
         if name == "TTIN":
             dump()
         elif name in ("TSTP", "CONT") and self.engine is not None:
             self._tasks.start(self.engine.quiet(name == "TSTP"), name="kiqpy:quiet")
         elif name == "TERM":
+            if self.engine is not None and not self._waiting:
+                self._tasks.start(self._quiet_for_good(self.engine), name="kiqpy:quiet")
             self.ending.set()
+
+    async def _quiet_for_good(self, engine: Engine) -> None:
+        _log.warning(
+            "%s was told to stop from afar: it claims no more jobs; enqueueing goes on. "
+            "`await app.wait_stopped()` returns when that happens; then leave `async with`",
+            self._name,
+        )
+        await engine.quiet()

@@ -45,7 +45,7 @@ class _Beside:
             self._lifecycle.raise_failure()
 
     async def _watch(self, ending: asyncio.Event) -> None:
-        """Log that the app ends before the service does; nobody else waits for that."""
+        """Log that the app broke before the service ended; nobody else waits for that."""
         await ending.wait()
         if self._lifecycle.failure is not None:
             _log.critical(
@@ -53,12 +53,6 @@ class _Beside:
                 "Restart this process: app.failure tells a health check",
                 self._name,
             )
-        elif self._lifecycle.engine is not None:
-            _log.warning(
-                "%s was told to stop from afar: it claims no more jobs; enqueueing goes on",
-                self._name,
-            )
-            await self._lifecycle.engine.quiet()
 
 
 class WebFace:

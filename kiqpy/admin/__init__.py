@@ -6,13 +6,20 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, final
 
-from kiqpy._declare.checks import queue_name
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf
-from kiqpy.admin._moves import MAX_SEARCHED, Action, Jobs, Mover, Progress
+from kiqpy.admin._moves import (
+    MAX_SEARCHED,
+    Action,
+    Jobs,
+    Mover,
+    Progress,
+    known_place,
+    known_queue,
+)
 from kiqpy.admin._rows import BulkResult, Day, Found, JobRow, Page, QueueCounts, Stats, row, where
 from kiqpy.admin._search import Field, Search, Searcher, token
 from kiqpy.clock import Clock
-from kiqpy.errors import ArgumentError, ConfigError, StoreRefused, suggest
+from kiqpy.errors import ArgumentError, StoreRefused, suggest
 from kiqpy.store.census import PLACES, Census, Process, QueueRow, RunningJob
 
 __all__ = [
@@ -42,6 +49,7 @@ class Admin:
 
     A place is "retry", "scheduled", "dead" or "queue:NAME". Jobs are named by their jid or by a
     row that was shown; a row is acted upon only if it is still where it was seen, unchanged.
+    A queue that another program has named in its own way is one like others.
     Everything raises StoreUnavailable when the store does not answer: do the same again. To
     cancel a call is safe; what was already done stays done.
     """
@@ -66,7 +74,7 @@ class Admin:
 
     async def size(self, place: str) -> int:
         """How many jobs are in a place."""
-        at = where(place)
+        at = await known_place(self._census, place)
         queue = at.removeprefix("queue:")
         sizes = await self._census.sizes([] if at in PLACES else [queue])
         return sizes[queue]
@@ -104,7 +112,7 @@ class Admin:
         `newest=False`: soonest due or next to run first. True: what came last, or is due last,
         first. By default the newest come first in "dead", and the soonest everywhere else.
         """
-        at = where(place)
+        at = await known_place(self._census, place)
         start = _start(page, per)
         last_first = at == "dead" if newest is None else newest
         if at in PLACES:
@@ -133,7 +141,11 @@ class Admin:
             raise ArgumentError(f"most={most}: give 1 or more")
         if score is not None:
             return await self._scored(jid, place, score)
-        places = await self._moves.places() if place is None else [where(place)]
+        places = (
+            await self._moves.places()
+            if place is None
+            else [await known_place(self._census, place)]
+        )
         found = await self._moves.find([jid], places, most)
         if not found.rows and place is None:
             running = [one for one in await self.busy() if one.job and one.job.jid == jid]
@@ -167,9 +179,10 @@ class Admin:
         """
         if not text or limit < 1 or most < 1:
             raise ArgumentError("a search needs a text, and a limit and most of 1 or more")
+        at = await known_place(self._census, place)
         searcher = Searcher(self._census)
         bounds = {"limit": limit, "most": most}
-        return await searcher.search(where(place), text, fields, cursor=cursor, **bounds)
+        return await searcher.search(at, text, fields, cursor=cursor, **bounds)
 
     @staticmethod
     def token(seen: JobRow) -> str:
@@ -183,7 +196,8 @@ class Admin:
 
         At once in a set; in a queue at most `most` entries are looked at.
         """
-        return await Searcher(self._census).locate(where(place), tokens, most)
+        at = await known_place(self._census, place)
+        return await Searcher(self._census).locate(at, tokens, most)
 
     async def processes(self) -> list[Process]:
         """The processes that live, Sidekiq's too."""
@@ -246,7 +260,7 @@ class Admin:
 
     async def clear(self, place: str) -> int:
         """Drop all of a place in one step; how many. A queue loses its name, locks stay."""
-        return await self._census.clear(where(place))
+        return await self._census.clear(await known_place(self._census, place))
 
     async def clear_all(self, *, force: bool = False) -> int:
         """Drop all data of Sidekiq's and kiqpy's in this namespace; how many keys.
@@ -281,12 +295,15 @@ class Admin:
     # -- to act upon queues and processes
 
     async def pause(self, queue: str) -> bool:
-        """Let no process claim jobs of this queue. False: it was paused already."""
-        return await self._census.pause(_queue(queue))
+        """Let no process claim jobs of this queue. False: it was paused already.
+
+        ArgumentError for a name that a queue of kiqpy's can't have, unless there is such a queue.
+        """
+        return await self._census.pause(await known_queue(self._census, queue))
 
     async def resume(self, queue: str) -> bool:
         """End a pause. False: it was not paused."""
-        return await self._census.resume(_queue(queue))
+        return await self._census.resume(queue)
 
     async def paused(self) -> list[str]:
         """The names of the paused queues."""
@@ -321,13 +338,6 @@ class Admin:
     async def reset_stats(self) -> None:
         """Set the totals of processed and failed jobs to 0; days and queues keep theirs."""
         await self._census.reset_counters()
-
-
-def _queue(name: str) -> str:
-    try:
-        return queue_name(name)
-    except ConfigError as error:
-        raise ArgumentError(str(error)) from None
 
 
 def _start(page: int, per: int) -> int:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any, Final, Literal, final
 
+from kiqpy._declare.checks import queue_name
 from kiqpy._rules.backoff import Rand
 from kiqpy._rules.dead import dead_fields
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
 from kiqpy._rules.shared import buried, handed_on, unsealed
 from kiqpy.admin._rows import BulkResult, Found, JobRow, row, where
 from kiqpy.clock import Clock
-from kiqpy.errors import ArgumentError
+from kiqpy.errors import ArgumentError, ConfigError
 from kiqpy.job import Job
 from kiqpy.outcome import Fate
 from kiqpy.store.census import PLACES, Census, Entry, Transfer
@@ -23,6 +24,25 @@ Progress = Callable[[int, int], object]  # how many were looked at so far, and o
 MAX_SEARCHED: Final = 1_000_000  # entries: about two seconds, a thousand at a time
 _MAX_LOOKED_PER_CALL: Final = 1000  # looked at in one call to the store
 _MAX_MOVED_PER_CALL: Final = 100
+
+
+async def known_place(census: Census, place: str) -> str:
+    """See `where`; a queue has a name that kiqpy's may have, or it is there."""
+    at = where(place)
+    if at not in PLACES:
+        await known_queue(census, at.removeprefix("queue:"))
+    return at
+
+
+async def known_queue(census: Census, name: str) -> str:
+    """`name`; ArgumentError if no queue of kiqpy's can have it and no other program's has it."""
+    try:
+        return queue_name(name)
+    except ConfigError as error:
+        known = name in {row.name for row in await census.queues()}
+        if not known:
+            raise ArgumentError(str(error)) from None
+    return name
 
 
 def transfer(
@@ -152,7 +172,7 @@ class Mover:
 
     async def _places_for(self, act: Action, place: str | None) -> list[str]:
         if place is not None:
-            return [where(place)]
+            return [await known_place(self._census, place)]
         places = await self.places()
         if act in ("retry", "requeue"):
             return [at for at in places if at in PLACES]
@@ -179,7 +199,7 @@ class Mover:
         job that fails at once would be retried for ever.
         """
         check(act, place)
-        at = where(place)
+        at = await known_place(self._census, place)
         total = left = await self._size(at)
         result = BulkResult()
         while left > 0 and (

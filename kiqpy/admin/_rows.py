@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from kiqpy._declare.checks import queue_name
 from kiqpy._payload.json import unpack_lines
-from kiqpy.errors import ArgumentError, ConfigError, DecodeError, suggest
+from kiqpy.errors import ArgumentError, DecodeError, suggest
 from kiqpy.job import Job, decode, seconds
 from kiqpy.store.census import Entry
 
@@ -193,15 +192,15 @@ def unreadable(raw: bytes) -> str:
 
 
 def where(place: str) -> str:
-    """The store's name of a place that a user names; ArgumentError with the nearest that is one."""
+    """The store's name of a place that a user names; ArgumentError with the nearest that is one.
+
+    A queue may have any name here, for other programs have theirs: see `known_place`.
+    """
     if place in PLACES:
         return PLACES[place]
     kind, colon, name = place.partition(":")
     if colon and kind == "queue":
-        try:
-            return "queue:" + queue_name(name)
-        except ConfigError as error:
-            raise ArgumentError(str(error)) from None
+        return f"queue:{name}"
     hint = suggest(place, PLACES) or f"for a queue say 'queue:{place}'"
     raise ArgumentError(
         f"there is no place {place!r}; {hint} Known: retry, scheduled, dead, queue:NAME"

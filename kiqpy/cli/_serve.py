@@ -35,7 +35,6 @@ class Service:
         self._link = link
         self._stop_asked = asyncio.Event()
         self._signalled = False
-        self._quieted = False
         self._without_grace = False
         self._stopping = False
         self._tasks = TaskSet()
@@ -140,9 +139,8 @@ class Service:
         complain(f"the supervisor has ended, so worker process {os.getpid()} stops too")
 
     def _quiet(self) -> None:
-        if self._stopping or self._stop_asked.is_set() or self._quieted:
+        if self._stopping or self._stop_asked.is_set():
             return
-        self._quieted = True
         self._tasks.start(self._app.quiet())
         if self._link is None:
             say("quiet: no more jobs are claimed; running jobs finish")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlencode
 
-from kiqpy._declare.checks import queue_name
-from kiqpy.errors import ConfigError
-
 PAGES: Final = {"scheduled": "scheduled", "retry": "retries", "dead": "dead"}  # of a place
+_MAX_NAME_CHARS: Final = 256  # of a queue that has a link
 
 
 def link(page: str, /, **query: object) -> str:
@@ -18,11 +16,9 @@ def link(page: str, /, **query: object) -> str:
 
 
 def queue_link(name: str) -> str:
-    """The page of a queue; empty if nobody can have a queue of this name, whoever wrote it."""
-    try:
-        return link("queue", name=queue_name(name))
-    except ConfigError:
-        return ""
+    """The page of a queue, whichever program has named it; empty if the name is no text."""
+    fit = 0 < len(name) <= _MAX_NAME_CHARS and name.isprintable()
+    return link("queue", name=name) if fit else ""
 
 
 def place_link(place: str, /, **query: object) -> str:

@@ -760,6 +760,7 @@ async def test_a_namespace_of_its_own(clean: TestServer) -> None:
         (lambda admin: admin.jobs("retries"), "did you mean 'retry'"),
         (lambda admin: admin.jobs("mail"), "say 'queue:mail'"),
         (lambda admin: admin.jobs("queue:a b"), "queue name 'a b'"),
+        (lambda admin: admin.jobs("queue:"), "queue name ''"),
         (lambda admin: admin.jobs("retry", page=0), "pages begin at 1"),
         (lambda admin: admin.jobs("retry", page=-3), "page=-3"),
         (lambda admin: admin.jobs("retry", per=0), "per=0: give 1 to 1,000"),
@@ -782,6 +783,36 @@ async def test_a_namespace_of_its_own(clean: TestServer) -> None:
 async def test_what_is_wrong_is_said(house: House, call: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=re.escape(message)):
         await call(house.admin)
+
+
+@pytest.mark.parametrize("name", ["two words", "очередь", "a/b", "q" * 200, "queue:x", "é|*?"])
+async def test_a_queue_that_another_program_has_named_is_one_like_others(
+    house: House, name: str
+) -> None:
+    """It was listed, and could not be paged, searched, paused or cleared."""
+    admin, place = house.admin, f"queue:{name}"
+    house.put(place, *(raw_job(jid, name) for jid in "abcd"))
+    house.put("retry", failed("e", queue=name))
+    assert name in [row.name for row in await admin.queues()]
+    assert await admin.size(place) == 4
+    assert [row.jid for row in (await admin.jobs(place)).rows] == ["a", "b", "c", "d"]
+    assert [row.jid for row in (await admin.search(place, "b", fields=["jid"])).rows] == ["b"]
+    assert (found := (await admin.find("c")).row) is not None
+    assert found.place == place
+    assert [row.jid for row in await admin.locate(place, [admin.token(found)])] == ["c"]
+    assert await admin.pause(name)
+    assert await admin.paused() == [name]
+    assert await admin.resume(name)
+    assert await admin.cancel("a") == "queued"
+    assert (await admin.kill("b")).done == 1
+    assert (await admin.delete("c", place)).done == 1
+    assert (await admin.retry("e")).done == 1
+    assert house.jids(place) == ["d", "e"]
+    assert (await admin.kill_all(place)).done == 2
+    house.put(place, raw_job("f", name))
+    assert await admin.clear(place) == 1
+    with pytest.raises(ArgumentError, match="queue name"):
+        await admin.pause("no such queue")
 
 
 async def test_keys_is_never_sent(house: House) -> None:

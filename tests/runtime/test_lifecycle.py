@@ -261,6 +261,33 @@ async def test_signals_quiet_the_app_and_wake_who_waits() -> None:
     await passing(builder.clock, it.stop())
 
 
+async def test_a_stop_from_afar_quiets_an_app_that_nobody_waits_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    it, builder = made()
+    await it.start()
+    it.on_signal("TERM")
+    await rest()
+    assert it.running().pipelines.is_quiet
+    assert "was told to stop from afar" in caplog.text
+    await asyncio.wait_for(it.wait_stopped(), 10)
+    await passing(builder.clock, it.stop())
+
+
+async def test_who_waits_for_a_stop_from_afar_decides_what_becomes_of_the_jobs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    it, builder = made()
+    await it.start()
+    waiting = asyncio.ensure_future(it.wait_stopped())
+    await rest()
+    it.on_signal("TERM")
+    await waiting
+    assert not it.running().pipelines.is_quiet
+    assert "from afar" not in caplog.text
+    await passing(builder.clock, it.stop())
+
+
 async def test_an_app_says_what_its_lifecycle_says() -> None:
     jobs = App(test_mode="sandbox")
     checks: list[Callable[[], object]] = [lambda: jobs.client, lambda: jobs.store]
