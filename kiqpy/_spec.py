@@ -9,7 +9,7 @@ from weakref import WeakSet
 
 from kiqpy._declare.checks import (
     NOT_IN_NAMES,
-    delay,
+    duration,
     instant,
     is_async,
     name_of,
@@ -291,6 +291,6 @@ def _draft(spec: Spec, overrides: Mapping[str, Any]) -> Draft[Any, Any]:
     return Draft(
         spec,
         options(given, spec.given),
-        None if in_ is None else delay("in_", in_),
+        None if in_ is None else duration("in_", in_),
         None if at is None else instant("at", at),
     )

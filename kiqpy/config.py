@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Any,
     Final,
     Literal,
-    TypeGuard,
-    cast,
 )
 
 from kiqpy._declare.checks import (
+    MAX_DELAY_S,
     Check,
     count,
-    duration,
     flag,
+    folder,
     frames,
     functions,
     items,
     matching,
     one_of,
     optional_duration,
-    queue_name,
     retry_limit,
     seconds,
+    time_limit,
 )
 from kiqpy._declare.env import read_env
 from kiqpy._declare.options import BackoffFunction, refuse_unknown
@@ -36,7 +35,8 @@ from kiqpy._declare.sources import QueueSpec
 from kiqpy._record import Record
 from kiqpy._rules.backoff import check_backoff
 from kiqpy.errors import ConfigError, suggest
-from kiqpy.queues import Queue
+from kiqpy.queues import OF_EACH, Queue, queue_groups, queue_table
+from kiqpy.reporter import reporters
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -152,19 +152,13 @@ def configure(given: Mapping[str, Any]) -> Config:
     for name in given:
         refuse(name)
     values = {name: read_env(value) for name, value in given.items()}
-    shared = values.pop("concurrency", None)
-    concurrency = 25 if shared is None else shared
-    if shared is not None:
+    if "concurrency" in values:
         values.setdefault("queues", _QUEUES)
+    shared = values.pop("concurrency", OF_EACH)
     if "queues" in values:
-        plain, groups = _sorted_out(values["queues"])
-        if shared is not None and isinstance(plain, Mapping):
-            raise ConfigError(
-                f"concurrency={shared!r} has no effect on queues={plain!r}: give each its number "
-                f"there, or list their names, queues={[*plain]!r}"
-            )
-        values["queues"] = _queues(plain, concurrency, values.get("max_running"))
-        values["groups"] = _groups((*values.get("groups", ()), *groups))
+        most = count("max_running", values.get("max_running", _MAX_RUNNING))
+        values["queues"], groups = queue_table(values["queues"], shared, most)
+        values["groups"] = (*items("groups", values.get("groups", ())), *groups)
     checked = {k: _CHECKS[k](k, v) if k in _CHECKS else v for k, v in values.items()}
     return _consistent(Config(**checked))
 
@@ -187,63 +181,6 @@ def _consistent(config: Config) -> Config:
     return config
 
 
-def _is_group(value: object) -> TypeGuard[QueueSpec]:
-    return isinstance(value, QueueSpec) and not isinstance(value, Queue)
-
-
-def _sorted_out(value: object) -> tuple[object, list[QueueSpec]]:
-    """Queues of their own, and groups, which may stand among them."""
-    if isinstance(value, Mapping):
-        given = cast("Mapping[object, object]", value)
-        groups = [item for item in given.values() if _is_group(item)]
-        return {k: v for k, v in given.items() if not _is_group(v)}, groups
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        listed = list(cast("Iterable[object]", value))
-        groups = [item for item in listed if _is_group(item)]
-        return [item for item in listed if not _is_group(item)], groups
-    return value, []
-
-
-def _groups(found: Iterable[QueueSpec]) -> tuple[QueueSpec, ...]:
-    return tuple(dict.fromkeys(found))
-
-
-def _all_groups(name: str, value: object) -> tuple[QueueSpec, ...]:
-    found = items(name, value)
-    for item in found:
-        if not _is_group(item):
-            raise ConfigError(f"{name}: {item!r} is no QueueGroup(...)")
-    return found
-
-
-def _queues(value: object, concurrency: object, most: object) -> dict[str, int]:
-    most = count("max_running", most if most is not None else _MAX_RUNNING)
-    if isinstance(value, Mapping):
-        pairs = dict(cast("Mapping[object, object]", value))
-    elif isinstance(value, Iterable) and not isinstance(value, str):
-        names = list(cast("Iterable[object]", value))
-        if any(isinstance(name, tuple) for name in names):
-            raise ConfigError(f'queues={value!r}: names with limits are a dict, {{"mail": 5}}')
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ConfigError(f"queue {twice[0]!r} is declared twice: name each queue once")
-        pairs = dict.fromkeys(names, concurrency)
-    else:
-        raise ConfigError(f'queues={value!r}: give {{"default": 25}} or ["default", "mail"]')
-    limits = {
-        queue_name(name): None if limit is None else _limit(name, limit)
-        for name, limit in pairs.items()
-    }
-    open_ = sum(limit is None for limit in limits.values())  # they share what the others leave
-    share = max(1, (most - sum(filter(None, limits.values()))) // max(1, open_))
-    return {name: share if limit is None else limit for name, limit in limits.items()}
-
-
-def _limit(name: object, value: object) -> int:
-    if isinstance(value, Queue):
-        value = value.concurrency
-    return count(f"queues[{name!r}]", value)
-
-
 def _periodics(name: str, value: object) -> tuple[Periodic, ...]:
     if value == ():
         return ()
@@ -259,10 +196,10 @@ def _unflushed(name: str, value: object) -> Any:
 
 
 def _schedulers(name: str, value: Any) -> tuple[str, ...]:
-    places = (value,) if isinstance(value, str) else tuple(value)
-    if not set(places) <= {"retry", "schedule"}:
+    places = (value,) if isinstance(value, str) else items(name, value)
+    if not all(place in ("retry", "schedule") for place in places):
         raise ConfigError(f'{name}={value!r}: any of "retry" and "schedule", or []')
-    return places
+    return tuple(dict.fromkeys(places))
 
 
 def _backoff(_name: str, value: Any) -> Any:
@@ -289,10 +226,11 @@ def _redis_options(name: str, value: object) -> Mapping[str, Any]:
 
 
 _CHECKS: Final[Mapping[str, Check]] = {
-    "groups": _all_groups,
+    "groups": queue_groups,
     "redis_url": _url,
     "redis_options": _redis_options,
     "embedded": flag,
+    "embedded_dir": folder,
     "server": flag,
     "pool_size": count,
     "fetch_interval": seconds(0.001, 60),
@@ -304,21 +242,23 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "on_unflushed": _unflushed,
     "schedulers": _schedulers,
     "poll_interval": seconds(0.01, 300),
-    "dead_limit": count,
-    "dead_timeout": lambda name, value: duration(name, value, least=1),
+    "dead_limit": lambda name, value: count(name, value, least=0),
+    "dead_timeout": seconds(1, MAX_DELAY_S),
     "shutdown_timeout": seconds(0, 1000),
     "heartbeat_interval": seconds(0.1, 60),
     "lease_ttl": seconds(0.2, 1000),
     "suspicion": seconds(0.1, 1000),
-    "stuck_after": optional_duration,
+    "stuck_after": time_limit,
     "identity": matching(r"[A-Za-z0-9_.-]{1,64}", "use 1 to 64 of A-Z a-z 0-9 _ . -"),
-    "namespace": matching(r"[A-Za-z0-9_.:{}-]{0,64}", "use up to 64 of A-Z a-z 0-9 _ . : { } -"),
+    "namespace": matching(
+        r"[A-Za-z0-9_.:{}-]{0,64}", "use up to 64 of A-Z a-z 0-9 _ . : { } -", optional=False
+    ),
     "max_payload": count,
     "max_running": count,
     "retry": retry_limit,
     "backoff": _backoff,
     "backtrace": frames,
-    "timeout": optional_duration,
+    "timeout": time_limit,
     "threads": count,
     "processes": count,
     "periodics": _periodics,
@@ -332,6 +272,6 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "leaked_tasks": one_of("cancel", "report", "ignore"),
     "slow_after": optional_duration,
     "test_mode": one_of("sandbox", "inline", "fake", "redis", None),
-    "reporters": items,
+    "reporters": reporters,
     "workers": items,
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Generic, NamedTuple, cast, final
 
-from kiqpy._declare.checks import NOT_IN_NAMES, Duration, Instant, delay, instant
+from kiqpy._declare.checks import NOT_IN_NAMES, Duration, Instant, duration, instant
 from kiqpy._payload import json
 from kiqpy._payload.arguments import check_args
 from kiqpy.errors import ArgumentError, DecodeError
@@ -103,7 +103,7 @@ class Job(Generic[Result]):
         self.payload: dict[str, Any] = {"class": _class(class_), "args": _args(args)}
         self.payload.update(self.assumed)
         self.payload.update(check_fields({"queue": queue, "retry": retry, **fields}))
-        self.in_s = None if in_s is None else delay("in_s", in_s)
+        self.in_s = None if in_s is None else duration("in_s", in_s)
         self.at_s = None if at_s is None else instant("at_s", at_s)
         self.over = False
 

@@ -57,8 +57,11 @@ class Declaration:
     groups: ClassVar[Sequence[QueueSpec]] = ()
     """Queues that share a limit, beside those in `queues`."""
 
-    concurrency: ClassVar[int | None] = None
-    """For `queues` given as a list: how many jobs of each queue run at a time. `None`: 25."""
+    concurrency: ClassVar[int | None] = 25
+    """For `queues` given as a list: how many jobs of each queue run at a time.
+
+    `None`: as many as `max_running` leaves.
+    """
 
     max_running: ClassVar[int] = 10_000
     """How many jobs this process runs at a time, over all queues: it bounds the memory."""
@@ -197,7 +200,7 @@ class Declaration:
     """Functions, async or not, that are called with (job, error) after a job's last failure."""
 
     dead_limit: ClassVar[int] = 10_000
-    """How many dead jobs are kept; the oldest go first."""
+    """How many dead jobs are kept; the oldest go first. 0: none."""
 
     dead_timeout: ClassVar[Duration] = 180 * 86_400.0
     """How long a dead job is kept: half a year, as Sidekiq does."""

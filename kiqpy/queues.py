@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import ClassVar, Final, Literal, cast
+from typing import Any, ClassVar, Final, Literal, TypeGuard, cast
 
-from kiqpy._declare.checks import QUEUE_NAME, one_of
-from kiqpy._declare.sources import ClaimSource, Sources
+from kiqpy._declare.checks import MAX_COUNT, QUEUE_NAME, items, one_of, optional_count, queue_name
+from kiqpy._declare.env import read_env
+from kiqpy._declare.sources import ClaimSource, QueueSpec, Sources
 from kiqpy._record import Record
 from kiqpy.errors import ConfigError
 
@@ -65,6 +66,8 @@ class QueueGroup:
     shared: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        for part in ("queues", "concurrency", "mode", "weights"):
+            object.__setattr__(self, part, read_env(getattr(self, part)))
         names = _listed(self.queues)
         object.__setattr__(self, "queues", names)
         for name in names:
@@ -72,7 +75,7 @@ class QueueGroup:
                 raise ConfigError(f"QueueGroup: {name!r} is neither a queue name nor a pattern")
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"QueueGroup({list(names)}): give one or more queues, each once")
-        if type(self.concurrency) is not int or self.concurrency < 1:
+        if type(self.concurrency) is not int or not 1 <= self.concurrency <= MAX_COUNT:
             raise ConfigError(f"QueueGroup: concurrency={self.concurrency!r}: give 1 or more")
         _check_mode("QueueGroup: mode", self.mode)
         self._check_weights()
@@ -85,7 +88,7 @@ class QueueGroup:
         for name, weight in self.weights.items():
             if name not in self.queues:
                 raise ConfigError(f"QueueGroup: a weight is given for {name!r}, which is not in it")
-            if type(weight) is not int or weight < 1:
+            if type(weight) is not int or not 1 <= weight <= MAX_COUNT:
                 raise ConfigError(f"QueueGroup: weights[{name!r}]={weight!r}: give 1 or more")
 
     def named(self) -> list[str]:
@@ -134,3 +137,84 @@ def _listed(queues: object) -> tuple[str, ...]:
     if not isinstance(queues, Iterable):
         raise ConfigError(f'QueueGroup({queues!r}): give ["critical", "default"]')
     return tuple(cast("Iterable[str]", queues))
+
+
+# -- the options `queues` and `groups`
+
+OF_EACH: Final = object()  # the option `concurrency`, when nothing is said
+_OF_EACH_QUEUE: Final = 25
+
+
+def queue_table(
+    value: object, concurrency: object, most: int
+) -> tuple[dict[str, int], list[QueueSpec]]:
+    """The limits of the queues that are declared, and the groups that stand among them.
+
+    `concurrency`: of each queue in a list, None for an open one. `most`: what open ones share
+    with the others. Raises ConfigError.
+    """
+    plain, groups = _sorted_out(value)
+    if concurrency is OF_EACH:
+        concurrency = _OF_EACH_QUEUE
+    elif isinstance(plain, Mapping):
+        names = [*cast("Mapping[object, object]", plain)]
+        raise ConfigError(
+            f"concurrency={concurrency!r} has no effect on queues={plain!r}: give each its number "
+            f"there, or list their names, queues={names!r}"
+        )
+    return _limits(_pairs(plain, concurrency), most), groups
+
+
+def queue_groups(name: str, value: object) -> tuple[QueueSpec, ...]:
+    """The option `groups`, each once."""
+    found = items(name, value)
+    for item in found:
+        if not _is_group(item):
+            raise ConfigError(f"{name}: {item!r} is no QueueGroup(...)")
+    return tuple(dict.fromkeys(found))
+
+
+def _is_group(value: object) -> TypeGuard[QueueSpec]:
+    return isinstance(value, QueueSpec) and not isinstance(value, Queue | type)
+
+
+def _sorted_out(value: object) -> tuple[object, list[QueueSpec]]:
+    """Queues of their own, and groups, which may stand among them."""
+    if isinstance(value, Mapping):
+        given = cast("Mapping[object, object]", value)
+        groups = [item for item in given.values() if _is_group(item)]
+        return {k: v for k, v in given.items() if not _is_group(v)}, groups
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        listed = list(cast("Iterable[object]", value))
+        groups = [item for item in listed if _is_group(item)]
+        return [item for item in listed if not _is_group(item)], groups
+    return value, []
+
+
+def _pairs(plain: object, concurrency: object) -> dict[Any, object]:
+    if isinstance(plain, Mapping):
+        return dict(cast("Mapping[object, object]", plain))
+    if not isinstance(plain, list):
+        raise ConfigError(f'queues={plain!r}: give {{"default": 25}} or ["default", "mail"]')
+    names = cast("list[object]", plain)
+    if any(isinstance(name, tuple) for name in names):
+        raise ConfigError(f'queues={names!r}: names with limits are a dict, {{"mail": 5}}')
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"queue {twice[0]!r} is declared twice: name each queue once")
+    return {queue_name(name): concurrency for name in names}
+
+
+def _limits(pairs: Mapping[Any, object], most: int) -> dict[str, int]:
+    limits = {queue_name(name): _limit(name, limit) for name, limit in pairs.items()}
+    open_ = sum(limit is None for limit in limits.values())  # they share what the others leave
+    share = max(1, (most - sum(filter(None, limits.values()))) // max(1, open_))
+    return {name: share if limit is None else limit for name, limit in limits.items()}
+
+
+def _limit(name: str, value: object) -> int | None:
+    if isinstance(value, Queue):
+        value = value.concurrency
+    try:
+        return optional_count(f"queues[{name!r}]", read_env(value))
+    except ConfigError as error:
+        raise ConfigError(f"{error}, or None: as many as max_running leaves") from None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+from kiqpy._declare.checks import items, takes
+from kiqpy.errors import ConfigError, suggest
 from kiqpy.event import Event, JobAborted, JobFailure, JobStarted, JobStopped, JobSuccess
 from kiqpy.job import Job
 
@@ -23,6 +25,11 @@ class Reporter:
     overflow: ClassVar[Literal["block", "drop_oldest"]] = "block"
     stall_timeout: ClassVar[float] = 5.0
     batches: bool = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Raises: ConfigError: a method's name is nearly, but not, one of these."""
+        super().__init_subclass__(**options)
+        _check_names(cls)
 
     def start(self) -> object:
         """Called before the first event; what it raises keeps the app from starting."""
@@ -77,6 +84,28 @@ class Reporter:
                 return self.handle_stopped(event.job)
             case _:
                 return None
+
+
+def reporters(name: str, value: object) -> tuple[Any, ...]:
+    """The option of that name: Reporter classes that need no arguments, and instances."""
+    found = items(name, value)
+    for item in found:
+        kind: type = item if isinstance(item, type) else type(item)
+        if not issubclass(kind, Reporter):
+            raise ConfigError(f"{name}: {item!r} is no Reporter: subclass kiqpy.Reporter")
+        if isinstance(item, type) and not takes(item, 0):
+            raise ConfigError(f"{name}: {kind.__qualname__} needs arguments: give an instance")
+    return found
+
+
+def _check_names(kind: type[Reporter]) -> None:
+    """ConfigError for what is surely meant to be a handler or an option, and is none."""
+    known = (*_HANDLERS, "handle_many", "listens_to", "stall_timeout", "overflow", "batches")
+    for name in vars(kind):
+        if name.startswith("_") or hasattr(Reporter, name):
+            continue
+        if near := suggest(name, known, 0.85):
+            raise ConfigError(f"{kind.__qualname__}.{name} would never be called; {near}")
 
 
 _HANDLERS: dict[str, type[Event]] = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ MAX_LOCK_S: Final = 1e10  # a lock's time beyond it is a mistake, and no server 
 MAX_DELAY_S: Final = 100 * 365 * 86_400.0  # neither an event loop nor a server waits for ever
 # Sidekiq's pages show names unescaped, and its metrics split them at a bar.
 NOT_IN_NAMES: Final = re.compile(r"[<>|\x00-\x1f\x7f]")
+MAX_COUNT: Final = 2**31 - 1  # of what can be counted; Redis and an event loop know no more
 QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _MAX_INSTANT: Final = 1e11  # epoch seconds; today's milliseconds are beyond it
 
@@ -48,11 +50,31 @@ def optional_queue(_name: str, value: object) -> str | None:
     return None if value is None else queue_name(value)
 
 
-def matching(pattern: str, hint: str) -> Check:
-    """A check: None, or a text that matches `pattern` as a whole."""
+def folder(name: str, value: object) -> str:
+    """The path of a folder."""
+    if not isinstance(value, str | os.PathLike) or not str(cast("object", value)).strip():
+        raise ConfigError(f"{name}={value!r}: give the path of a folder")
+    return str(cast("object", value))
+
+
+def text(name: str, value: object) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f"{name}={value!r}: give a text")
+    return value
+
+
+def optional_text(name: str, value: object) -> str | None:
+    return None if value is None else text(name, value)
+
+
+def matching(pattern: str, hint: str, *, optional: bool = True) -> Check:
+    """A check: a text that matches `pattern` as a whole, or None."""
 
     def check(name: str, value: Any) -> Any:
-        if value is not None and not (isinstance(value, str) and re.fullmatch(pattern, value)):
+        if value is None and optional:
+            return value
+        if not (isinstance(value, str) and re.fullmatch(pattern, value)):
             raise ConfigError(f"{name}={value!r}: {hint}")
         return value
 
@@ -64,7 +86,7 @@ def one_of(*known: str | None) -> Check:
     words = [word for word in known if word is not None]
 
     def check(name: str, value: Any) -> Any:
-        if value in known:
+        if any(value is word or (isinstance(value, str) and value == word) for word in known):
             return value
         hint = suggest(value, words) or f"give {_listed(words)}"
         raise ConfigError(f"{name}={value!r}: {hint}")
@@ -80,10 +102,12 @@ def _listed(words: Sequence[str]) -> str:
 # -- numbers
 
 
-def count(name: str, value: object) -> int:
-    """A whole number, 1 or more."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{name}={value!r}: give a whole number, 1 or more")
+def count(name: str, value: object, *, least: int = 1) -> int:
+    """A whole number, `least` or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name}={value!r}: give a whole number, {least} or more")
+    if value > MAX_COUNT:
+        raise ConfigError(f"{name}={value!r}: give a whole number, {MAX_COUNT} at most")
     return value
 
 
@@ -101,7 +125,7 @@ def retry_limit(name: str, value: object) -> bool | int:
     """True, False, or how many retries."""
     if isinstance(value, bool):
         return value
-    if not isinstance(value, int) or value < 0:
+    if not isinstance(value, int) or not 0 <= value <= MAX_COUNT:
         raise ConfigError(f"{name}={value!r}: give True (25 times), False, or a number of retries")
     return value
 
@@ -112,7 +136,7 @@ def optional_retry_limit(name: str, value: object) -> bool | int | None:
 
 def frames(name: str, value: object) -> bool | int:
     """How much of a traceback to keep: True, False, or a number of frames."""
-    if isinstance(value, bool) or (isinstance(value, int) and value > 0):
+    if isinstance(value, bool) or (isinstance(value, int) and 0 < value <= MAX_COUNT):
         return value
     raise ConfigError(f"{name}={value!r}: give True, False, or how many frames to keep")
 
@@ -132,23 +156,14 @@ def duration(name: str, value: object, *, least: float = 0.0) -> float:
         raise ConfigError(f"{name}={value!r}: give seconds (a number) or a timedelta")
     if value < least:
         raise ConfigError(f"{name}={value!r}: must be at least {least:g} seconds")
+    if value > MAX_DELAY_S:
+        raise ConfigError(f"{name}={value!r}: this is in seconds, and at most 100 years")
     return float(value)
 
 
 def optional_duration(name: str, value: object, *, least: float = 0.0) -> float | None:
+    """A duration, or None."""
     return None if value is None else duration(name, value, least=least)
-
-
-def delay(name: str, value: object) -> float:
-    """How much later a job is to run, or how long it counts: seconds, a hundred years at most."""
-    delay_s = duration(name, value)
-    if delay_s > MAX_DELAY_S:
-        raise ConfigError(f"{name}={value!r}: this is in seconds, and at most 100 years")
-    return delay_s
-
-
-def optional_delay(name: str, value: object) -> float | None:
-    return None if value is None else delay(name, value)
 
 
 def seconds(least: float, most: float) -> Check:
@@ -164,6 +179,14 @@ def seconds(least: float, most: float) -> Check:
         return seconds
 
     return check
+
+
+def time_limit(name: str, value: object) -> float | None:
+    """How long something may take; None: without limit. 0 would end it before it begins."""
+    limit_s = optional_duration(name, value)
+    if limit_s == 0:
+        raise ConfigError(f"{name}={value!r}: give more than 0 seconds, or None: without limit")
+    return limit_s
 
 
 def lock_time(name: str, value: object) -> float | None:
@@ -195,7 +218,7 @@ def instant(name: str, value: object) -> float:
 
 
 def items(name: str, value: object) -> tuple[Any, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if isinstance(value, str | bytes | Mapping | type) or not isinstance(value, Iterable):
         raise ConfigError(f"{name}={value!r}: give a list")
     return tuple(cast("Iterable[object]", value))
 
@@ -243,6 +266,15 @@ def refuse_generator(what: str, call: object) -> None:
             )
 
 
+def takes(call: Callable[..., object], count: int) -> bool:
+    """Whether it can be called with that many arguments by position."""
+    try:
+        inspect.signature(call).bind(*[None] * count)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def name_of(call: object) -> str | None:
     """The name that a function has by itself; partials and objects have none."""
     name = getattr(call, "__name__", None)
@@ -263,11 +295,11 @@ def _of_object(call: object) -> object:
 TRAVELLING: Final[Mapping[str, Check]] = {
     "queue": lambda _name, value: queue_name(value),
     "retry": optional_retry_limit,
-    "retry_for": optional_delay,
+    "retry_for": optional_duration,
     "retry_queue": optional_queue,
     "dead": flag,
     "backtrace": optional_frames,
-    "expires_in": optional_delay,
+    "expires_in": optional_duration,
     "unique_for": lock_time,
     "unique_until": one_of("success", "start", "expiry"),
     "tags": strings,

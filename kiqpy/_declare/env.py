@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar, cast, overload
+from typing import Any, Final, NamedTuple, TypeVar, cast, overload
 
 from kiqpy.errors import ConfigError
 
 T = TypeVar("T")
+
+
+_REQUIRED: Final = object()
 
 
 class Env(NamedTuple):
@@ -21,39 +24,67 @@ class Env(NamedTuple):
     def read(self) -> Any:
         text = os.environ.get(self.variable)
         if text is None:
-            if self.default is None:
+            if self.default is _REQUIRED:
                 raise ConfigError(f"the environment variable {self.variable} is not set")
             return self.default
         try:
-            return self.cast(text)
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"{self.variable}={text!r}: {error}") from None
+            return _truth(text) if self.cast is bool else self.cast(text)
+        except Exception as error:  # a user's function; its words may quote a secret
+            how = "true or false" if self.cast is bool else f"what {_name(self.cast)} takes"
+            raise ConfigError(
+                f"the environment variable {self.variable} can't be read "
+                f"({type(error).__name__}): set it to {how}"
+            ) from None
+
+
+def _truth(text: str) -> bool:
+    """`bool` would take every text but the empty one for True."""
+    word = text.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError
+
+
+def _name(cast: Callable[[str], Any]) -> str:
+    return str(getattr(cast, "__qualname__", type(cast).__qualname__))
 
 
 @overload
-def env(variable: str, *, default: str | None = None) -> Any: ...
+def env(variable: str, *, default: str | None = ...) -> Any: ...
 @overload
-def env(variable: str, cast: Callable[[str], T], default: T | None = None) -> T: ...
-def env(variable: str, cast: Callable[[str], Any] = str, default: Any = None) -> Any:
-    """A value for any option: `cast($variable)`, read when the app starts.
+def env(variable: str, cast: Callable[[str], T], default: T = ...) -> T: ...
+def env(variable: str, cast: Callable[[str], Any] = str, default: Any = _REQUIRED) -> Any:
+    """A value for any option, or for a part of one: `cast($variable)`, read when the app starts.
 
-    Without the variable it is `default`. ConfigError, when the app starts, if there is neither,
-    or if `cast` raises ValueError or TypeError. Checkers take it for what `cast` returns.
+    In the options of a worker and in a QueueGroup it is read when these are declared. With
+    `cast=bool` it is true, yes, on or 1, or else false, no, off, 0 or empty. Without the variable
+    it is `default`, which may be None. Checkers take it for what `cast` returns.
+
+    Raises: ConfigError: there is neither variable nor default, or `cast` raises an exception; the
+    message does not show the variable's text.
     """
     return Env(variable, cast, default)
 
 
 def holds_env(value: object) -> bool:
     """Whether it is to be read from the environment, it or a part of it."""
+    if isinstance(value, Env):
+        return True
     if isinstance(value, Mapping):
-        return any(map(holds_env, cast("Mapping[object, object]", value).values()))
-    return isinstance(value, Env)
+        pairs = cast("Mapping[object, object]", value)
+        return any(holds_env(part) for pair in pairs.items() for part in pair)
+    return type(value) in (list, tuple) and any(map(holds_env, cast("list[object]", value)))
 
 
 def read_env(value: Any) -> Any:
     """The value, with what comes from the environment in its place. Raises ConfigError."""
     if isinstance(value, Env):
         return value.read()
-    if holds_env(value):
-        return {name: read_env(part) for name, part in value.items()}
-    return value
+    if not holds_env(value):
+        return value
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[object, object]", value)
+        return {read_env(name): read_env(part) for name, part in pairs.items()}
+    return type(value)(map(read_env, value))

@@ -12,12 +12,15 @@ from kiqpy._declare.checks import (
     Check,
     Duration,
     Instant,
+    items,
     key_function,
     one_of,
     optional_count,
-    optional_duration,
+    optional_text,
     strings,
+    time_limit,
 )
+from kiqpy._declare.env import read_env
 from kiqpy._record import Record
 from kiqpy.errors import ConfigError, suggest
 from kiqpy.job import Job
@@ -164,7 +167,7 @@ def options(given: Mapping[str, Any], base: Options | None = None) -> Options:
         if name not in known:
             _refuse(name, known)
     values: dict[str, Any] = {
-        name: _CHECKS.get(name, _as_is)(name, value) for name, value in given.items()
+        name: _CHECKS.get(name, _as_is)(name, read_env(value)) for name, value in given.items()
     }
     inherited = {name: getattr(base, name) for name in known} if base else {}
     return _consistent(Options(**{**inherited, **values}), given)
@@ -209,10 +212,12 @@ def _as_is(_name: str, value: object) -> object:
 
 _CHECKS: Final[Mapping[str, Check]] = {
     **TRAVELLING,
-    "timeout": optional_duration,
+    "timeout": time_limit,
+    "tags": strings,
     "aliases": strings,
     "executor": one_of("async", "thread", "process", None),
     "unique_by": key_function,
     "max_concurrency": optional_count,
-    "codecs": lambda _name, value: tuple(value),
+    "codecs": items,
+    "name": optional_text,
 }

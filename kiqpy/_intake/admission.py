@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple, final
 
-from kiqpy._declare.checks import Duration, Instant, delay, instant, queue_name
+from kiqpy._declare.checks import Duration, Instant, duration, instant, queue_name
 from kiqpy._payload.arguments import check_args
 from kiqpy._payload.json import encode
 from kiqpy._rules.unique import lock_for
@@ -59,7 +59,7 @@ def admit(job: Job, in_: Duration | None = None, at: Instant | None = None) -> D
     if in_ is not None and at is not None:
         raise ArgumentError("give in_ or at, not both")
     if in_ is not None:
-        return delay("in_", in_), None
+        return duration("in_", in_), None
     return None, instant("at", at)
 
 

@@ -38,7 +38,7 @@ def check_backoff(backoff: object) -> None:
     """ConfigError unless it names a known curve or can be called."""
     if is_async(backoff):
         raise ConfigError(f"backoff={backoff!r}: give a plain function, it can't be awaited there")
-    if not callable(backoff) and backoff not in _BACKOFFS:
+    if not callable(backoff) and not (isinstance(backoff, str) and backoff in _BACKOFFS):
         raise ConfigError(
             f"backoff={backoff!r}: give a callable(count, error, job) or one of "
             + ", ".join(sorted(_BACKOFFS))

@@ -27,17 +27,23 @@ class DeclaredOptions:
         self._given = dict(given)
         self._overrides: dict[str, Any] = {}
         self.config: Config = configure(_known(self._given))
+        if holds_env(self._given.get("workers", ())):
+            raise ConfigError("workers can't be read from the environment: list them")
+        self._workers = self.config.workers
         self.registry = Registry(self.config.workers)
         check_middleware("middleware", self.config.middleware)
         check_middleware("client_middleware", self.config.client_middleware)
         check_known(self.config.periodics, self.config.all_queues(), self.registry)
-        if self.config.server and not self.config.queues and not self.config.groups:
-            raise ConfigError(f'{name} has no queues: set queues = {{"default": 25}}')
+        self._check_queues()
 
     def override(self, options: Mapping[str, Any]) -> None:
         """Let these options count more than all others, from the next start on."""
         self.config = self.config.replace(**options)
         self._overrides |= options
+
+    def _check_queues(self) -> None:
+        if self.config.server and not self.config.queues and not self.config.groups:
+            raise ConfigError(f'{self.name} has no queues: set queues = {{"default": 25}}')
 
     async def read(self, init: Init, *, in_test: bool) -> Config:
         """The options for a start: those given, the environment's, `init`'s, the overrides.
@@ -59,6 +65,9 @@ class DeclaredOptions:
             self.config = answer.replace(**self._overrides)
         elif answer is not None and answer is not True:
             raise ConfigError(f"{self.name}.init returned {answer!r}: give config.replace(...)")
+        self._check_queues()
+        if self.config.workers != self._workers:
+            raise ConfigError(f"{self.name}: workers are declared; a start can't change them")
         return self.config
 
 
