@@ -37,6 +37,10 @@ class UnknownWorker(JobError, LookupError):
     """No declared worker has the class name that a job asks for."""
 
 
+class BrokenChild(JobError):
+    """The child process of a job ended before the job had, or could not be started."""
+
+
 class StoreError(KiqError):
     """The store said no, or said nothing."""
 

@@ -27,13 +27,13 @@ OTHERS_USE = {
 }
 # Not for an app without periodics, codecs and workers in processes, started in an event loop, that
 # does not use structlog itself.
-RUNS_USE = {"anyio.from_thread", "anyio.to_process", "structlog"}
+RUNS_USE = {"anyio", "multiprocessing.process", "structlog"}
 SOME_USE = RUNS_USE | {
     *("kiqpy.periodic", "kiqpy._cron.crontab", "kiqpy._cron.timetable", "zoneinfo", "kiqpy.codec"),
 }
 # Not for a module of workers: pytest loads a plugin of this package at every start.
 APPS_USE = {
-    *("asyncio", "anyio", "redis", "logging"),
+    *("asyncio", "redis", "logging"),
     *("kiqpy.app", "kiqpy.clock", "kiqpy.config", "kiqpy.event", "kiqpy.store"),
 }
 

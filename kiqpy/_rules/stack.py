@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from traceback import walk_tb
-from types import CodeType, TracebackType
 from typing import Final, cast
 
 from kiqpy._rules.backoff import class_name, message, shown, utf8
+from kiqpy._rules.remote import CodeLine, RemoteTraceback, code_lines, remote_lines
 
 MAX_FRAMES: Final = 1000  # of a backtrace: what runs into Python's recursion limit has as many
 _MAX_FRAMES_LOGGED: Final = 30  # of each error
@@ -25,24 +24,22 @@ _INSTALLED: Final = {"site-packages", "dist-packages"}  # folders
 _CAUSED: Final = "\nThe above exception was the direct cause of the following exception:\n"
 _MEANWHILE: Final = "\nDuring handling of the above exception, another exception occurred:\n"
 
-CodeLine = tuple[CodeType, int]
-
 
 def backtrace(error: BaseException, keep: object) -> list[str]:
     """The stack as Sidekiq keeps it, innermost frame first; `keep`: True, or how many frames."""
     most = keep if isinstance(keep, int) and keep is not True else MAX_FRAMES
-    kept = islice(reversed(_frames(error.__traceback__)), min(max(0, most), MAX_FRAMES))
-    return [shown(f"{code.co_filename}:{line}:in `{code.co_name}'") for code, line in kept]
+    kept = islice(reversed(_frames(error)), min(max(0, most), MAX_FRAMES))
+    return [shown(f"{file}:{line}:in `{function}'") for file, line, function in kept]
 
 
 def place(error: BaseException) -> str:
     """File and line of the innermost frame that is no library's: "FILE:LINE in FUNCTION", or ""."""
-    frames = _frames(error.__traceback__)
+    frames = _frames(error)
     if not frames:
         return ""
-    users = (frame for frame in reversed(frames) if not _is_library(frame[0].co_filename))
-    code, line = next(users, frames[-1])
-    return f"{code.co_filename}:{line} in {code.co_name}"
+    users = (frame for frame in reversed(frames) if not _is_library(frame[0]))
+    file, line, function = next(users, frames[-1])
+    return f"{file}:{line} in {function}"
 
 
 def traceback(error: BaseException) -> str:
@@ -70,7 +67,7 @@ def _causes(error: BaseException) -> list[tuple[BaseException, str]]:
     while len(found) < _MAX_ERRORS_LOGGED:
         link = _CAUSED if error.__cause__ is not None else _MEANWHILE
         earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        if earlier is None:
+        if earlier is None or isinstance(earlier, RemoteTraceback):  # its frames are the error's
             break
         found.append((earlier, link))
         error = earlier
@@ -78,21 +75,21 @@ def _causes(error: BaseException) -> list[tuple[BaseException, str]]:
 
 
 def _told_alone(error: BaseException) -> Iterator[str]:
-    frames = [f for f in _frames(error.__traceback__) if not f[0].co_filename.startswith(_OURS)]
+    frames = [frame for frame in _frames(error) if not frame[0].startswith(_OURS)]
     if frames:
         yield "Traceback (most recent call last):"
     if (hidden := len(frames) - _MAX_FRAMES_LOGGED) > 0:
         yield f"  ({hidden} frames more)"
-    for code, line in frames[-_MAX_FRAMES_LOGGED:]:
-        yield f'  File "{code.co_filename}", line {line}, in {code.co_name}'
-        if source := linecache.getline(code.co_filename, line).strip():
+    for file, line, function in frames[-_MAX_FRAMES_LOGGED:]:
+        yield f'  File "{file}", line {line}, in {function}'
+        if source := linecache.getline(file, line).strip():
             yield f"    {source}"
     yield f"{class_name(error)}: {message(error)[:_MAX_MESSAGE_CHARS_LOGGED]}"
 
 
-def _frames(trace: TracebackType | None) -> list[CodeLine]:
-    # Not traceback.extract_tb: it reads every source file.
-    return [(frame.f_code, line) for frame, line in walk_tb(trace)]
+def _frames(error: BaseException) -> list[CodeLine]:
+    """Outermost first; of an error that a child process raised, those of the child come last."""
+    return [*code_lines(error), *remote_lines(error)]
 
 
 @lru_cache(maxsize=4096)

@@ -12,6 +12,7 @@ import logging
 from typing import Protocol, final
 
 from kiqpy._declare.checks import Duration, duration
+from kiqpy._flow.forks import is_importing_main
 from kiqpy._flow.tasks import TaskSet, own_context, whole
 from kiqpy._runtime.assembly import EngineOwner
 from kiqpy._runtime.dump import dump
@@ -72,6 +73,11 @@ class Lifecycle:
 
     async def start(self, server: bool | None = None) -> None:
         """See `App.start`. `server`: whether to run jobs, if the option is not to decide."""
+        if is_importing_main():
+            raise LifecycleError(
+                f"{self._name} is started while a child process imports this script, and each child"
+                ' would start it again: write `if __name__ == "__main__":` before what starts it'
+            )
         self._machine.take(Call.START)
         self.failure = None
         self.ending = asyncio.Event()

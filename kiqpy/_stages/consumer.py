@@ -130,15 +130,29 @@ class Run:
         return Settlement(self.claim, self.job, outcome, self.rules, took_s, self._clock.now())
 
     def _blamed(self, outcome: Outcome, why: Why, took_s: float) -> Outcome:
-        """A failure that we caused is not the job's: released, cancelled, or out of time."""
+        """A failure that we caused is not the job's: released, cancelled, or out of time.
+
+        What ended by itself is settled as it ended, although it ended late.
+        """
         if why in _CANCELLED and isinstance(outcome, Failure | Snoozed):
             return _CANCELLED[why]
-        if not isinstance(outcome, Failure):
+        if not isinstance(outcome, Failure) or not _of_cancel(outcome.error):
             return outcome
         if why == "released":
             return RELEASED
         late = f"the job took longer than its timeout, and was stopped after {took_s:.3g} s"
         return Failure(TimeoutError(late).with_traceback(outcome.error.__traceback__))
+
+
+def _of_cancel(error: BaseException | None) -> bool:
+    """Whether a cancellation led to the error; clean-up code may raise another one on its way."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, asyncio.CancelledError):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
 
 
 if sys.version_info >= (3, 12):

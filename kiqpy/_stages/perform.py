@@ -13,7 +13,7 @@ from kiqpy._rules.backoff import timeout_of
 from kiqpy._rules.decide import Rules
 from kiqpy._spec import Spec
 from kiqpy._stages.consumer import Run
-from kiqpy._stages.executor import Executor
+from kiqpy._stages.executor import Executor, Reserve
 from kiqpy._stages.gates import Gate, JobCheck
 from kiqpy.clock import Clock
 from kiqpy.current import enter_job
@@ -63,6 +63,7 @@ class Plan(NamedTuple):
     rules: Rules
     timeout_s: float | None
     gates: tuple[Gate, ...]
+    reserve: Reserve | None  # gets what the call needs
     perform: Next  # with the middleware around it
 
 
@@ -100,12 +101,10 @@ class Performer:
             if plan is None:
                 job, plan = self._open(job)
             run.rules = plan.rules
-            for gate in plan.gates:
-                answer = gate(run)
-                if answer is not None:
-                    refused = await self._wait(run, job, answer)
-                    if refused is not None:
-                        return refused
+            if plan.gates or plan.reserve is not None:
+                refused = await self._let_through(run, job, plan)
+                if refused is not None:
+                    return refused
             enter_job(job)
             if self._dispatcher.has_listeners(JobStarted):
                 await self._dispatcher.emit([JobStarted(job)])
@@ -117,6 +116,19 @@ class Performer:
         finally:
             if run.holds:
                 run.let_go()
+
+    async def _let_through(self, run: Run, job: Job, plan: Plan) -> Outcome | None:
+        """The gates, then what the call needs; its time counts from then on."""
+        for gate in plan.gates:
+            if (answer := gate(run)) is not None:
+                refused = await self._wait(run, job, answer)
+                if refused is not None:
+                    return refused
+        if plan.reserve is not None and (turn := plan.reserve(run)) is not None:
+            await turn
+            run.started = self._clock.monotonic()
+            return self._check_again(job)
+        return None
 
     def _check_again(self, job: Job) -> Outcome | None:
         for check in self._checks:
@@ -174,6 +186,7 @@ class Performer:
             rules=rules,
             timeout_s=timeout_s if given.timeout is None else given.timeout,
             gates=steps.gates(spec),
+            reserve=self._executor.reserves(spec),
             perform=call if steps.around is None else steps.around(call),
         )
         return plan

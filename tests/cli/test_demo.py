@@ -193,7 +193,7 @@ def test_a_child_that_is_killed_fails_its_job_only(tmp_path: Path) -> None:
 def broken(folder: Path) -> list[dict[str, Any]]:
     """Failures of jobs whose child has died."""
     failed = [line for line in lines(folder) if line["event"] == "job.failure"]
-    return [line for line in failed if "BrokenWorkerProcess" in line["error"]]
+    return [line for line in failed if "BrokenChild" in line["error"]]
 
 
 def until_some(find: Callable[[], list[Path]]) -> list[Path]:
@@ -205,7 +205,7 @@ def children(pid: int) -> list[Path]:
     """The child processes that jobs run in."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     found = [Path("/proc", child) for child in listed]
-    return [c for c in found if b"anyio.to_process" in c.joinpath("cmdline").read_bytes()]
+    return [c for c in found if b"multiprocessing.spawn" in c.joinpath("cmdline").read_bytes()]
 
 
 def alive(process: Path) -> bool:

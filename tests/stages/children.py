@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -61,3 +66,55 @@ def raises_hard() -> None:
 class InClass(Worker, executor="process"):
     def perform(self, n: int) -> object:
         return Discard(f"{self.job.jid} {n}")
+
+
+class Locked(Exception):
+    """Can't be pickled: it holds a lock."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.lock = threading.Lock()
+
+
+@worker(executor="process")
+def raises_locked() -> None:
+    raise Locked("no pickle of this")
+
+
+@worker(executor="process")
+def lists_generator() -> object:
+    return (n for n in range(3))
+
+
+@worker(executor="process")
+def wraps_async() -> object:
+    async def inner() -> int:
+        await asyncio.sleep(0)
+        return 7
+
+    return inner()
+
+
+@worker(executor="process")
+def runs_programs() -> tuple[str, int]:
+    """Writes to every descriptor that a program knows of, more than a pipe holds."""
+    os.write(1, b"x" * 1000 + b"\n")
+    said = subprocess.run(["echo", "hi"], check=True, capture_output=True, text=True).stdout
+    subprocess.run(["echo", "to the inherited stdout"], check=True)
+    loud = [sys.executable, "-c", "import sys; sys.stderr.write('e' * 1_000_000)"]
+    return said, subprocess.run(loud, check=True).returncode
+
+
+@worker(executor="process")
+def is_signalled() -> str:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTSTP):
+        os.kill(os.getpid(), number)
+    show = "import signal; print(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)"
+    command = [sys.executable, "-c", show]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@worker(executor="process")
+def logs() -> None:
+    logging.getLogger("shop.mail").info("sent to %s", "ann", extra={"to": "ann"})
+    logging.getLogger("shop.quiet").debug("not to be heard")

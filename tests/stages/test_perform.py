@@ -298,9 +298,7 @@ async def test_a_thread_keeps_its_slot_until_it_ends() -> None:
     assert run.why == "timeout"
     assert not task.done()
     thread_gate.set()
-    settlement = await task
-    assert isinstance(settlement.outcome, Failure)
-    assert type(settlement.outcome.error) is TimeoutError
+    assert (await task).outcome == Success("late")
 
 
 async def test_a_job_that_waits_for_a_thread_is_stopped_at_once() -> None:
@@ -309,8 +307,7 @@ async def test_a_job_that_waits_for_a_thread_is_stopped_at_once() -> None:
     perform = performer(world, stuck_thread, threads=1)
     _, first = start(world, perform, payload("stuck_thread"))
     run, second = start(world, perform, payload("stuck_thread", jid="j2"))
-    while run.timer is None:  # noqa: ASYNC110  # turn by turn
-        await asyncio.sleep(0)
+    await rest()
     run.cancel("released")
     assert (await second).outcome == RELEASED
     assert not first.done()
@@ -341,8 +338,6 @@ async def test_children_run_jobs_and_their_errors_and_signals_come_back() -> Non
     assert type((await run("exits")).error) is SystemExit
     assert await run("snoozes", 4) == Snoozed(4.0)
     assert await run("InClass", 5) == Aborted("j 5")
-    for name in ("unpicklable", "raises_hard"):
-        assert isinstance(await run(name), Failure), name
     assert (await run("pid", 1)).result[1] == 1
 
 
@@ -353,7 +348,9 @@ async def test_a_killed_child_fails_its_own_job_only() -> None:
         *(outcome_of(world, perform, payload(name)) for name in ("pid", "dies", "pid"))
     )
     assert [type(outcome) for outcome in outcomes] == [Success, Failure, Success]
-    assert "Broken" in type(outcomes[1].error).__name__  # type: ignore[union-attr]
+    assert repr(outcomes[1].error) == (  # type: ignore[union-attr]
+        "BrokenChild('the child process of the job was ended by SIGKILL')"
+    )
     assert isinstance(await outcome_of(world, perform, payload("pid")), Success)
 
 
