@@ -43,8 +43,8 @@ from kiqpy.outcome import (
 )
 from kiqpy.store import Frame, Source, VerdictsRefused
 
-MAX_VERDICTS_PER_FRAME: Final = 500  # well under 5 ms of the store's time
-MAX_BYTES_PER_FRAME: Final = 2**20  # of payloads that are sent anew; one may be larger
+_MAX_VERDICTS_PER_FRAME: Final = 500  # well under 5 ms of the store's time
+_MAX_BYTES_PER_FRAME: Final = 2**20  # of payloads that are sent anew; one may be larger
 
 
 @final
@@ -142,10 +142,10 @@ def _frames(part: list[Settlement]) -> Iterable[list[Settlement]]:
     The oldest is the next to run then, although each goes back in front of those before it.
     """
     size = sum([len(settlement.claim.raw) for settlement in part])
-    if len(part) <= MAX_VERDICTS_PER_FRAME and size <= MAX_BYTES_PER_FRAME:
+    if len(part) <= _MAX_VERDICTS_PER_FRAME and size <= _MAX_BYTES_PER_FRAME:
         return (part,)
     in_order = sorted(part, key=_place_of)
-    return pages(in_order, MAX_VERDICTS_PER_FRAME, MAX_BYTES_PER_FRAME, _size_of)
+    return pages(in_order, _MAX_VERDICTS_PER_FRAME, _MAX_BYTES_PER_FRAME, _size_of)
 
 
 def _place_of(settlement: Settlement) -> tuple[bool, int]:

@@ -1367,6 +1367,94 @@ class TestWakingByMovers:
         assert jids(await two.fetch("q", 1)) == ["j0000"]
 
 
+@pytest.fixture
+def full(redis_world: RedisWorld) -> Iterator[Callable[[], None]]:
+    """A call that leaves the server no memory; the test's end gives it back."""
+
+    def fill_up() -> None:
+        redis_world.cli("CONFIG", "SET", "maxmemory", 1)
+
+    yield fill_up
+    redis_world.cli("CONFIG", "SET", "maxmemory", 0)
+
+
+class TestFullServer:
+    """At its `maxmemory` a server can be emptied: only pushes wait."""
+
+    async def test_pushes_wait(self, redis_world: RedisWorld, full: Callable[[], None]) -> None:
+        client = await redis_world.process()
+        full()
+        with pytest.raises(StoreUnavailable, match="is full"):
+            await client.push(redis_world.frame(outgoing("a")))
+        redis_world.check([])
+
+    async def test_jobs_are_claimed_and_given_back(
+        self, redis_world: RedisWorld, full: Callable[[], None]
+    ) -> None:
+        await redis_world.fill(3)
+        session = await redis_world.process()
+        other = await redis_world.process()
+        redis_world.late_wait(session.ident, "q")
+        redis_world.late_wait(other.ident, "q")
+        full()
+        redis_world.beat(session)
+        await other.unwait("q")
+        claims = await session.fetch("q", 2)
+        assert jids(claims) == ["j0000", "j0001"]
+        assert await settle(session, Release(claims[0].delivery), Done(claims[1].delivery))
+        redis_world.check(["j0000", "j0001", "j0002"], done=["j0001"])
+
+    async def test_a_wait_ends_when_a_job_comes(
+        self, redis_world: RedisWorld, full: Callable[[], None]
+    ) -> None:
+        session = await redis_world.process()
+        full()
+        wait = asyncio.ensure_future(session.wait("q", 60.0))
+        redis_world.cli("CONFIG", "SET", "maxmemory", 0)
+        await redis_world.fill(1)
+        await asyncio.wait_for(wait, 30.0)
+
+    async def test_a_lost_fetch_is_recovered(
+        self, redis_world: RedisWorld, full: Callable[[], None]
+    ) -> None:
+        await redis_world.fill(1)
+        faults = Faults()
+        session = await redis_world.process(faults=faults)
+        full()
+        faults.fail("fetch", "after")
+        with pytest.raises(StoreUnavailable):
+            await session.fetch("q", 1)
+        assert jids(await session.fetch("q", 1)) == ["j0000"]
+
+    async def test_due_jobs_move(self, redis_world: RedisWorld, full: Callable[[], None]) -> None:
+        session = await redis_world.process()
+        redis_world.cli("ZADD", "retry", 1, payload("a"))
+        redis_world.cli("ZADD", "schedule", 1, payload("b"), 2, b"no job at all")
+        full()
+        assert (await session.promote(100)).moved == 3
+        assert sorted(jids(redis_world.queue("q"))) == ["a", "b"]
+
+    async def test_a_dead_process_is_rescued(
+        self, redis_world: RedisWorld, full: Callable[[], None]
+    ) -> None:
+        await redis_world.fill(2)
+        died, rescuer = await redis_world.process(), await redis_world.process()
+        assert len(await died.fetch("q", 2)) == 2
+        full()
+        await redis_world.die(died)
+        assert len(await redis_world.rescued(rescuer)) == 2
+        assert jids(redis_world.queue("q")) == ["j0000", "j0001"]
+
+    async def test_a_leader_is_elected_and_remains(
+        self, redis_world: RedisWorld, full: Callable[[], None]
+    ) -> None:
+        one, two = await redis_world.process(), await redis_world.process()
+        full()
+        assert await one.calendar.lead(60.0)
+        assert await one.calendar.lead(60.0)
+        assert not await two.calendar.lead(60.0)
+
+
 class TestCensus:
     async def test_sizes(self, world: World) -> None:
         await world.fill(3)

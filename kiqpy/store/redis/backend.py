@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, cast, final
 
 from kiqpy.clock import Clock, SystemClock
@@ -21,7 +22,7 @@ from kiqpy.store._backend import DueMembers, Fetched, Orphan, PromotedJob, Suspe
 from kiqpy.store.census import Place
 from kiqpy.store.redis.calendar import RedisCalendar
 from kiqpy.store.redis.census import RedisCensus
-from kiqpy.store.redis.connections import WAIT_S, Arg, Connections, SingleServer
+from kiqpy.store.redis.connections import WAIT_S, Arg, Connections, ServerFull, SingleServer
 from kiqpy.store.redis.dead import DeadSet
 from kiqpy.store.redis.keys import Keys
 from kiqpy.store.redis.liveness import ProcessLock, is_dead, remove
@@ -111,7 +112,11 @@ class RedisBackend:
             return await self._tracker.wait(keys.queue(queue), min(timeout_s, WAIT_S))
         self._waiting.add(queue)
         command = ("BLMOVE", keys.queue(queue), keys.inbox(self.ident, queue), "RIGHT", "LEFT")
-        return await self._connections.wait(queue, (*command, min(timeout_s, WAIT_S))) is not None
+        try:
+            reply = await self._connections.wait(queue, (*command, min(timeout_s, WAIT_S)))
+        except ServerFull:  # it refuses to move a job, but not to tell of one
+            return await self._tracker.wait(keys.queue(queue), min(timeout_s, WAIT_S))
+        return reply is not None
 
     async def unwait(self, queue: str) -> None:
         self._tracker.wake(self._keys.queue(queue))
@@ -258,7 +263,8 @@ class RedisBackend:
             async for names in self._connections.scan_keys(pattern):
                 members = [self._keys.member(name.decode()) for name in names]
                 if members:
-                    await self._connections.command("SADD", self._keys.privs, *members)
+                    with suppress(ServerFull):  # most are on the list; the rest in an hour
+                        await self._connections.command("SADD", self._keys.privs, *members)
 
     async def rescue(self, suspect: Suspect, orphans: Sequence[Orphan]) -> set[int]:
         keys, (ident, queue, _) = self._keys, suspect

@@ -17,12 +17,12 @@ import redis.exceptions
 
 from kiqpy.store.redis.connections.blocking import BlockingConnection
 from kiqpy.store.redis.connections.connector import WAIT_S, Connector, SingleServer
-from kiqpy.store.redis.connections.errors import translate
+from kiqpy.store.redis.connections.errors import ServerFull, translate
 from kiqpy.store.redis.connections.exchange import Arg
 from kiqpy.store.redis.connections.pool import Pool
 from kiqpy.store.redis.scripts import script
 
-__all__ = ["WAIT_S", "Arg", "Connections", "Connector", "SingleServer"]
+__all__ = ["WAIT_S", "Arg", "Connections", "Connector", "ServerFull", "SingleServer"]
 
 _SCAN_COUNT = 1000  # keys or members that the server looks at for one page
 

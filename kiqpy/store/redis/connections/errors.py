@@ -13,6 +13,10 @@ from kiqpy.errors import FetchPaused, LeaseLost, StoreError, StoreRefused, Store
 E = TypeVar("E", bound=BaseException)
 
 
+class ServerFull(StoreUnavailable):
+    """The server is at its `maxmemory`: it takes nothing that needs memory until it has room."""
+
+
 class _Row(NamedTuple):
     """Errors for which `matches` holds, by class or text, become `error` with `message`."""
 
@@ -34,6 +38,7 @@ def _holds(*words: str) -> Callable[[BaseException, str], bool]:
 
 
 _NO_ANSWER: Final = "{where} gave no answer: {text}"
+_FULL: Final = "{where} is full, it takes no new jobs until some have run: {text}"
 _LEASE_LOST: Final = "this process's lease has run out; it claims jobs again after a heartbeat"
 
 # The first row that matches decides; an error that matches none is a refusal.
@@ -47,13 +52,13 @@ _ROWS: Final = (
     _Row(_begins("PAUSED"), FetchPaused, "{text}"),
     # Before the words below, because this message names a key, which may contain any of them.
     _Row(_begins("WRONGTYPE"), StoreRefused, "{where}: {text}"),
+    _Row(_of(theirs.OutOfMemoryError), ServerFull, _FULL),
     _Row(
         _of(
             theirs.ConnectionError,
             theirs.TimeoutError,
             OSError,
             theirs.ReadOnlyError,
-            theirs.OutOfMemoryError,
             theirs.ClusterDownError,
             theirs.TryAgainError,
             theirs.MasterDownError,
@@ -61,11 +66,11 @@ _ROWS: Final = (
         StoreUnavailable,
         _NO_ANSWER,
     ),
+    _Row(_holds("OOM", "out of memory", "maxmemory"), ServerFull, _FULL),
     _Row(
         _holds(
             "LOADING",
             "BUSY",
-            "OOM",
             "READONLY",
             "MISCONF",
             "NOREPLICAS",
@@ -73,8 +78,6 @@ _ROWS: Final = (
             "CLUSTERDOWN",
             "TRYAGAIN",
             "UNBLOCKED",
-            "out of memory",
-            "maxmemory",
             "read only replica",
         ),
         StoreUnavailable,

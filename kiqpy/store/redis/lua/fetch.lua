@@ -8,7 +8,8 @@
 -- atomic because a job must be in the queue or in the hash at every instant.
 local MAX_JOBS = 1000  -- of one fetch: Lua's stack is bounded
 local MAX_BYTES = 8388608  -- of one reply: a slow link must carry it within a command's timeout
-if redis.call('EXISTS', KEYS[4]) == 0 then return redis.error_reply('LEASELOST') end
+-- GETEX reads, but counts as a write that needs no memory: a full server allows those that follow.
+if not redis.call('GETEX', KEYS[4]) then return redis.error_reply('LEASELOST') end
 local limit, first = math.min(tonumber(ARGV[2]), MAX_JOBS), tonumber(ARGV[3])
 if first < tonumber(redis.call('HGET', KEYS[7], 'floor|' .. ARGV[1]) or '1') then
   return redis.error_reply('STALE fetch of ids that were given up')

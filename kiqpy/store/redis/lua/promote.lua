@@ -1,5 +1,5 @@
 -- promote: move due members into their queues, with new bytes.
--- uses: types
+-- uses: types, room
 -- KEYS  1 schedule | retry  2 dead  3 queues  4.. queue lists
 -- ARGV  1 number of queues, then their names,
 --       then for each job: queue index | 0 (unreadable: to the dead set), member, new bytes
@@ -14,6 +14,7 @@ for at = 1 + n, #ARGV - 1, 3 do  -- the dead set, or the names of queues: what i
 end
 local wrong = wrong_type(needs)
 if wrong then return wrong end
+make_room(KEYS[1])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local gone, named = {}, {}

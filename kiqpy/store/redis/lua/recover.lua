@@ -6,6 +6,7 @@
 -- recovery that arrives late must not allow a fetch that a later recovery has refused.
 local floor = tonumber(redis.call('HGET', KEYS[2], 'floor|' .. ARGV[1]) or '1')
 floor = string.format('%d', math.max(floor, ARGV[3] + 1))
+redis.call('PEXPIRE', KEYS[2], ARGV[4])  -- a full server allows what follows
 redis.call('HSET', KEYS[2], 'floor|' .. ARGV[1], floor)
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 local ids = {}

@@ -1,5 +1,5 @@
 -- rescue: return the jobs of a dead process to the head of their queue.
--- uses: types, locks, effects
+-- uses: types, room, locks, effects
 -- KEYS  1 private hash  2 queue  3 inbox  4 lease  5 kiq:suspects  6 dead  7 schedule
 --       8.. the keys of effects
 -- ARGV  1 IDENT|QUEUE  2 suspicion in ms
@@ -24,6 +24,7 @@ while each <= #ARGV do
 end
 local wrong = wrong_type(needs)
 if wrong then return wrong end
+make_room(KEYS[1])
 for i = 1, #box do redis.call('RPUSH', KEYS[2], box[i]) end
 if #box > 0 then redis.call('DEL', KEYS[3]) end
 local moved = {}

@@ -1,5 +1,6 @@
 -- suspect: whether a process is dead. It must lack its lease three times within the suspicion time:
 -- after an outage of the server, live processes lack theirs too, until their next heartbeats.
+-- uses: room
 -- KEYS  1 lease  2 kiq:suspects  3 private hash  4 inbox  5 kiq:privs
 -- ARGV  1 IDENT|QUEUE  2 suspicion in ms  3 how long to look after a dead one without jobs, in ms
 --       4 proof 0|1: the caller knows that the process is dead (same host, its lock is free)
@@ -10,6 +11,7 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('HDEL', KEYS[2], ARGV[1])
   return 'alive'
 end
+make_room(KEYS[2])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local grace = tonumber(ARGV[2])

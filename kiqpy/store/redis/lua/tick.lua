@@ -10,13 +10,12 @@
 local name, off = ARGV[1], redis.call('HGET', KEYS[2], ARGV[1])
 if not off then off = ARGV[2] == '1' and '0' or '1' end
 local mark = math.abs(tonumber(redis.call('HGET', KEYS[1], name) or '0'))
-local needs = {}
-for at = 4, #ARGV, 6 do
-  local scheduled = ARGV[at + 2] ~= ''
-  if ARGV[at + 1] ~= '' and scheduled then needs[4] = 'zset' end
-  if ARGV[at + 1] ~= '' and not scheduled then needs[3], needs[5] = 'set', 'list' end
-end
-local wrong = wrong_type(needs)
+local later = 0
+for at = 4, #ARGV, 6 do if ARGV[at + 2] ~= '' then later = later + 1 end end
+local at_once = later * 6 < #ARGV - 3 or later == 0
+local wrong = wrong_type({
+  [3] = at_once and 'set' or nil, [4] = later > 0 and 'zset' or nil, [5] = at_once and 'list' or nil,
+})
 if wrong then return wrong end
 
 local time = redis.call('TIME')

@@ -1,5 +1,5 @@
 -- transfer: move or delete entries of a set or a queue, if they are still there.
--- uses: types, locks, effects
+-- uses: types, room, locks, effects
 -- KEYS  1 set or queue  2 dead  3 queues  4 kiq:cancels  5.. queue lists, then the keys of effects
 -- ARGV  1 "set" | "queue"  2 number of queues, then their names,
 --       then for each entry: member, "queue" | "dead" | "away", new bytes, jid, queue index | 0,
@@ -16,6 +16,7 @@ while each <= #ARGV do
 end
 local wrong = wrong_type(needs)
 if wrong then return wrong end
+make_room(source)
 local time = redis.call('TIME')
 local now = time[1] .. string.format('.%06d', time[2])
 local seen, gone, answer = {}, {}, {}
