@@ -157,11 +157,12 @@ class Engine:
         try:
             await self.store.open()
             if self.config.server:
+                self._prepare_pipelines()  # so that the first heartbeat can tell of them
                 await self._heartbeat.start()
             await self.client.start()
             await self.dispatcher.start()
             if self.config.server:
-                self._start_pipelines()
+                self.pipelines.begin()
                 self.loops.start(map(self._slow_down, self._composition.loops()))
         except BaseException:
             await self.stop(0.0)
@@ -169,10 +170,10 @@ class Engine:
         self._up = True
         self.bus.emit(event.ProcessStarted(self.store.ident))
 
-    def _start_pipelines(self) -> None:
+    def _prepare_pipelines(self) -> None:
         self._performer = performer = self.performer()
         for spec in self.config.specs():
-            self.pipelines.start(spec, performer)
+            self.pipelines.prepare(spec, performer)
 
     def pipeline(self, queue: str, limit: int, store: Store, performer: Performer) -> QueuePipeline:
         """One queue's stages, not yet running; `store` may be another process's half."""

@@ -38,7 +38,13 @@ class LoopSet:
         self._cron: Cron | None = None
 
     def _loops(self) -> Iterator[Loop]:
-        yield Rescuer(self._store, self._config.suspicion, self._bus.emit)
+        yield Rescuer(
+            store=self._store,
+            prune=self._store.census.prune,
+            suspicion_s=self._config.suspicion,
+            clock=self._clock,
+            emit=self._bus.emit,
+        )
         if self._config.schedulers:
             yield Promoter(self._store, self._config.poll_interval)
         if self._config.periodics:

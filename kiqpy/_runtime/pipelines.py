@@ -64,15 +64,27 @@ class Pipelines:
             effects_of=self._effects_of,
         )
 
+    def prepare(self, spec: QueueSpec, perform: Perform) -> QueuePipeline:
+        """Say from now on that it is worked on; `begin` begins the work."""
+        pipeline = self.pipeline(spec, perform)
+        self._specs[pipeline] = spec
+        return pipeline
+
     def start(self, spec: QueueSpec, perform: Perform) -> None:
         """Work on what is declared, until its pipeline ends."""
-        pipeline = self.pipeline(spec, perform)
+        self._begin(self.prepare(spec, perform))
+
+    def begin(self) -> None:
+        """Work on all that was prepared."""
+        for pipeline in self._specs:
+            self._begin(pipeline)
+
+    def _begin(self, pipeline: QueuePipeline) -> None:
         pipeline.quiet(self.is_quiet)
         # A job may add a queue; the pipeline then must not be taken for a task of that job's.
         task = asyncio.create_task(
             pipeline.run(), name=f"kiqpy:queue:{pipeline.name}", context=own_context()
         )
-        self._specs[pipeline] = spec
         self._tasks[pipeline] = task
         task.add_done_callback(lambda _task: self._ended(pipeline))
 
@@ -144,11 +156,11 @@ class Pipelines:
 
     def queues(self) -> list[str]:
         """Each queue that has something to do with this process, draining ones too."""
-        return [queue for pipeline in self._tasks for queue in pipeline.source.queues]
+        return [queue for pipeline in self._specs for queue in pipeline.source.queues]
 
     def concurrency(self) -> int:
         """How many jobs may run here at a time."""
-        return sum(pipeline.limit for pipeline in self._tasks if not pipeline.draining)
+        return sum(pipeline.limit for pipeline in self._specs if not pipeline.draining)
 
     def capsules(self) -> dict[str, dict[str, Any]]:
         """Each pipeline by its first queue, as Sidekiq 8 lists what a process works on."""
@@ -158,7 +170,7 @@ class Pipelines:
                 "mode": "strict",
                 "weights": dict.fromkeys(p.source.queues, 0),
             }
-            for p in self._tasks
+            for p in self._specs
             if p.source.queues and not p.draining
         }
 

@@ -297,6 +297,19 @@ async def test_signals_come_through_redis(
     assert heard[-1].name == "process.stopped"
 
 
+async def test_the_first_heartbeat_tells_of_queues_and_concurrency(
+    redis_url: str, clean: TestServer
+) -> None:
+    """For its first five seconds a process showed concurrency 0 and no queues."""
+    jobs = app(redis_url, heartbeat_interval=10, lease_ttl=30, queues={"default": 3, "b": 4})
+    async with jobs:
+        (process,) = await jobs.admin.processes()
+        assert (process.concurrency, process.queues) == (7, ("default", "b"))
+        info = json.loads(str(clean.cli("HGET", jobs.store.ident, "info")))
+        assert info["concurrency"] == 7
+        assert list(info["capsules"]) == ["default", "b"]
+
+
 async def test_sidekiqs_busy_page_can_read_the_process(redis_url: str, clean: TestServer) -> None:
     jobs = app(redis_url, heartbeat_interval=0.1, lease_ttl=5, queues={"default": 3, "b": 4})
     async with jobs:

@@ -412,6 +412,8 @@ class TestProcesses:
         else:
             assert isinstance(world, RedisWorld)
             world.cli("DEL", world.key(dead.ident))
+            assert await alive.census.prune() == 0, "its lease goes on"
+            world.cli("DEL", world.key(f"kiq:lease:{dead.ident}"))
         assert [row.ident for row in await alive.census.processes()] == [alive.ident]
         assert await alive.census.prune() == 1
         assert world.processes() == {alive.ident}

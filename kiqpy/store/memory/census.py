@@ -223,7 +223,9 @@ class MemoryCensus:
         server = self._server
         with server.gate:
             gone = [
-                i for i, heartbeat in server.processes.items() if not self._fields(i, heartbeat)
+                ident
+                for ident, heartbeat in server.processes.items()
+                if not self._fields(ident, heartbeat) and not server.leased(ident)
             ]
             for ident in gone:
                 del server.processes[ident]

@@ -198,7 +198,9 @@ class RedisCensus:
         idents = [ident async for ident in self._members(self._keys.processes)]
         pruned = 0
         for part in _parts(idents):
-            keys = [self._keys.processes, *map(self._keys.process, part)]
+            keys = [self._keys.processes]
+            for ident in part:
+                keys += (self._keys.process(ident), self._keys.lease(ident))
             pruned += int(await self._connections.call("prune", keys, part))
         return pruned
 

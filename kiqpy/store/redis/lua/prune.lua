@@ -5,6 +5,7 @@
 -- atomic because a process that sends a heartbeat meanwhile must stay in the list.
 local gone = {}
 for i, ident in ipairs(ARGV) do
-  if redis.call('HEXISTS', KEYS[1 + i], 'info') == 0 then gone[#gone + 1] = ident end
+  local told = redis.call('HEXISTS', KEYS[2 * i], 'info') == 1
+  if not told and redis.call('EXISTS', KEYS[2 * i + 1]) == 0 then gone[#gone + 1] = ident end
 end
 return #gone > 0 and redis.call('SREM', KEYS[1], unpack(gone)) or 0
