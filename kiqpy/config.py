@@ -96,6 +96,8 @@ class Config(Record, kw_only=True):
     done_log_level: str = "info"
     fail_log_level: str = "warning"
     slow_after: float | None = None
+    tracing: bool = True
+    propagation: Literal["link", "parent", "none"] = "link"
     leaked_tasks: Literal["cancel", "report", "ignore"] = "report"
     test_mode: Literal["sandbox", "inline", "fake", "redis"] | None = None
     reporters: tuple[Any, ...] = ()
@@ -271,6 +273,8 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "fail_log_level": one_of(*LOG_LEVELS),
     "leaked_tasks": one_of("cancel", "report", "ignore"),
     "slow_after": optional_duration,
+    "tracing": flag,
+    "propagation": one_of("link", "parent", "none"),
     "test_mode": one_of("sandbox", "inline", "fake", "redis", None),
     "reporters": reporters,
     "workers": items,

@@ -124,6 +124,13 @@ class Job(Generic[Result]):
         job.in_s, job.at_s = self.in_s, self.at_s
         return job
 
+    def with_fields(self, fields: Mapping[str, Any]) -> Job[Result]:
+        """A copy with further fields in its payload, where the job says nothing itself."""
+        job: Job[Result] = Job.from_payload({**fields, **self.payload})
+        job.in_s, job.at_s = self.in_s, self.at_s
+        job.assumed = self.assumed
+        return job
+
     @property
     def jid(self) -> str:
         return str(self.payload.get("jid") or "")

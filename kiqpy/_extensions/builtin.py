@@ -24,6 +24,7 @@ from kiqpy.reporter import Reporter
 def extensions(more: Iterable[MakeExtension] = ()) -> list[MakeExtension]:
     """`more` are gates behind the worker's slots, and middleware outside of the app's own."""
     return [
+        tracing,
         Logging,
         Cancelling,
         Expiring,
@@ -35,6 +36,15 @@ def extensions(more: Iterable[MakeExtension] = ()) -> list[MakeExtension]:
         Discovering,
         UniqueJobs,
     ]
+
+
+def tracing(host: Host) -> Extension:
+    """Spans of OpenTelemetry around enqueues and attempts, unless the app has switched them off."""
+    if not host.config.tracing:
+        return Extension(host)
+    from kiqpy._extensions.tracing import TracingJobs  # only apps that start pay for it
+
+    return TracingJobs(host)
 
 
 @final

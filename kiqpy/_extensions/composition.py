@@ -8,6 +8,7 @@ from typing import final
 
 from kiqpy._extensions.extension import Extension, Host, MakeExtension
 from kiqpy._flow.loop import Loop
+from kiqpy._intake.protocol import JobEnqueuer
 from kiqpy._reporting.bus import Bus, Handler
 from kiqpy._rules.effects import EffectsOf
 from kiqpy._spec import Spec
@@ -24,6 +25,12 @@ class Composition:
     def __init__(self, host: Host, makers: Iterable[MakeExtension]) -> None:
         self._extensions: list[Extension] = [make(host) for make in makers]
         self._handlers: list[Handler] = []
+
+    def around_enqueuer(self, enqueuer: JobEnqueuer) -> JobEnqueuer:
+        """The ways in with all that stands before them, the first extension's outermost."""
+        for extension in reversed(self._extensions):
+            enqueuer = extension.around_enqueuer(enqueuer)
+        return enqueuer
 
     def client_middleware(self) -> tuple[ClientMiddleware | type[object], ...]:
         """Around each push, outermost first."""

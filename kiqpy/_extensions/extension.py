@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from kiqpy._flow.loop import Loop
-from kiqpy._intake.protocol import JobClient
+from kiqpy._intake.protocol import JobClient, JobEnqueuer
 from kiqpy._registry import Registry
 from kiqpy._reporting.bus import Bus, Handler
 from kiqpy._rules.effects import EffectsOf
@@ -68,6 +68,10 @@ class Host(Protocol):
     @property
     def client(self) -> JobClient: ...
 
+    def recompose(self) -> None:
+        """Ask anew what stands before and around attempts; counts from the next attempt."""
+        ...
+
 
 class Extension:
     """Override the parts that a capability has. Each is asked once a start; order is the list's.
@@ -77,6 +81,10 @@ class Extension:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+
+    def around_enqueuer(self, enqueuer: JobEnqueuer) -> JobEnqueuer:
+        """What stands before the ways in; unlike client middleware it sees a batch as one."""
+        return enqueuer
 
     def client_middleware(self) -> Sequence[ClientMiddleware | type[object]]:
         """Around each push; the first extension's is the outermost."""

@@ -1,10 +1,17 @@
-"""What an app asks of its client: `Client` in production, a recording one in tests."""
+"""What an app asks of those who take its jobs in.
+
+Its client: `Client` in production, a recording one in tests. And the ways in to it: `Enqueuer`, or
+what an extension put around it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
+from kiqpy._declare.checks import Duration, Instant
+from kiqpy._flow.thread import LoopThread
+from kiqpy.job import Job
 from kiqpy.receipt import Receipt
 from kiqpy.store import OutgoingJob
 
@@ -40,3 +47,20 @@ class JobClient(Protocol):
     async def stop(self, within_s: float) -> int: ...
 
     def snapshot(self) -> ClientSnapshot: ...
+
+
+class JobEnqueuer(Protocol):
+    """The ways in for an app's jobs. See `App.enqueue` and its like for what each guarantees."""
+
+    @property
+    def thread(self) -> LoopThread:
+        """The thread of the app's event loop."""
+        ...
+
+    async def one(self, job: Job, in_: Duration | None, at: Instant | None) -> Receipt: ...
+
+    def nowait(self, job: Job, in_: Duration | None, at: Instant | None) -> Receipt: ...
+
+    async def many(
+        self, jobs: Iterable[Job], *, atomic: bool, progress: Callable[[int], object] | None
+    ) -> list[Receipt]: ...

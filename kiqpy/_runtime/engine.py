@@ -119,7 +119,7 @@ class Engine:
         self.pipelines = Pipelines(self.store, self.dispatcher, clock, self, self.effects_of)
         self.client = parts.wrap_client(self._make_client())
         admission = self._make_admission()
-        self.enqueuer = Enqueuer(admission, self.client)
+        self.enqueuer = self._composition.around_enqueuer(Enqueuer(admission, self.client))
         self.loops = LoopSet(config, self.store, bus, clock, admission)
         self._info = ProcessInfo(self.store.ident, self.pipelines, config.lease_ttl, clock)
         self._heartbeat = parts.heartbeat(
@@ -178,6 +178,11 @@ class Engine:
     def pipeline(self, queue: str, limit: int, store: Store, performer: Performer) -> QueuePipeline:
         """One queue's stages, not yet running; `store` may be another process's half."""
         return self.pipelines.pipeline(Queue(limit, queue), performer, store)
+
+    def recompose(self) -> None:
+        """See `Host`."""
+        if self._performer is not None:
+            self._performer.recompose(self._composition.steps())
 
     def performer(self) -> Performer:
         """What runs this app's jobs."""

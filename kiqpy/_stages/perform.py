@@ -85,10 +85,15 @@ class Performer:
         self._dispatcher = dispatcher
         self._clock = clock
         self._defaults = defaults
+        self._plans: dict[str, Plan] = {}
+        self.recompose(steps)
+
+    def recompose(self, steps: Steps) -> None:
+        """Take other steps from the next job on."""
         self._steps = steps
         self._checks = steps.checks
         self._contexts = steps.contexts
-        self._plans: dict[str, Plan] = {}
+        self._plans.clear()
 
     async def __call__(self, run: Run) -> Outcome:
         run.rules = self._defaults.rules
