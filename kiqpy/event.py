@@ -133,10 +133,7 @@ class JobSwallowedCancel(Event):
 
 
 class JobLeakedTask(Event):
-    """A task that a job started outlives the job. `cancelled`: kiqpy has cancelled the task.
-
-    Told once for each place in the code; of tasks that are cancelled, each is told.
-    """
+    """A task outlives the job that started it; told once a place. `cancelled`: kiqpy ends each."""
 
     name: ClassVar[str] = "job.leaked_task"
     job: Job

@@ -83,7 +83,7 @@ class Job(Generic[Result]):
     ConfigError for a field, a queue or a time that makes no sense, and for a misspelt field.
     """
 
-    __slots__ = ("assumed", "at_s", "in_s", "over", "payload")
+    __slots__ = ("assumed", "at_s", "in_s", "over", "payload", "told")
 
     def __init__(
         self,
@@ -106,6 +106,7 @@ class Job(Generic[Result]):
         self.in_s = None if in_s is None else duration("in_s", in_s)
         self.at_s = None if at_s is None else instant("at_s", at_s)
         self.over = False
+        self.told = False
 
     @classmethod
     def from_payload(cls, payload: dict[str, Any]) -> Job[Any]:
@@ -113,7 +114,7 @@ class Job(Generic[Result]):
         job: Job[Any] = cls.__new__(cls)
         job.payload = payload
         job.in_s = job.at_s = job.assumed = None
-        job.over = False
+        job.over = job.told = False
         return job
 
     def completed(self, declared: Mapping[str, Any]) -> Job[Result]:
@@ -158,7 +159,7 @@ class Job(Generic[Result]):
     @property
     def attempt(self) -> int:
         """1 for the first run, 2 for the first retry. Starts after a crash do not count."""
-        return self.retry_count + 2
+        return self.retry_count + (1 if self.told else 2)
 
     @property
     def retry_count(self) -> int:

@@ -34,6 +34,16 @@ _BACKOFFS: Final[Mapping[str, Callable[[int, Rand], float]]] = {
 }
 
 
+_RETRIES: Final = 25
+_RETRIES_OF: Final = {"toniq": 5}  # curves that are meant for fewer
+
+
+def default_retries(backoff: str | BackoffFunction, job: Job) -> int:
+    """How many retries `retry=True` stands for: those of the curve."""
+    name = own(job, "backoff", backoff)
+    return _RETRIES_OF.get(name, _RETRIES) if isinstance(name, str) else _RETRIES
+
+
 def check_backoff(backoff: object) -> None:
     """ConfigError unless it names a known curve or can be called."""
     if is_async(backoff):

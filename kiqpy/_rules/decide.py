@@ -8,11 +8,12 @@ from typing import Any, Final, NamedTuple, assert_never
 from kiqpy._declare.checks import MAX_DELAY_S, QUEUE_NAME
 from kiqpy._declare.options import BackoffFunction
 from kiqpy._payload.json import amend, pack_lines
-from kiqpy._rules.backoff import Rand, class_name, delay, message
+from kiqpy._rules.backoff import Rand, class_name, default_retries, delay, message
 from kiqpy._rules.dead import dead_fields
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
 from kiqpy._rules.shared import buried, handed_on
-from kiqpy.job import Claim, Job, seconds
+from kiqpy.errors import DecodeError
+from kiqpy.job import Claim, Job, decode, seconds
 from kiqpy.outcome import (
     Aborted,
     Bury,
@@ -31,7 +32,6 @@ from kiqpy.outcome import (
     Verdict,
 )
 
-DEFAULT_RETRIES: Final = 25
 POISON_STARTS: Final = 3  # more crashes than this within POISON_WINDOW_S: dead
 POISON_WINDOW_S: Final = 72 * 3600.0
 
@@ -153,7 +153,7 @@ def _exhausted(job: Job, rules: Rules, count: int, now: float) -> bool:
         return now - (now if first is None else first) > window
     limit = _setting(job, "retry", rules.retry)
     if limit is True or not isinstance(limit, int):
-        limit = DEFAULT_RETRIES
+        limit = default_retries(rules.backoff, job)
     return count >= limit
 
 
@@ -203,6 +203,22 @@ def _failure_fields(
 
         fields["error_backtrace"] = pack_lines(backtrace(error, keep))
     return fields
+
+
+def after_failure(
+    job: Job, error: BaseException, verdict: Verdict, rules: Rules, now: float
+) -> Job:
+    """The job as its last failure has left it: with the fields that tell of it."""
+    try:
+        if isinstance(verdict, Bury):
+            found = decode(verdict.payload)
+        else:  # it is not kept
+            fields = _failure_fields(job, error, job.retry_count + 1, now, rules)
+            found = Job.from_payload({**job.payload, **fields})
+    except DecodeError:
+        return job
+    found.over = found.told = True
+    return found
 
 
 def recover(raw: bytes, job: Job | None, now: float, rand: Rand) -> tuple[bytes, bool]:

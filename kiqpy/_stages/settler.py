@@ -11,7 +11,7 @@ from kiqpy._flow.pages import pages
 from kiqpy._flow.pause import ExponentialBackoff
 from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._reporting.event_queue import EventQueue
-from kiqpy._rules.decide import decide
+from kiqpy._rules.decide import after_failure, decide
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf
 from kiqpy._stages.settlement import Settlement
 from kiqpy.clock import Clock
@@ -122,6 +122,8 @@ class Settler:
         events: list[Event] = []
         for settlement, verdict, owned in zip(batch, verdicts, kept, strict=True):
             job, outcome = settlement.job, type(settlement.outcome)
+            if outcome is Failure and not isinstance(verdict, Retry):
+                job = _final(settlement, verdict)
             if owned and not stopped and outcome is not Failure and outcome not in heard:
                 continue
             if not owned:
@@ -186,6 +188,14 @@ def _aftermath(job: Job | None, error: BaseException, verdict: Verdict) -> Itera
         yield JobRetried(job, error, verdict.in_s)
         if verdict.trouble:
             yield JobBackoffRefused(job, verdict.trouble)
+
+
+def _final(settlement: Settlement, verdict: Verdict) -> Job | None:
+    """The job that failed for the last time, with what is kept of it."""
+    job, outcome = settlement.job, settlement.outcome
+    if job is None or not isinstance(outcome, Failure):
+        return job
+    return after_failure(job, outcome.error, verdict, settlement.rules, settlement.ended_at)
 
 
 def _told(settlement: Settlement, job: Job, verdict: Verdict) -> Event:

@@ -670,3 +670,55 @@ async def test_a_foreign_job_with_half_a_surrogate_pair_stops_nobody(clean: Test
         await app.enqueue(fails.new())
         await eventually(lambda: clean.cli("ZCARD", "retry") == 1, "the next one's turn")
     assert events("queue.restarted") == []
+
+
+class TestTheLastFailure:
+    """Hooks and `job.dead` got the job as it was before it."""
+
+    @pytest.mark.parametrize("options", [{"retry": 1}, {"retry": 1, "dead": False}, {"retry": 0}])
+    async def test_hooks_and_events_see_its_fields(
+        self, clean: TestServer, options: dict[str, Any]
+    ) -> None:
+        seen: list[Job] = []
+
+        @worker(backoff="immediate", **options)
+        async def dies() -> None:
+            raise ValueError("the last word")
+
+        @dies.retries_exhausted
+        def gave_up(job: Job, error: BaseException) -> None:
+            seen.append(job)
+
+        def handler(job: Job, error: BaseException) -> None:
+            seen.append(job)
+
+        async with working(clean, dies, death_handlers=[handler]) as app:
+            await app.enqueue(dies.new())
+            await eventually(lambda: len(seen) == 2, "both hooks")
+        told = [event.job for event in events("job.dead")]
+        assert len(told) == (0 if "dead" in options else 1)
+        for job in (*seen, *told):
+            assert job.payload["error_class"] == "ValueError"
+            assert job.payload["error_message"] == "the last word"
+            assert job.retry_count == options["retry"]
+            assert ("retried_at" in job.payload) == (options["retry"] == 1)
+            assert job.attempt == options["retry"] + 1  # the run that failed
+        assert [e.job.attempt for e in events("job.failure")] == [*range(1, options["retry"] + 2)]
+
+    async def test_toniq_retries_five_times(self, clean: TestServer) -> None:
+        @worker(backoff="toniq")
+        async def dies() -> None:
+            raise ValueError
+
+        async with working(clean, dies) as app:
+            for count, place in ((3, "retry"), (4, "dead")):
+                clean.cli("FLUSHALL")
+                told.clear()
+                await app.enqueue(Job("dies", retry_count=count, retry=True))
+                await eventually(lambda: events("job.failure"), "its failure")
+                assert count_of(clean) == {place: 1}
+
+
+def count_of(server: TestServer) -> dict[str, int]:
+    found = {place: count(server, place) for place in ("retry", "dead")}
+    return {place: n for place, n in found.items() if n}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from kiqpy._payload.json import split
 from kiqpy._rules import decide as policy
-from kiqpy._rules.backoff import check_backoff, class_name, message, timeout_of
+from kiqpy._rules.backoff import check_backoff, class_name, default_retries, message, timeout_of
 from kiqpy._rules.decide import Rules, decide, recover
 from kiqpy._rules.stack import MAX_FRAMES
 from kiqpy.errors import ConfigError
@@ -620,4 +620,4 @@ class TestRecover:
 
     def test_the_limits_are_as_documented(self) -> None:
         assert (policy.POISON_STARTS, policy.POISON_WINDOW_S) == (3, 72 * HOUR_S)
-        assert policy.DEFAULT_RETRIES == 25
+        assert default_retries("sidekiq", Job("a")) == 25
