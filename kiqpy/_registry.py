@@ -53,7 +53,12 @@ def _specs(item: object) -> list[Spec]:
         return [item.spec]
     if inspect.ismodule(item):
         members = vars(item).values()
-        return [spec for member in members if _is_worker(member) for spec in _specs(member)]
+        found = [spec for member in members if _is_worker(member) for spec in _specs(member)]
+        if not found:
+            raise ConfigError(
+                f"workers: module {item.__name__} holds no worker: declare one there, or import it"
+            )
+        return found
     raise ConfigError(
         f"workers={item!r}: give @worker functions, Worker classes, or modules that hold them"
     )

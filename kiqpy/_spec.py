@@ -89,6 +89,11 @@ class Spec:
             raise ConfigError(f'{self.name}: executor="async" needs `async def`')
         if self.executor != "async" and self.is_async:
             raise ConfigError(f'{self.name}: executor="{self.executor}" needs a plain `def`')
+        if self.executor == "process" and "<" in getattr(owner or call, "__qualname__", ""):
+            raise ConfigError(
+                f'{self.name}: executor="process" needs a function or class at the top of a '
+                "module: a child process finds none that was made inside a function"
+            )
         if NOT_IN_NAMES.search(self.name):
             raise ConfigError(f"a worker can't be called {self.name!r}: give it a name=")
 
@@ -96,6 +101,7 @@ class Spec:
         parameters = list(inspect.signature(call).parameters.values())[skip:]
         kinds = inspect.Parameter
         positional = [p for p in parameters if p.kind <= kinds.POSITIONAL_OR_KEYWORD]
+        _refuse_injected(parameters)
         self.signature = inspect.Signature(parameters)
         self.names = [p.name for p in positional]
         self.keywords = {p.name for p in parameters if p.kind is kinds.KEYWORD_ONLY}
@@ -241,6 +247,17 @@ def _name(given: str | None, call: object) -> str:
     if name is None:
         raise ConfigError(f"{call!r} has no name of its own: worker(name=...) must give it one")
     return name
+
+
+def _refuse_injected(parameters: Iterable[inspect.Parameter]) -> None:
+    """ConfigError for a default that another framework would replace, and kiqpy would pass on."""
+    for parameter in parameters:
+        kind = type(parameter.default).__name__
+        if kind in ("Depends", "TaskiqDepends", "Security"):
+            raise ConfigError(
+                f"{parameter.name}={kind}(...): nothing is injected into a job; make it in "
+                "`perform`, or once for all jobs where the app is started"
+            )
 
 
 def _codecs(types: Iterable[Any]) -> Codecs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import (
     TYPE_CHECKING,
@@ -11,21 +12,32 @@ from typing import (
     ParamSpec,
     Protocol,
     TypeVar,
+    cast,
     final,
     overload,
 )
 
-from kiqpy._declare.checks import name_of, refuse_generator
-from kiqpy._declare.options import Options, options
+from kiqpy._declare.checks import name_of, refuse_generator, takes
+from kiqpy._declare.options import Options, options, written_in
 from kiqpy._spec import Draft, Spec
 from kiqpy.errors import ConfigError
 from kiqpy.job import Job
 from kiqpy.receipt import Receipt
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Unpack
 
-    from kiqpy._declare.options import UsingOptions, WorkerOptions
+    from kiqpy._declare.checks import Duration
+    from kiqpy._declare.options import (
+        BackoffFunction,
+        BackoffName,
+        ExecutorKind,
+        Until,
+        UsingOptions,
+        WorkerOptions,
+    )
+    from kiqpy.codec import Codec
 
 P = ParamSpec("P")
 P_co = ParamSpec("P_co")
@@ -128,14 +140,36 @@ def worker(call: Callable[..., Any] | None = None, /, **given: Any) -> Any:
     executor=None: "async", "thread" or "process"; None: `async def` runs in the event loop, a
         plain function in a thread.
     """
+    if call is not None:
+        _check_function(call)
     checked = options(given)
     if call is not None:
         return FunctionWorker[..., Any, Any](call, checked)
 
     def make(function: Callable[..., Any]) -> FunctionWorker[..., Any, Any]:
+        _check_function(function)
         return FunctionWorker(function, checked)
 
     return make
+
+
+def _check_function(call: object) -> None:
+    """ConfigError for what `@worker` can't stand above."""
+    if not callable(call):
+        raise ConfigError(f"@worker({call!r}): options have names, as in @worker(queue='mail')")
+    if inspect.isclass(call):
+        raise ConfigError(f"@worker on class {call.__name__}: subclass kiqpy.Worker instead")
+    first = next(iter(inspect.signature(call).parameters), "")
+    if inspect.isfunction(call) and first in ("self", "cls") and _is_in_class(call.__qualname__):
+        raise ConfigError(
+            f"@worker on method {call.__qualname__}: there is no {first} when a job runs; use a "
+            "function, or a subclass of kiqpy.Worker"
+        )
+
+
+def _is_in_class(qualname: str) -> bool:
+    owner = qualname.rpartition(".")[0]
+    return bool(owner) and not owner.endswith("<locals>")
 
 
 class _Performs(Protocol[P_co, T_co]):
@@ -191,12 +225,32 @@ def _spec_of(owner: type[Worker]) -> Spec:
     return owner.spec
 
 
+def _perform_of(cls: type) -> Callable[..., Any]:
+    """Its method `perform`. ConfigError if no instance could be made, on which to call it."""
+    perform: object = inspect.getattr_static(cls, "perform", None)
+    for kind in (staticmethod, classmethod):
+        if isinstance(perform, kind):
+            raise ConfigError(
+                f"{cls.__name__}.perform is a {kind.__name__}: make it a method, which finds its "
+                "job in self.job"
+            )
+    if not callable(perform):
+        raise ConfigError(f"{cls.__name__}: a worker needs a method `perform`")
+    if not takes(cls, 0):
+        raise ConfigError(
+            f"{cls.__name__}.__init__ needs arguments, but each job gets an instance made without "
+            "any: give them defaults, or pass them to perform"
+        )
+    return cast("Callable[..., Any]", perform)
+
+
 class Worker:
     """Subclass it, give it `perform` (async or not), and make jobs with `.new(...)`.
 
-    Options are class keywords, those of `worker`: `class Export(Worker, queue="exports",
-    retry=5)`; subclasses inherit all but `name` and `aliases`. Raises ConfigError for an unknown
-    or impossible one. Each job gets an instance of its own, with the job in `self.job`.
+    Options are class attributes, `queue = "exports"`, or class keywords, `class Export(Worker,
+    queue="exports", retry=5)`: those of `worker`. Subclasses inherit all but `name` and `aliases`.
+    Each job gets an instance of its own, with the job in `self.job`. Raises ConfigError for an
+    unknown or impossible option, and for a class of which no instance can be made.
 
     `new`, `using` and `enqueue` take what `perform` takes, and do what those of a function made
     with `worker` do.
@@ -204,6 +258,24 @@ class Worker:
 
     spec: ClassVar[Spec]
     job: Job
+    queue: ClassVar[str]
+    retry: ClassVar[bool | int | None]
+    retry_for: ClassVar[Duration | None]
+    retry_queue: ClassVar[str | None]
+    dead: ClassVar[bool]
+    backtrace: ClassVar[bool | int | None]
+    timeout: ClassVar[Duration | None]
+    expires_in: ClassVar[Duration | None]
+    unique_for: ClassVar[Duration | None]
+    unique_until: ClassVar[Until]
+    tags: ClassVar[Iterable[str]]
+    backoff: ClassVar[BackoffName | BackoffFunction | None]
+    unique_by: ClassVar[Callable[..., Any] | None]
+    max_concurrency: ClassVar[int | None]
+    codecs: ClassVar[Iterable[type | Codec[Any]]]
+    name: ClassVar[str | None]
+    aliases: ClassVar[Iterable[str]]
+    executor: ClassVar[ExecutorKind | None]
     new = _New()
     using = _Using()
     enqueue = _Enqueue()
@@ -211,10 +283,11 @@ class Worker:
     def __init_subclass__(cls, **options_: Unpack[WorkerOptions]) -> None:
         super().__init_subclass__()
         inherited: Options | None = getattr(getattr(cls, "spec", None), "given", None)
-        checked = options({"name": None, "aliases": (), **options_}, inherited)
-        perform = getattr(cls, "perform", None)
-        if not callable(perform):
-            raise ConfigError(f"{cls.__name__}: a worker needs a method `perform`")
+        given = written_in(cls, Worker)
+        for name in given.keys() & options_.keys():
+            raise ConfigError(f"{cls.__name__}: {name} is said twice, as attribute and keyword")
+        checked = options({"name": None, "aliases": (), **given, **options_}, inherited)
+        perform = _perform_of(cls)
         refuse_generator(f"{cls.__name__}.retries_exhausted", cls.retries_exhausted)
         has_hook = cls.retries_exhausted is not Worker.retries_exhausted
         cls.spec = Spec(perform, checked, cls, has_hook=has_hook)

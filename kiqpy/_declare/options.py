@@ -173,6 +173,34 @@ def options(given: Mapping[str, Any], base: Options | None = None) -> Options:
     return _consistent(Options(**{**inherited, **values}), given)
 
 
+def written_in(cls: type, base: type) -> dict[str, Any]:
+    """The options among the attributes of a subclass of `base`, its mixins' too.
+
+    Not those of its parents that are subclasses of `base` themselves: they have read their own.
+    Raises: ConfigError: an attribute is surely meant to be an option, and is none.
+    """
+    known = [field.name for field in fields(Options)]
+    parents = [each for each in cls.__bases__ if issubclass(each, base)]
+    read = {each for parent in parents for each in parent.__mro__}
+    found: dict[str, Any] = {}
+    for each in reversed([each for each in cls.__mro__ if each not in read]):
+        for name, value in vars(each).items():
+            if name in known:
+                found[name] = value.__func__ if isinstance(value, staticmethod) else value
+            elif not hasattr(base, name) and _resembles(name, value, known):
+                _refuse(name, known)
+    return found
+
+
+def _resembles(name: str, value: object, known: Iterable[str]) -> bool:
+    """Whether an attribute of a worker's class is surely meant to be an option."""
+    if name.startswith("_") or callable(value) or hasattr(value, "__get__"):
+        return False
+    from kiqpy._declare.renamed import surely_an_option
+
+    return surely_an_option(name) or bool(suggest(name, known, 0.85))
+
+
 def _refuse(name: str, known: Iterable[str]) -> None:
     from kiqpy._declare.renamed import OPTION_HINTS, RENAMED_OPTIONS  # not before it is wrong
 

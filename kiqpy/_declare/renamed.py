@@ -34,6 +34,9 @@ _TIMEOUT: Final = "say redis_options={'socket_timeout': seconds}"
 _ALWAYS: Final = "every process has an identity of its own and a heartbeat; see lease_ttl"
 _CLEANED: Final = "nothing of a job that is done is kept; it comes with blocking queues"
 _JSON: Final = "payloads are Sidekiq's JSON; richer arguments: @worker(codecs=[...])"
+_RESULTS: Final = "what a job returns reaches reporters; store it there or in the job itself"
+_AROUND: Final = "what runs around the app stands around `async with jobs:`, such as a lifespan"
+_JOBS: Final = "what runs around each job is a middleware; what hears of it, a reporter"
 _CATCH_UP: Final = "say it of each entry: Periodic(..., misfire=, misfire_grace=, tz=)"
 
 HINTS: Final = {
@@ -62,9 +65,42 @@ HINTS: Final = {
     "missed_jobs_window": _CATCH_UP, "time_zone": _CATCH_UP,
     "key_expire_padding": "ticks are kept as long as their entry is",
     "storage": "periodics are kept where the jobs are",
+    # arq, saq, Celery, taskiq
+    "functions": "did you mean 'workers'?", "tasks": "did you mean 'workers'?",
+    "imports": "say workers=[...]: functions, classes, or the modules that hold them",
+    "cron_jobs": "did you mean 'periodics'?", "beat_schedule": "did you mean 'periodics'?",
+    "redis_settings": _URL, "broker": "say redis_url=", "broker_url": "did you mean 'redis_url'?",
+    "backend": _RESULTS, "result_backend": _RESULTS, "keep_result": _RESULTS,
+    "on_startup": _AROUND, "on_shutdown": _AROUND, "startup": _AROUND, "shutdown": _AROUND,
+    "on_job_start": _JOBS, "on_job_end": _JOBS, "after_job_end": _JOBS, "before_process": _JOBS,
+    "after_process": _JOBS, "max_jobs": "did you mean 'max_running'?",
+    "job_timeout": "did you mean 'timeout'?", "task_time_limit": "did you mean 'timeout'?",
+    "task_soft_time_limit": "did you mean 'timeout'?", "max_tries": "did you mean 'retry'?",
+    "poll_delay": "did you mean 'poll_interval'?", "queue_name": "did you mean 'queues'?",
+    "worker_concurrency": "did you mean 'concurrency'?", "task_serializer": _JSON,
+    "task_default_queue": "say it of a worker: @worker(queue=...)", "accept_content": _JSON,
+    "task_routes": "say it of a worker: @worker(queue=...)", "timezone": _CATCH_UP,
+    "worker_prefetch_multiplier": "no job is claimed before it can run",
 }  # fmt: skip
 
-PLAIN_WORDS: Final = frozenset({"name", "mode", "scope", "host", "port", "storage", "schedules"})
+PLAIN_WORDS: Final = frozenset(
+    {
+        "name",
+        "mode",
+        "scope",
+        "host",
+        "port",
+        "storage",
+        "schedules",
+        "tasks",
+        "startup",
+        "shutdown",
+        "backend",
+        "timezone",
+        "imports",
+        "broker",
+    }
+)
 
 
 def hint(option: str) -> str | None:
@@ -86,7 +122,9 @@ RENAMED_OPTIONS: Final = {
     "max_retries": "retry", "max_attempts": "retry", "retries": "retry", "max_retry_count": "retry",
     "retry_at": "backoff", "max_backoff": "backoff", "retry_backoff": "backoff",
     "unique_token": "unique_by", "failed_job_stacktrace_size": "backtrace",
-    "traceback": "backtrace", "queue_name": "queue", "time_limit": "timeout",
+    "retry_delay": "backoff", "default_retry_delay": "backoff", "max_tries": "retry",
+    "job_timeout": "timeout", "max_age": "expires_in", "ttl": "expires_in", "actor_name": "name",
+    "task_name": "name", "traceback": "backtrace", "queue_name": "queue", "time_limit": "timeout",
     "soft_time_limit": "timeout", "expires": "expires_in", "rate_limit": "max_concurrency",
 }  # fmt: skip
 
@@ -98,5 +136,17 @@ OPTION_HINTS: Final = {
     "unique": "say for how long: unique_for= (seconds, or a timedelta)",
     "countdown": _WHEN, "eta": _WHEN, "delay": _WHEN, "delay_for": _WHEN, "run_at": _WHEN,
     "schedule": _CLOCK, "cron": _CLOCK, "crontab": _CLOCK, "every": _CLOCK,
+    "acks_late": "a job always stays in Redis until it has ended; a crash loses none",
+    "autoretry_for": "every exception is retried; raise Discard or Kill for those that are not",
     "bind": "current_job() is the job that runs, everywhere inside it",
 }  # fmt: skip
+
+_WORDS_OF_ITS_OWN: Final = frozenset(
+    {"bind", "delay", "every", "expires", "priority", "schedule", "traceback", "ttl", "unique"}
+)
+
+
+def surely_an_option(attribute: str) -> bool:
+    """Whether an attribute of a worker's class can't be but an option of theirs."""
+    known = attribute in RENAMED_OPTIONS or attribute in OPTION_HINTS
+    return known and attribute not in _WORDS_OF_ITS_OWN

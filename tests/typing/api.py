@@ -51,6 +51,20 @@ class Export(Worker, queue="exports", retry=5, expires_in=3600):
         return Snooze(5) if fast else Discard("done")
 
 
+class Written(Worker):
+    queue = "mail"
+    retry = 0
+    timeout = timedelta(seconds=5)
+    tags = ["a", "b"]
+    backoff = "kiq"
+
+    async def perform(self, to: str, n: int = 1) -> bool:
+        return n > 1
+
+
+assert_type(Written.new("x", n=2), Job[bool])
+
+
 @send.retries_exhausted
 async def gave_up(job: Job, error: BaseException) -> None: ...
 
@@ -244,6 +258,12 @@ def short_hook(job: Job) -> None: ...
 
 
 class Misspelt(Worker, queu="x"):  # error: no such option
+    def perform(self) -> None: ...
+
+
+class MistypedAttribute(Worker):
+    queue = 5  # error: an int for a str
+
     def perform(self) -> None: ...
 
 
