@@ -88,6 +88,10 @@ class Cron(Loop):
         if new:
             await self._calendar.register(new)
             state = await self._calendar.state(self._names)
+        if stalled := {e.name: e.schedule for e in self._entries if _stalled(e, state)}:
+            _log.warning("the server's clock was set back: %s go on", ", ".join(stalled))
+            await self._calendar.register(stalled, ahead_s=0.0)
+            state = await self._calendar.state(self._names)
         self._schedules_compared = True
         return state
 
@@ -146,3 +150,15 @@ class Cron(Loop):
         """Log each cause once. Every round tries the entry again."""
         if self._complaints.first((entry.name, str(error))):
             _log.error("periodic %s can't be enqueued: %s", entry.name, error)
+
+
+def _stalled(entry: Periodic, state: PeriodicState) -> bool:
+    """Whether the server's clock was set back by so much that the entry would stand still.
+
+    Its last tick then lies ahead by more than half of what is between two. With less, it was done
+    a moment ago, must not be done twice, and the next one comes in time.
+    """
+    mark = state.marks.get(entry.name)
+    if mark is None or mark.at <= state.now:
+        return False
+    return mark.at - state.now > (entry.next(mark.at) - mark.at) / 2

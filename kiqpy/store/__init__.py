@@ -51,12 +51,14 @@ class VerdictsRefused(StoreRefused):
 class Promotion(NamedTuple):
     """How many due jobs were moved, and how many of them buried because they are unreadable.
 
-    `next_in_s`: until the next one is due; None: there is none.
+    `next_in_s`: until the next one is due; None: there is none. `set_back_s`: by so much the
+    store's clock was set back since the last look; 0.0: it was not.
     """
 
     moved: int
     buried: int
     next_in_s: float | None
+    set_back_s: float = 0.0
 
 
 class Heartbeat(NamedTuple):

@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Literal
 
 from kiqpy._rules.backoff import Rand
+from kiqpy._rules.clock_steps import ClockSteps
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
 from kiqpy._rules.shared import buried
 from kiqpy.clock import Clock
@@ -68,6 +69,7 @@ class Session:
         self._marks: dict[str, float] = {}  # jid -> when it was cancelled, in order of time
         self._marked_at = 0.0
         self._put_off = PutOffJobs(clock)
+        self._clock_steps = ClockSteps()
 
     def on_put_off(self, tell: Callable[[float], object] | None) -> None:
         self._put_off.listener = tell
@@ -159,7 +161,9 @@ class Session:
     async def promote(self, limit: int) -> Promotion:
         parts: list[Promotion] = []
         refused: StoreRefused | None = None
+        sent = self._clock.monotonic()
         found = await self._backend.due(self._places, min(limit, _MAX_PER_STEP))
+        set_back_s = self._clock_steps.back(found[0].now, sent, self._clock.monotonic())
         for place, due in zip(self._places, found, strict=True):
             self._put_off.store_says(due.now)
             try:
@@ -171,7 +175,7 @@ class Session:
             raise refused
         next_in_s = [part.next_in_s for part in parts if part.next_in_s is not None]
         buried = sum(part.buried for part in parts)
-        return Promotion(moved, buried, min(next_in_s, default=None))
+        return Promotion(moved, buried, min(next_in_s, default=None), set_back_s)
 
     async def _promote(self, place: Place, due: DueMembers) -> Promotion:
         if due.trouble:

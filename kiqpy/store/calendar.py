@@ -63,10 +63,10 @@ class Calendar(Protocol):
         """What the store knows of these periodics."""
         ...
 
-    async def register(self, schedules: Mapping[str, str]) -> None:
+    async def register(self, schedules: Mapping[str, str], ahead_s: float = MAX_AHEAD_S) -> None:
         """Let periodics (name -> schedule) begin now, unless they have a mark of this schedule.
 
-        A mark more than an hour ahead is set to now, too: the server's clock was wrong.
+        A mark more than `ahead_s` ahead is set to now, too: the server's clock was wrong.
         """
         ...
 

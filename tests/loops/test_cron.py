@@ -66,12 +66,27 @@ def admitted(admission: Admission, job: Job) -> OutgoingJob:
     return outgoing
 
 
+class ServerClock:
+    """The clock of a server, which can be set."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self.set_back_s = 0.0
+
+    def now(self) -> float:
+        return self._clock.now() - self.set_back_s
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clock, name)
+
+
 class Office:
     """Processes that run the cron loop over one store, from 12:00:00 on."""
 
     def __init__(self, start: float = NOON) -> None:
         self.clock = FakeClock(start)
-        self.server = MemoryServer(self.clock)
+        self.server_clock = ServerClock(self.clock)
+        self.server = MemoryServer(self.server_clock)
         self.told: list[tuple[str, float]] = []
         self.leading = True
         self.defects: list[Exception] = []
@@ -412,3 +427,38 @@ async def test_two_releases_that_lead_at_once_lose_no_tick(office: Office) -> No
     office.hire(daily("30 * * * *"))
     await office.clock.advance(3 * 3600 + 1)
     assert office.ticks() == [1800 * n for n in range(2, 8)]
+
+
+@pytest.mark.parametrize("back_s", [90.0, 600.0, 3500.0, 3600.0])
+async def test_a_server_clock_that_is_set_back_stops_no_periodic(
+    office: Office, back_s: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stood still for as long; two that lead at once must not tick twice then, either."""
+    entry = Periodic("* * * * *", job, name="each minute")
+    office.hire(entry)
+    office.hire(entry)
+    await office.clock.advance(3630)
+    before = len(office.jobs())
+    assert before == 60
+    office.server_clock.set_back_s = back_s
+    await office.clock.advance(75)
+    assert 1 <= len(office.jobs()) - before <= 2
+    before = len(office.jobs())
+    await office.clock.advance(600)
+    assert len(office.jobs()) == before + 10
+    told = [record for record in caplog.records if "each minute go on" in record.message]
+    assert 1 <= len(told) <= 2, "once in a process at the most"
+
+
+@pytest.mark.parametrize("back_s", [5.0, 20.0, 3000.0])
+async def test_a_tick_that_was_done_is_not_done_again_by_a_clock_that_is_set_back(
+    office: Office, back_s: float
+) -> None:
+    office.hire(Periodic("0 13 * * *", job))
+    await office.clock.advance(3602)
+    assert office.ticks() == [3600.0]
+    office.server_clock.set_back_s = back_s
+    await office.clock.advance(2 * 3600)
+    assert office.ticks() == [3600.0]
+    await office.clock.advance(24 * 3600)
+    assert office.ticks() == [3600.0, 25 * 3600.0]

@@ -10,6 +10,7 @@ import pytest
 
 from kiqpy._flow.loop import Loop, LoopRunner
 from kiqpy._loops.promote import SPACING_S, Promoter
+from kiqpy._rules.clock_steps import ClockSteps
 from kiqpy.outcome import Defer, Retry
 from kiqpy.store import Frame, Heartbeat, OutgoingJob
 from kiqpy.store._session import Session
@@ -148,3 +149,32 @@ async def test_a_clock_that_is_behind_the_stores_makes_no_job_late() -> None:
         it.session.on_put_off(told.append)
         await it.push(1, at_s=it.clock.now() + 10.0)
         assert told == [pytest.approx(3.0)]
+
+
+async def test_a_server_clock_that_is_set_back_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with scene(1.0) as it:
+        now, back_s = it.clock.now, 0.0
+
+        class Set:
+            def now(self) -> float:
+                return now() - back_s
+
+        await it.clock.advance(10)
+        it.server.clock = Set()  # type: ignore[assignment]
+        await it.clock.advance(10)
+        assert not caplog.records
+        back_s = 1800.0
+        await it.clock.advance(60)
+        (record,) = caplog.records
+        assert record.message.startswith("the server's clock was set back by 1800 s: what waits")
+
+
+def test_a_slow_answer_is_not_taken_for_a_clock_that_was_set_back() -> None:
+    steps = ClockSteps()
+    assert steps.back(now=1000.0, sent=0.0, received=0.1) == 0.0
+    assert steps.back(now=1010.0, sent=10.0, received=60.0) == 0.0
+    assert steps.back(now=1060.1, sent=60.1, received=60.2) == 0.0
+    assert steps.back(now=1000.0, sent=70.0, received=70.1) == pytest.approx(69.9)
+    assert steps.back(now=1001.0, sent=71.0, received=71.1) == 0.0

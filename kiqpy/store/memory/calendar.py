@@ -31,11 +31,11 @@ class MemoryCalendar:
             schedules={name: schedules[name] for name in names if name in schedules},
         )
 
-    async def register(self, schedules: Mapping[str, str]) -> None:
+    async def register(self, schedules: Mapping[str, str], ahead_s: float = MAX_AHEAD_S) -> None:
         now, marks = self._server.clock.now(), self._server.marks
         for name, schedule in schedules.items():
             changed = self._server.schedules.get(name, schedule) != schedule
-            if changed or name not in marks or marks[name].at > now + MAX_AHEAD_S:
+            if changed or name not in marks or marks[name].at > now + ahead_s:
                 marks[name] = TickMark(now, ticked=False)
             self._server.schedules[name] = schedule
 

@@ -47,10 +47,10 @@ class RedisCalendar:
             schedules={name: text.decode() for name, text in schedules.items()},
         )
 
-    async def register(self, schedules: Mapping[str, str]) -> None:
+    async def register(self, schedules: Mapping[str, str], ahead_s: float = MAX_AHEAD_S) -> None:
         keys = (self._keys.cron, self._keys.cron_schedule)
         pairs = [word for pair in schedules.items() for word in pair]
-        await self._connections.call("register", keys, (MAX_AHEAD_S, *pairs))
+        await self._connections.call("register", keys, (ahead_s, *pairs))
 
     async def tick(self, name: str, ticks: Sequence[Tick], enabled: bool) -> list[TickResult]:
         keys = self._keys
