@@ -72,6 +72,10 @@ HOMES: dict[str, tuple[str, ...]] = {
 }
 VAGUE = {"util", "utils", "helper", "helpers", "manager", "managers", "common"}
 MODULE_LINES, FUNCTION_LINES = 350, 45
+UNFORMATTED = re.compile(r"#\s*fmt:\s*(skip|off)")
+BOUNDLESS = re.compile(
+    r"_?(AT_)?(MOST|LEAST|MANY|FEW|PAGE|SHOWN|MAX|MIN|LIMIT|LONGEST|SHORTEST|LARGEST|SMALLEST)(_M?S)?"
+)
 
 
 class Import(NamedTuple):
@@ -199,6 +203,24 @@ def vague(tree: Tree) -> Iterator[str]:
             yield f"{path} is named by what it is not: name it by what it does"
 
 
+def unformatted(tree: Tree) -> Iterator[str]:
+    for path, source in tree.items():
+        for n, line in enumerate(source.splitlines(), 1):
+            if UNFORMATTED.search(line):
+                yield f"{path}:{n} is kept from the formatter: one item a line, or keywords"
+
+
+def boundless(tree: Tree) -> Iterator[str]:
+    """Bounds whose name does not say what they bound."""
+    for path, source in tree.items():
+        for node in ast.walk(ast.parse(source)):
+            match node:
+                case ast.Name(id=name, ctx=ast.Store()) if BOUNDLESS.fullmatch(name):
+                    yield f"{path}:{node.lineno} {name} does not say what it bounds"
+                case _:
+                    pass
+
+
 def defined(source: str) -> Iterator[str]:
     """The names of types that a module defines: classes, and aliases such as `Duration`."""
     for statement in ast.parse(source).body:
@@ -267,6 +289,7 @@ def broken_promises(tree: Tree) -> Iterator[str]:
 Checker = Callable[[Tree], Iterator[str]]
 CHECKERS: list[Checker] = [
     *(misplaced, not_down, cycles, strangers, too_long, defined_twice, vague, broken_promises),
+    *(unformatted, boundless),
 ]
 PLANTS: list[tuple[Checker, str, Tree]] = [
     (misplaced, "no floor", {"kiqpy/surprise.py": ""}),
@@ -337,6 +360,10 @@ PLANTS: list[tuple[Checker, str, Tree]] = [
     (vague, "named by", {"kiqpy/store/_utils.py": ""}),
     (vague, "named by", {"kiqpy/helpers/__init__.py": ""}),
     (vague, "named by", {"kiqpy/lock_manager.py": ""}),
+    (unformatted, "kept from the formatter", {"kiqpy/job.py": "f(1,\n  2)  # fmt: skip"}),
+    (unformatted, "kept from the formatter", {"kiqpy/job.py": "# fmt: off\nf(1, 2)"}),
+    (boundless, "_MOST does not say", {"kiqpy/job.py": "_MOST: Final = 100"}),
+    (boundless, "LONGEST_S does not say", {"kiqpy/job.py": "LONGEST_S = 1.0"}),
     (broken_promises, "['Job']", {"kiqpy/__init__.py": "from kiqpy.job import Job\n__all__ = []"}),
     (broken_promises, "['App']", {"kiqpy/__init__.py": "__all__ = ['App']"}),
     (broken_promises, "['sys']", {"kiqpy/__init__.py": "import sys\n__all__ = []"}),

@@ -1,4 +1,4 @@
-"""Checks of single values: each returns the value an option takes, or raises ConfigError.
+"""Checks single values: each check returns the value for the option, or raises ConfigError.
 
 The message names the option, shows the value, and says what to give instead.
 """
@@ -20,25 +20,25 @@ Duration = float | timedelta
 Instant = datetime | float
 Check = Callable[[str, Any], Any]
 
-MAX_LOCK_S: Final = 1e10  # a lock's time beyond it is a mistake, and no server keeps it
-MAX_DELAY_S: Final = 100 * 365 * 86_400.0  # neither an event loop nor a server waits for ever
+MAX_LOCK_S: Final = 1e10  # a longer time is a mistake, and a server refuses it
+MAX_DELAY_S: Final = 100 * 365 * 86_400.0  # event loops and servers overflow at longer delays
 # Sidekiq's pages show names unescaped, and its metrics split them at a bar.
 NOT_IN_NAMES: Final = re.compile(r"[<>|\x00-\x1f\x7f]")
 MAX_COUNT: Final = 2**31 - 1  # of what can be counted; Redis and an event loop know no more
 QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-_MAX_INSTANT: Final = 1e11  # epoch seconds; today's milliseconds are beyond it
+_MAX_INSTANT: Final = 1e11  # epoch seconds; a time in milliseconds is larger
 
 
 # -- text
 
 
-@lru_cache(maxsize=4096)  # each job is asked for its queue's
+@lru_cache(maxsize=4096)  # called for every job
 def _is_queue(name: str) -> bool:
     return QUEUE_NAME.fullmatch(name) is not None
 
 
 def queue_name(name: object) -> str:
-    """`name`, if it can be a queue's, on Sidekiq's web pages too."""
+    """The name of a queue, in characters that Sidekiq's web pages accept too."""
     if not isinstance(name, str) or not _is_queue(name):
         raise ConfigError(
             f"queue name {name!r}: use 1 to 128 of the characters A-Z a-z 0-9 _ . : -"
@@ -82,7 +82,7 @@ def matching(pattern: str, hint: str, *, optional: bool = True) -> Check:
 
 
 def one_of(*known: str | None) -> Check:
-    """A check: one of the known words. Otherwise the message names the nearest, or all."""
+    """A check: one of the known words. The message names the nearest, or all."""
     words = [word for word in known if word is not None]
 
     def check(name: str, value: Any) -> Any:
@@ -167,7 +167,7 @@ def optional_duration(name: str, value: object, *, least: float = 0.0) -> float 
 
 
 def seconds(least: float, most: float) -> Check:
-    """A check: a duration within bounds. Too long a one may be milliseconds, the message says."""
+    """A check: a duration within bounds. For a longer one the message suggests milliseconds."""
 
     def check(name: str, value: Any) -> float:
         seconds = duration(name, value, least=least)
@@ -190,7 +190,7 @@ def time_limit(name: str, value: object) -> float | None:
 
 
 def lock_time(name: str, value: object) -> float | None:
-    """How long a lock may be held, in seconds; None: there is none."""
+    """How long a lock is held, in seconds; None: the job takes no lock."""
     if value is None:
         return None
     hold_s = duration(name, value, least=0.001)
@@ -232,7 +232,7 @@ def strings(name: str, value: object) -> tuple[str, ...]:
 
 
 def functions(name: str, value: object) -> tuple[Any, ...]:
-    """A list of what can be called with (job, error)."""
+    """Functions of (job, error)."""
     found = items(name, value)
     for item in found:
         if not callable(item):
@@ -242,7 +242,7 @@ def functions(name: str, value: object) -> tuple[Any, ...]:
 
 
 def key_function(name: str, value: object) -> object:
-    """None, or a plain function of a job's arguments."""
+    """A plain function of a job's arguments, or None."""
     if value is not None and not callable(value):
         raise ConfigError(f"{name}={value!r}: give a function that takes what `perform` takes")
     if is_async(value):
@@ -257,7 +257,7 @@ def is_async(call: object) -> bool:
 
 
 def refuse_generator(what: str, call: object) -> None:
-    """ConfigError if calling it would only make a generator, whose body nobody would run."""
+    """Raise ConfigError if a call would only make a generator, whose body never runs."""
     for found in (call, _of_object(call)):
         if inspect.isgeneratorfunction(found) or inspect.isasyncgenfunction(found):
             raise ConfigError(
@@ -276,7 +276,7 @@ def takes(call: Callable[..., object], count: int) -> bool:
 
 
 def name_of(call: object) -> str | None:
-    """The name that a function has by itself; partials and objects have none."""
+    """The name of a function; None for partials and objects."""
     name = getattr(call, "__name__", None)
     return name if isinstance(name, str) else None
 

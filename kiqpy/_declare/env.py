@@ -58,9 +58,9 @@ def env(variable: str, cast: Callable[[str], T], default: T = ...) -> T: ...
 def env(variable: str, cast: Callable[[str], Any] = str, default: Any = _REQUIRED) -> Any:
     """A value for any option, or for a part of one: `cast($variable)`, read when the app starts.
 
-    In the options of a worker and in a QueueGroup it is read when these are declared. With
-    `cast=bool` it is true, yes, on or 1, or else false, no, off, 0 or empty. Without the variable
-    it is `default`, which may be None. Checkers take it for what `cast` returns.
+    Options of a worker and a QueueGroup read it when they are declared. `cast=bool` accepts true,
+    yes, on and 1, and false, no, off, 0 and the empty text. `default`: the value without the
+    variable; may be None. For checkers it has the type that `cast` returns.
 
     Raises: ConfigError: there is neither variable nor default, or `cast` raises an exception; the
     message does not show the variable's text.
@@ -69,7 +69,7 @@ def env(variable: str, cast: Callable[[str], Any] = str, default: Any = _REQUIRE
 
 
 def holds_env(value: object) -> bool:
-    """Whether it is to be read from the environment, it or a part of it."""
+    """Whether a value, or a part of it, is read from the environment."""
     if isinstance(value, Env):
         return True
     if isinstance(value, Mapping):
@@ -79,7 +79,7 @@ def holds_env(value: object) -> bool:
 
 
 def read_env(value: Any) -> Any:
-    """The value, with what comes from the environment in its place. Raises ConfigError."""
+    """The value with its parts from the environment filled in. Raises: ConfigError."""
     if isinstance(value, Env):
         return value.read()
     if not holds_env(value):

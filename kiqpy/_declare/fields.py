@@ -1,7 +1,7 @@
-"""What a job made by hand may carry: each field that Sidekiq or kiqpy gives a meaning, checked.
+"""Checks the fields of a job that is made by hand: all that have a meaning to Sidekiq or kiqpy.
 
-The options among them are checked as those of workers are, by `TRAVELLING`. A field that is in no
-table is another program's: it travels as it is, if JSON can carry it.
+Options are checked like those of workers, by `TRAVELLING`. A field that is in no table belongs to
+another program: it travels unchanged, if JSON can carry it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kiqpy._payload.json import unpack_lines
 from kiqpy.errors import ConfigError, suggest
 
 _ATTRIBUTES: Final = re.compile(r"cattr_\d+")  # several of Rails' current attributes
-_NEAR: Final = 0.84  # how alike an unknown field must be to be taken for a known one, misspelt
+_MIN_LIKENESS: Final = 0.84  # of an unknown field to a known one, to count as misspelt
 _MAX_STAMP: Final = 1e14  # beyond all calendars, in milliseconds too
 
 
@@ -41,7 +41,7 @@ def _stamp(name: str, value: Any) -> float:
 
 
 def _count(name: str, value: Any) -> int:
-    """-1 stands for a retry that an operator asked for before the first failure."""
+    """-1 is allowed: an operator has asked for a retry before the first failure."""
     if isinstance(value, bool) or not isinstance(value, int) or value < -1:
         raise ConfigError(f"{name}={value!r}: give a whole number, 0 or more")
     return value
@@ -105,8 +105,11 @@ _HISTORY: Final[Mapping[str, Check]] = {
     "kiq": _object,
 }
 _OF_JOBS: Final[Mapping[str, Check]] = {
-    **TRAVELLING, **_HISTORY, "tags": _tags, "unique_for": _lock_time,
-}  # fmt: skip
+    **TRAVELLING,
+    **_HISTORY,
+    "tags": _tags,
+    "unique_for": _lock_time,
+}
 _USING: Final = "no payload has it: say it of the worker, or worker.using({}=...) of one job"
 _WORKERS: Final = "no payload has it: say it of the worker, @worker({}=...)"
 _ELSEWHERE: Final[Mapping[str, str]] = {
@@ -121,10 +124,10 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
 
 
 def check_fields(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a job made by hand says, as it travels; durations may be timedeltas.
+    """The fields as they travel, durations in seconds; fields of None are left out.
 
-    None says nothing. ConfigError for a value that makes no sense, and for a name that was meant
-    to be another: one of a worker's options, another program's word, or a known one misspelt.
+    Raises: ConfigError: for a wrong value, and for a name that must be meant as another one: an
+    option of workers, a name from another library, or a misspelt one.
     """
     fields: dict[str, Any] = {}
     for name, value in given.items():
@@ -145,6 +148,6 @@ def _refuse_mistaken(name: str) -> None:
     if meant := RENAMED_OPTIONS.get(name):
         hint = f"did you mean {meant!r}? {_ELSEWHERE.get(meant, '')}".rstrip()
     else:
-        hint = suggest(name, (*_OF_JOBS, *_ELSEWHERE), _NEAR)
+        hint = suggest(name, (*_OF_JOBS, *_ELSEWHERE), _MIN_LIKENESS)
     if hint:
         raise ConfigError(f"unknown field {name!r} of a job; {hint}")

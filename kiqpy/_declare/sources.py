@@ -1,4 +1,4 @@
-"""What a declaration of queues makes when the app starts: a source of claims."""
+"""The protocols of a declaration of queues, and of the source of claims that it makes."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ def strict(queues: Sequence[str]) -> Sequence[str]:
 
 
 class ClaimSource(Protocol):
-    """Where one pipeline's claims come from: what its producer asks.
+    """Where the producer of one pipeline gets its claims.
 
-    It knows a claim from `fetch` or `adopt` until `settled` or `reset`. It may keep claims of its
-    own back, and hand them out at a later `fetch`; at a stop they go back to their queues.
+    It knows a claim from `fetch` or `adopt` until `settled` or `reset`. It may keep claims back and
+    return them from a later `fetch`; at a stop they go back to their queues.
     """
 
-    queues: list[str]  # may grow while it is in use
+    queues: list[str]  # may grow while the source is in use
 
     async def fetch(self, limit: int) -> list[Claim]:
-        """Up to `limit` jobs, more if a lost fetch has left some. 0: only empty the inboxes.
+        """Claim up to `limit` jobs; more if an earlier fetch got no reply. 0: empty the inboxes.
 
-        FetchPaused: there are none, and all queues are paused. StoreError: nothing was claimed.
+        Raises: FetchPaused: no job was claimed, all queues are paused.  StoreError: no job was
+        claimed.
         """
         ...
 
     async def wait(self, timeout_s: float) -> None:
-        """Return when a `fetch` may bring a job. Cancel: safe, it owns nothing."""
+        """Return when a `fetch` may bring a job. Cancel: safe; a wait claims nothing."""
         ...
 
     async def unwait(self) -> None:
@@ -41,19 +42,19 @@ class ClaimSource(Protocol):
         ...
 
     def claimed(self, queue: str) -> set[int]:
-        """The deliveries of a queue that are known here and not settled."""
+        """The deliveries of a queue that this source knows and that are not settled."""
         ...
 
     def adopt(self, claims: Iterable[Claim]) -> list[Claim]:
-        """Take in claims that the store has on record for this process; those that were unknown."""
+        """Take over claims that the store has on record; return those that were unknown."""
         ...
 
     def settled(self, queue: str, deliveries: Iterable[int]) -> None:
-        """Forget deliveries, whose settling the store has confirmed."""
+        """Forget deliveries whose settling the store has confirmed."""
         ...
 
     def reset(self) -> None:
-        """Forget all: the stages start anew, and what they had in hand went back."""
+        """Forget all claims: the stages restart, and have returned what they held."""
         ...
 
 
@@ -63,15 +64,15 @@ class Sources(Protocol):
     clock: Clock
 
     def in_turn(self, queues: Iterable[str], order: Order = strict) -> ClaimSource:
-        """Several queues, asked in this order at each fetch until the limit is filled."""
+        """A source of several queues; each fetch asks them in this order until it has its limit."""
         ...
 
 
 @runtime_checkable
 class QueueSpec(Protocol):
-    """One entry of the option `queues`: what one pipeline works on.
+    """One entry of the option `queues`, which gets one pipeline.
 
-    `shared`: its queues share a limit, so that none of them can be removed alone.
+    `shared`: its queues share a limit, so none of them can be removed alone.
     """
 
     shared: ClassVar[bool]
@@ -91,13 +92,13 @@ class QueueSpec(Protocol):
         ...
 
     def patterns(self) -> list[str]:
-        """Patterns of further names; queues that match are taken in as they appear."""
+        """Its patterns; queues that match one are added when they appear."""
         ...
 
     def matches(self, queue: str) -> bool:
-        """Whether one of its patterns means this queue."""
+        """Whether one of its patterns matches this queue."""
         ...
 
     def source(self, sources: Sources) -> ClaimSource:
-        """Its source of claims, made once for each start."""
+        """A source of its claims, for one start."""
         ...

@@ -1,1 +1,1 @@
-"""A payload's bytes: JSON kept value for value, and the arguments that fit into it."""
+"""Reads and writes payloads as JSON that keeps every value, and checks arguments."""

@@ -1,4 +1,4 @@
-"""Jobs of Rails' ActiveJob: what is inside Sidekiq's wrapper, in Python's types."""
+"""Reads jobs of Rails' ActiveJob, which Sidekiq wraps, into Python's types."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from typing import Any, Final, cast
 
 from kiqpy.errors import ArgumentError
 
-WRAPPERS: Final = frozenset((
-    "ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper",  # Rails with Sidekiq 7 and before
-    "Sidekiq::ActiveJob::Wrapper",
-))  # fmt: skip
 _RECORD: Final = "_aj_globalid"
 _SERIALIZER: Final = "_aj_serialized"
-_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+# Not Final, for which pyright would infer the type of each value.
+_READERS: Mapping[str, Callable[[Any], Any]] = {
     "SymbolSerializer": str,
     "TimeSerializer": datetime.fromisoformat,
     "DateTimeSerializer": datetime.fromisoformat,
@@ -27,19 +24,20 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
 
 
 def unwrapped(payload: Mapping[str, Any]) -> tuple[str, list[Any]]:
-    """Class name and arguments of the job in a wrapper.
+    """Class name and arguments of the job in a wrapper's payload.
 
-    Symbols come as text, times as aware datetimes, hashes with text as keys. Raises ArgumentError
-    for a record of the Rails application, which only Ruby can load, and for what is no such job.
+    Symbols become text, times aware datetimes, and hashes dicts whose keys are text.
+    Raises: ArgumentError: the payload has no job, or an argument is a record of the Rails
+    application, which only Ruby can load.
     """
     wire = payload.get("args")
     inner: Any = cast("list[object]", wire)[0] if isinstance(wire, list) and wire else None
     if not isinstance(inner, dict):
-        raise ArgumentError("no job of ActiveJob: the wrapper's argument is no object")
+        raise ArgumentError("this is no job of ActiveJob: the wrapper's argument is no object")
     job = cast("dict[str, Any]", inner)
     name, arguments = payload.get("wrapped") or job.get("job_class"), job.get("arguments")
     if not isinstance(name, str) or not isinstance(arguments, list):
-        raise ArgumentError("no job of ActiveJob: it has no class, or no list of arguments")
+        raise ArgumentError("this is no job of ActiveJob: it has no class, or no list of arguments")
     given = cast("list[object]", arguments)
     return name, [_value(value, f"argument number {n}") for n, value in enumerate(given, 1)]
 
@@ -61,16 +59,14 @@ def _value(value: Any, where: str) -> Any:
 
 def _read(named: Mapping[str, Any], where: str) -> Any:
     kind = str(named[_SERIALIZER])
-    read = _reader(kind.removeprefix("ActiveJob::Serializers::"))
+    read = _READERS.get(kind.removeprefix("ActiveJob::Serializers::"))
     if read is None:
-        raise ArgumentError(f"{where} was written by {kind}, which Python can't read")
+        raise ArgumentError(
+            f"{where} was written by {kind}, which Python can't read; pass another type"
+        )
     try:
         return read(named.get("value"))
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ArgumentError(
             f"{where}: {kind} has written {named.get('value')!r}: {error}"
         ) from None
-
-
-def _reader(kind: str) -> Callable[[Any], Any] | None:
-    return _READERS.get(kind)

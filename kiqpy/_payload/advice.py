@@ -1,4 +1,4 @@
-"""What to write instead of an argument that JSON can't carry."""
+"""Says what to write instead of an argument that JSON can't carry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
-# Of these there are codecs, as of all enums and dataclasses.
+# Types that have a codec, like all enums and dataclasses.
 _KNOWN: Final = frozenset(
     (datetime, date, time, timedelta, UUID, Decimal, bytes, set, frozenset, tuple)
 )
@@ -18,7 +18,7 @@ _DERIVED: Final = (str, int, float, list, dict, tuple)
 
 
 def advice(value: object) -> str:
-    """The end of a message that says what `value` is: how it can travel all the same."""
+    """The end of a message about a refused `value`: how to pass it instead."""
     kind: type[Any] = type(value)
     name = kind.__name__
     if isinstance(value, type):

@@ -1,4 +1,4 @@
-"""What may be an argument: JSON's own values, and only those that arrive as they left."""
+"""Checks arguments: only values that JSON preserves may travel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 from kiqpy.errors import ArgumentError
 
 MAX_DEPTH: Final = 64  # Ruby stops at 100, cjson at 1,000, Python's own stack at about 1,000
-_SMALLEST, _LARGEST = -(2**63), 2**64 - 1
+_MIN_INT, _MAX_INT = -(2**63), 2**64 - 1
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ROOTS: Final = frozenset((str, int, float, bool, type(None), list, dict))
 _TEXT: Final = frozenset((str,))
@@ -19,10 +19,10 @@ _UNUSUAL: Final = (
 
 
 def check_args(args: Sequence[Any], names: Sequence[str] = ()) -> bool:
-    """Refuse, by name, what would not arrive as it left: only values of JSON's own kinds do.
+    """Raise ArgumentError, naming the argument, for a value that JSON would not preserve.
 
-    Returns whether every JSON writer writes them as Ruby does; False: some float is very large or
-    very small.
+    Returns whether any JSON writer writes these values as Ruby does. False: a float is very large
+    or very small.
     """
     roots = _ROOTS.issuperset(map(type, args))
     first = _first(args, 0) if roots else None
@@ -37,13 +37,13 @@ def check_args(args: Sequence[Any], names: Sequence[str] = ()) -> bool:
 
 
 def fault_of(value: Any) -> str | None:
-    """What keeps one value from arriving as it left; None: nothing does."""
+    """Why JSON would not preserve a value; None: it would."""
     fault = _first((value,), 0)
     return None if fault is _UNUSUAL else fault
 
 
 def _first(values: Collection[Any], depth: int) -> str | None:
-    """The first fault there is. The frequent kinds are let pass without a call for each."""
+    """The first fault among values. Frequent types pass without a call for each."""
     if depth >= MAX_DEPTH and values:
         return f"is nested deeper than {MAX_DEPTH} levels: pass a flatter value"
     unusual: str | None = None
@@ -53,7 +53,7 @@ def _first(values: Collection[Any], depth: int) -> str | None:
             if value.isascii():
                 continue
         elif kind is int:
-            if _SMALLEST <= value <= _LARGEST:
+            if _MIN_INT <= value <= _MAX_INT:
                 continue
         elif kind is bool or value is None:
             continue
@@ -79,7 +79,7 @@ def _fault(value: Any, depth: int) -> str | None:
 
 
 def _rare(value: Any) -> str | None:
-    """Scalars. Not what is derived from them: it would arrive as another type than it left."""
+    """The fault of a scalar. A subclass is a fault: it would arrive as its base class."""
     kind = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind is float:
         if value - value != 0:
@@ -97,11 +97,11 @@ def _text(value: str) -> str | None:
 
 
 def _whole(value: int) -> str | None:
-    return None if _SMALLEST <= value <= _LARGEST else "does not fit 64 bits: pass a string"
+    return None if _MIN_INT <= value <= _MAX_INT else "does not fit 64 bits: pass a string"
 
 
 def _kind(value: object) -> str:
-    from kiqpy._payload.advice import advice  # dear: not before something is wrong
+    from kiqpy._payload.advice import advice  # deferred: it costs memory, and only errors need it
 
     return (
         f"is a {type(value).__qualname__}: jobs carry JSON only "

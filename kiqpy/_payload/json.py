@@ -1,7 +1,7 @@
-"""JSON payloads, read strictly and changed sparingly: what is not changed keeps its exact text.
+"""Reads JSON payloads strictly, and changes single fields without touching the text of others.
 
-When a retry or a rescue must change a few fields, the text of all others is spliced in unchanged,
-`args` above all: Ruby's 30-digit integers and another client's spacing come out as they went in.
+When a retry or a rescue changes some fields, all others, above all `args`, keep their exact text:
+Ruby's 30-digit integers and another client's spacing are preserved.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ else:
 _scan_string: Callable[[str, int], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _PLAIN: Final[frozenset[object]] = frozenset((str, int, bool, type(None)))
-_MAX_BACKTRACE_BYTES: Final = 2**20  # a bomb must not fill the memory of whoever looks
+_MAX_BACKTRACE_BYTES: Final = 2**20  # unpacked: a zlib bomb must not fill the memory
 _RUBY_DEPTH: Final = 100
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SIGNS_OF_UNUSUAL: Final = ("e-", "e+", ".0,", ".0}", ".0]")
@@ -45,8 +45,8 @@ def _no_constant(name: str) -> NoReturn:
 _decoder = json.JSONDecoder(parse_constant=_no_constant)
 _scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once  # type: ignore[attr-defined]
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-# One writer for all payloads: `JSONEncoder.encode` makes one at each call. A circle of values is a
-# RecursionError here. None where the interpreter has no such writer in C.
+# One writer for all payloads, because `JSONEncoder.encode` makes one for each call. A value that
+# contains itself is a RecursionError. None if the interpreter has no such writer in C.
 _Writer = Callable[[Any, int], Sequence[str]]
 _make_writer = cast(
     "Callable[..., _Writer] | None",
@@ -67,7 +67,10 @@ _sorting = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":
 
 
 def read(raw: bytes) -> Any:
-    """The value of JSON. What the faster reader refuses, the standard library's judges."""
+    """The value of a JSON text; the standard library decides about what msgspec refuses.
+
+    Raises: ValueError, RecursionError.
+    """
     if _fast is not None:
         try:
             return _fast(raw)
@@ -82,7 +85,7 @@ def read(raw: bytes) -> Any:
 
 
 def parse(raw: bytes) -> Any:
-    """What the JSON in `raw` says; None if it is none. For what is no job."""
+    """The value of a JSON text, or None if `raw` is no JSON."""
     try:
         return read(raw)
     except (ValueError, RecursionError):
@@ -90,11 +93,11 @@ def parse(raw: bytes) -> Any:
 
 
 def encode(payload: Mapping[str, Any], *, checked: bool = False) -> bytes:
-    """The payload as strict, compact UTF-8 JSON; ArgumentError names what does not fit.
+    """The payload as strict, compact UTF-8 JSON.
 
-    `checked`: its `args` have passed `check_args`, so that the faster writer may be used.
-
-    Floats are written as Ruby writes them, for Sidekiq finds a job by what it would write itself.
+    Floats are as Ruby writes them, because Sidekiq finds a job by the text it would write itself.
+    `checked`: `check_args` returned True for its `args`, so msgspec may write them.
+    Raises: ArgumentError: says which value JSON cannot carry.
     """
     if checked and _write is not None and _is_plain(payload):
         try:
@@ -108,7 +111,7 @@ def encode(payload: Mapping[str, Any], *, checked: bool = False) -> bytes:
 
 
 def _is_plain(payload: Mapping[str, Any]) -> bool:
-    """Whether the faster writer writes it as the other one does: it has wider tastes."""
+    """Whether msgspec writes this payload exactly as json does; msgspec accepts more types."""
     for name, value in payload.items():
         kind = type(value)  # pyright: ignore[reportUnknownVariableType]
         if kind is float:
@@ -128,7 +131,7 @@ def write(value: object) -> str:
 
 
 def _may_be_unusual(text: str) -> bool:
-    """Rules out nearly every job; `_UNUSUAL` takes longer to look than a job takes to write."""
+    """Rules out nearly every text: to search one for `_UNUSUAL` takes longer than to write it."""
     for sign in _SIGNS_OF_UNUSUAL:
         if sign in text:
             return True
@@ -147,7 +150,7 @@ def _as_ruby(found: re.Match[str]) -> str:
 
 
 def canonical(value: object) -> bytes:
-    """JSON that is equal for equal values; for digests."""
+    """JSON that is the same text for equal values, for digests."""
     return _sorting.encode(value).encode()
 
 
@@ -157,7 +160,7 @@ def pack_lines(lines: Sequence[str]) -> str:
 
 
 def unpack_lines(packed: object) -> list[str]:
-    """The lines of a backtrace, packed or not; [] if it can't be read or is beyond all measure."""
+    """The lines of a backtrace, packed or not; [] if it is unreadable or above 1 MiB."""
     if isinstance(packed, str):
         try:
             unpacker = zlib.decompressobj()
@@ -168,9 +171,9 @@ def unpack_lines(packed: object) -> list[str]:
 
 
 def is_portable(raw: bytes) -> bool:
-    """Whether Ruby can read this JSON, and write it again.
+    """Whether Ruby can read this JSON and write it again.
 
-    It refuses more than 100 levels, lone surrogates, and numbers beyond all that floats can say.
+    Ruby refuses more than 100 levels, lone surrogates, and numbers beyond the range of floats.
     """
     depth = deepest = 0
     text = raw.decode(errors="replace")
@@ -187,9 +190,9 @@ def is_portable(raw: bytes) -> bool:
 
 
 def amend(raw: bytes, changes: Mapping[str, Any], drop: Sequence[str] = ()) -> bytes:
-    """`raw` with some fields set or dropped and the text of all others exactly as it was.
+    """`raw` with some fields set or dropped; the text of all others stays exactly as it is.
 
-    `raw` must have passed `decode`. Of a field written twice the last one stays, as when reading.
+    `raw` must have passed `decode`. Of a field that is there twice the last one stays.
     """
     fields = split(raw.decode())
     fields.update({name: write(value) for name, value in changes.items()})
@@ -212,9 +215,9 @@ def split(text: str) -> dict[str, str]:
 
 
 def _end(text: str, start: int) -> int:
-    """Where a value ends; brackets are counted if it is nested too deep for the decoder.
+    """Where a value ends. Counts brackets if it is nested too deep for the decoder.
 
-    How deep that is depends on who calls, so that what `decode` has read can be too deep here.
+    How deep is too deep depends on the stack of the caller, so `decode` may have read more.
     """
     try:
         return _decoder.raw_decode(text, start)[1]

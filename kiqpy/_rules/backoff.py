@@ -1,4 +1,4 @@
-"""How long a failed job waits for its next try: the named curves, and users' own. Pure."""
+"""How long a failed job waits for its next attempt: named curves, and a user's own. Pure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def default_retries(backoff: str | BackoffFunction, job: Job) -> int:
 
 
 def check_backoff(backoff: object) -> None:
-    """ConfigError unless it names a known curve or can be called."""
+    """Raise ConfigError unless it names a known curve or is a plain function."""
     if is_async(backoff):
         raise ConfigError(f"backoff={backoff!r}: give a plain function, it can't be awaited there")
     if not callable(backoff) and not (isinstance(backoff, str) and backoff in _BACKOFFS):
@@ -59,9 +59,9 @@ def check_backoff(backoff: object) -> None:
 def delay(
     backoff: str | BackoffFunction, count: int, error: BaseException, job: Job, rand: Rand
 ) -> tuple[float | Discard | None, str]:
-    """Seconds until the next try (None: no next try), and what is wrong with the backoff.
+    """Seconds until the next attempt (None: to the dead set), and what is wrong with the backoff.
 
-    A callable that raises or answers junk means the default.
+    If the user's function raises or returns no delay, Sidekiq's curve applies.
     """
     backoff = own(job, "backoff", backoff)
     if isinstance(backoff, str):
@@ -82,14 +82,14 @@ def delay(
 
 
 def own(job: Job, name: str, default: Any) -> Any:
-    """What `using(...)` gave this one job; it travels under the field `kiq`."""
+    """What `using(...)` has set for this one job; it travels in the field `kiq`."""
     own = job.payload.get("kiq")
     given: Any = cast("dict[str, Any]", own).get(name) if isinstance(own, dict) else None
     return default if given is None else given
 
 
 def timeout_of(job: Job, default: float | None) -> float | None:
-    """Seconds the job may take: what `using(timeout=...)` gave it, else the default."""
+    """Seconds that the job may take: those of `using(timeout=...)`, else the default."""
     if "kiq" not in job.payload:
         return default
     value = own(job, "timeout", default)
@@ -99,7 +99,7 @@ def timeout_of(job: Job, default: float | None) -> float | None:
 
 
 def message(error: BaseException) -> str:
-    """The error's own words: bounded, valid UTF-8, and there even when `str()` raises."""
+    """The message of an error with its notes: bounded, valid UTF-8. Never raises."""
     try:
         text = "\n".join([str(error), *map(str, getattr(error, "__notes__", ()))])
     except BaseException:  # user code again
@@ -108,15 +108,15 @@ def message(error: BaseException) -> str:
 
 
 def class_name(error: BaseException) -> str:
-    """The name of the error's class, fit to be shown."""
+    """The name of an error's class, without characters that web pages take for HTML."""
     return shown(_NAME.__get__(type(error)))
 
 
 def shown(text: str) -> str:
-    """Valid UTF-8 without what Sidekiq's web pages would take for HTML: they show it as it is."""
+    """Valid UTF-8 without "<" and ">": Sidekiq's web pages show it unescaped."""
     return utf8(text.replace("<", "(").replace(">", ")"))
 
 
 def utf8(text: str) -> str:
-    """The text with "?" for what UTF-8 can't say."""
+    """The text with "?" for what UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()

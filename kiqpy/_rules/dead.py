@@ -1,4 +1,4 @@
-"""What a dead job's payload says of why it is dead, where no exception of its own does."""
+"""The fields that say why a job is dead, if no exception of its own does."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from kiqpy.job import Job, seconds
 
 
 def dead_fields(job: Job, error: str, message: str, now: float) -> dict[str, Any]:
-    """The fields of a failure, as Sidekiq's web pages show them; `error` without its package.
+    """The fields of a failure, as Sidekiq's web pages show them. `error`: a class of `kiqpy`.
 
-    `failed_at` is when a job failed first: a time that is there already stays.
+    `failed_at` is the time of the first failure, so an earlier one stays.
     """
     fields: dict[str, Any] = {
         "error_class": f"kiqpy.{error}",

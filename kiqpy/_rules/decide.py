@@ -32,12 +32,12 @@ from kiqpy.outcome import (
     Verdict,
 )
 
-POISON_STARTS: Final = 3  # more crashes than this within POISON_WINDOW_S: dead
+POISON_STARTS: Final = 3  # a job is poison after more crashes than this within POISON_WINDOW_S
 POISON_WINDOW_S: Final = 72 * 3600.0
 
 
 class Rules(NamedTuple):
-    """How one worker's failures are treated."""
+    """The options of a worker that decide what happens after a failure. Durations in seconds."""
 
     retry: bool | int = True
     dead: bool = True
@@ -56,9 +56,9 @@ def decide(
     rand: Rand,
     effects_of: Sequence[EffectsOf] = DEFAULT_EFFECTS,
 ) -> Verdict:
-    """What must become of the claim. Pure: same values in, same verdict out; never raises.
+    """What the store must do with the claim. Pure; never raises.
 
-    `job` is None when the bytes could not be read: they are buried as they are.
+    `job` None: the bytes of the claim are unreadable, and go to the dead set.
     """
     if job is None:
         return _decide(claim, job, outcome, rules, now, rand)
@@ -75,7 +75,7 @@ def decide(
 
 
 def fate_of(verdict: Verdict, outcome: Outcome) -> Fate:
-    """What a verdict makes of a job that has run."""
+    """What becomes of a job that has run, by this verdict."""
     match verdict:
         case Done():
             return Fate("gone", "run", outcome)
@@ -136,7 +136,7 @@ def _failed(
 
 
 def _snoozed(claim: Claim, job: Job | None, in_s: float, rand: Rand) -> Defer | Bury:
-    """What Ruby's poller would lose is not put where it looks."""
+    """A job that Ruby cannot read goes to the dead set: Sidekiq's poller would lose it."""
     payload: bytes | None = claim.raw
     if job is not None:
         payload = handed_on(claim.raw, job, _home(claim, job), rand, drop=("enqueued_at",))
@@ -146,7 +146,7 @@ def _snoozed(claim: Claim, job: Job | None, in_s: float, rand: Rand) -> Defer | 
 
 
 def _exhausted(job: Job, rules: Rules, count: int, now: float) -> bool:
-    """Whether the last try has been made: by the clock if `retry_for` is set, else by number."""
+    """Whether no attempt is left: by time if `retry_for` is set, else by number."""
     window = _setting(job, "retry_for", rules.retry_for)
     if isinstance(window, int | float) and not isinstance(window, bool):
         first = seconds(job.payload.get("failed_at"))
@@ -222,10 +222,10 @@ def after_failure(
 
 
 def recover(raw: bytes, job: Job | None, now: float, rand: Rand) -> tuple[bytes, bool]:
-    """The payload of a job whose process died, and whether that happened too often.
+    """The new payload of a job whose process died, and whether the job is poison.
 
-    Count and time of the first crash travel in the payload, so that they survive everything
-    the payload survives. A window of 72 h after that first crash the count starts again.
+    The payload keeps the number of crashes and the time of the first one; 72 h after it the count
+    starts again.
     """
     if job is None:
         return raw, False

@@ -1,7 +1,7 @@
-"""Which effects a job's fate has. Pure: each capability adds a rule of its own, none knows another.
+"""Chooses the effects of what becomes of a job. Pure; each capability adds a rule of its own.
 
-A rule is asked only about jobs whose payload has its field, so a job that uses no capability costs
-one look at its payload for each rule.
+A rule is asked only about jobs whose payload has its field. So a job that uses no capability costs
+one lookup for each rule.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kiqpy.outcome import Effects, Fate
 
 
 class EffectsOf(NamedTuple):
-    """The effects that jobs with `field` in their payload have: `choose(job, fate, now)`."""
+    """A rule: `choose(job, fate, now)` returns the effects of a job whose payload has `field`."""
 
     field: str
     choose: Callable[[Job, Fate, float], Effects]
@@ -25,7 +25,7 @@ DEFAULT_EFFECTS: Final = (EffectsOf("unique_token", unique.effects),)
 
 
 def choose_effects(job: Job, fate: Fate, now: float, rules: Sequence[EffectsOf]) -> Effects:
-    """All effects of what becomes of the job, in the order of the rules."""
+    """The effects of a job's fate, in the order of the rules."""
     found: Effects = ()
     for rule in rules:
         if rule.field in job.payload:

@@ -1,7 +1,7 @@
-"""What other readers of the same Redis must be able to read: a payload before it is handed on.
+"""Writes payloads so that every program on the same Redis can read them.
 
-A job that failed, was snoozed or cancelled is written anew, and Sidekiq may be the next to read it:
-its poller pops before it parses, and one odd field takes a web page down for all jobs.
+Sidekiq may be the next to read a job that failed, was snoozed or cancelled. Its poller removes a
+job before it parses it, and one odd field makes a web page fail for all jobs.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _TIMES: Final = ("created_at", "enqueued_at", "failed_at", "retried_at")
 def handed_on(
     raw: bytes, job: Job, fields: Mapping[str, Any], rand: Rand, drop: tuple[str, ...] = ()
 ) -> bytes | None:
-    """`raw` with these fields, and what no reader understands mended; None if Ruby can't read it.
+    """`raw` with these fields, and with unreadable fields repaired; None if Ruby can't read it.
 
-    A job without a jid gets one: two that are alike would become one in a sorted set. Nor does `at`
-    stay: it would send the job back to the schedule.
+    A job without a jid gets one, because two equal payloads would be one entry of a sorted set.
+    `at` is dropped, because it would send the job back to the schedule.
     """
     if not is_portable(raw):
         return None
@@ -50,7 +50,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _wrong(job: Job) -> list[str]:
-    """Fields that say nothing to anybody: times that are none, a backtrace that is none."""
+    """The fields of times and of the backtrace that no reader understands."""
     payload = job.payload
     wrong: list[str] = []
     wrong += (name for name in _TIMES if name in payload and seconds(payload[name]) is None)
@@ -77,11 +77,20 @@ def buried(raw: bytes, queue: str, now: float, rand: Rand) -> bytes:
     value = parse(raw)
     if isinstance(value, dict) or (value is None and raw.strip() != b"null"):
         return raw
-    return encode({
-        "class": SEALED, "args": [raw.decode()], "jid": _new_jid(rand),
-        "queue": queue, "retry": 0, "created_at": now, "error_class": "kiqpy.DecodeError",
-        "error_message": "not a JSON object", "retry_count": 0, "failed_at": now,
-    })  # fmt: skip
+    return encode(
+        {
+            "class": SEALED,
+            "args": [raw.decode()],
+            "jid": _new_jid(rand),
+            "queue": queue,
+            "retry": 0,
+            "created_at": now,
+            "error_class": "kiqpy.DecodeError",
+            "error_message": "not a JSON object",
+            "retry_count": 0,
+            "failed_at": now,
+        }
+    )
 
 
 def unsealed(job: Job) -> bytes | None:

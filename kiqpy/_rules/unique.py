@@ -1,7 +1,7 @@
-"""Unique jobs: which lock stands for a job, how long, and who may take it away. Pure.
+"""The locks of unique jobs: their names, how long they hold, and what frees them. Pure.
 
-The lock is `unique:TOKEN` = jid, as Exq writes it. Kiq writes how long it holds in its stead, so
-that of its locks nobody knows the owner: they are taken to be the job's until its own has run out.
+A lock is `unique:TOKEN` = jid, as Exq writes it. Kiq writes a time instead of the jid, so its locks
+name no owner; they count as the job's own until its `unlocks_at`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kiqpy.errors import ArgumentError
 from kiqpy.job import Job, seconds
 from kiqpy.outcome import Effect, ExtendLock, Fate, FreeLock, Lock
 
-_KIQS: Final = re.compile(r"[0-9a-f]{40}")  # its tokens are SHA-1, ours are not
+_KIQ_TOKEN: Final = re.compile(r"[0-9a-f]{40}")  # SHA-1; kiqpy's own are SHA-256
 
 
 def token(class_: str, queue: str, key: object) -> str:
@@ -26,10 +26,10 @@ def token(class_: str, queue: str, key: object) -> str:
 
 
 def lock_for(payload: dict[str, Any], now: float, in_s: float) -> Lock | None:
-    """The lock a new job must get, held until it is due and `ttl_s` longer.
+    """The lock that a new job must take, until `ttl_s` after it is due; None: it is not unique.
 
-    Writes `unique_token` and `unlocks_at` into the payload. None for `unique_for` False or None;
-    ArgumentError for what is no time.
+    Writes `unique_token` and `unlocks_at` into the payload.
+    Raises: ArgumentError: `unique_for` is no time.
     """
     wanted, hold_s = payload.get("unique_for"), _hold_s(payload)
     if wanted is None or wanted is False:
@@ -44,10 +44,10 @@ def lock_for(payload: dict[str, Any], now: float, in_s: float) -> Lock | None:
 
 
 def lock_of(payload: Mapping[str, Any], now: float = 0.0) -> Lock | None:
-    """The lock that must be freed when the job ends, or held on to while it is put off.
+    """The lock to free when the job ends, and to extend while it is postponed; None: no such lock.
 
-    None for a job without one, and for one that only time frees. One of Kiq's is none any more
-    when its time is over, for then it may be another job's; nor when the job's start frees it.
+    A lock that only time frees is none. A lock of Kiq's is none after `unlocks_at`, because another
+    job may hold it then, and none if the start of the job frees it.
     """
     lock = any_lock(payload)
     if lock is None or payload.get("unique_until") == "expiry":
@@ -56,9 +56,9 @@ def lock_of(payload: Mapping[str, Any], now: float = 0.0) -> Lock | None:
 
 
 def lock_until_start(payload: Mapping[str, Any], now: float = 0.0) -> Lock | None:
-    """The lock that must be freed before the job is run.
+    """The lock to free before the job runs; None: no such lock.
 
-    One of Kiq's only at the first run: what holds it when the job is retried is another job.
+    A lock of Kiq's only before the first run: at a retry, another job may hold it.
     """
     if payload.get("unique_until") != "start":
         return None
@@ -67,7 +67,7 @@ def lock_until_start(payload: Mapping[str, Any], now: float = 0.0) -> Lock | Non
 
 
 def effects(job: Job, fate: Fate, now: float) -> tuple[Effect, ...]:
-    """What becomes of the job's lock: freed when the job ends, held on to while it is put off."""
+    """The effect on the job's lock: it is freed when the job ends, extended while it waits."""
     lock = _lock_by(job.payload, fate, now)
     if lock is None:
         return ()
@@ -87,12 +87,12 @@ def _lock_by(payload: Mapping[str, Any], fate: Fate, now: float) -> Lock | None:
 
 
 def any_lock(payload: Mapping[str, Any]) -> Lock | None:
-    """The job's lock, whatever is to free it."""
+    """The job's lock, whatever frees it; None: it is not unique."""
     name = payload.get("unique_token")
     if not isinstance(name, str) or not name:
         return None
-    kiqs = payload.get("unique_until", "start") == "start" and _KIQS.fullmatch(name)
-    return Lock(name, 0.0, owned=False) if kiqs else Lock(name, _hold_s(payload))
+    by_kiq = payload.get("unique_until", "start") == "start" and _KIQ_TOKEN.fullmatch(name)
+    return Lock(name, 0.0, owned=False) if by_kiq else Lock(name, _hold_s(payload))
 
 
 def _still_kiqs(payload: Mapping[str, Any], now: float, until: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, final
+from typing import Final, NamedTuple, final
 
 from kiqpy._registry import Registry
 from kiqpy._reporting.dispatcher import ReporterDispatcher
@@ -34,6 +34,13 @@ from kiqpy.outcome import (
     Success,
     is_signal,
     signal_of,
+)
+
+_RAILS_WRAPPERS: Final = frozenset(
+    (
+        "ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper",  # Sidekiq 7 and before
+        "Sidekiq::ActiveJob::Wrapper",
+    )
 )
 
 
@@ -161,13 +168,13 @@ class Performer:
         return self._check_again(job)
 
     def _open(self, job: Job) -> tuple[Job, Plan]:
-        """The job to perform, which may be inside Rails' wrapper, and its plan.
+        """The job to perform and its plan; a job of Rails is unwrapped.
 
-        Of what has failed, the wrapper is written, so that Ruby can retry it.
+        If it fails, its wrapper is retried, so that Ruby can run it too.
         """
-        from kiqpy._payload.active_job import WRAPPERS, unwrapped  # dear: not for plain jobs
+        if job.class_ in _RAILS_WRAPPERS:
+            from kiqpy._payload.active_job import unwrapped  # deferred: costs memory without Rails
 
-        if job.class_ in WRAPPERS:
             name, args = unwrapped(job.payload)
             job = Job.from_payload({**job.payload, "class": name, "args": args})
         return job, self._plans.get(job.class_) or self._plan(job.class_)

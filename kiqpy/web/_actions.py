@@ -22,31 +22,108 @@ class Button(NamedTuple):
 
 
 _ALL: Final = (
-    Button("retry", "jobs", "Retry now", "Put into their queues",
-           "They are put into their queues now."),
-    Button("requeue", "jobs", "Run now", "Put into their queues",
-           "They are put into their queues now."),
-    Button("kill", "jobs", "Move to dead", "Moved to the dead set",
-           "They move to the dead set and can be retried from there."),
-    Button("delete", "jobs", "Delete", "Deleted",
-           "They are gone for good.", asks=True),
-    Button("cancel", "jobs", "Cancel", "Cancelled",
-           "What runs is interrupted within a second and moves to the dead set. "
-           "A job in a thread can't be interrupted.", asks=True),
-    Button("pause", "queue", "Pause", "Paused", "No process claims its jobs until it is resumed."),
-    Button("resume", "queue", "Resume", "Resumed", "Processes claim jobs of it again."),
-    Button("clear", "queue", "Delete queue", "Deleted",
-           "All jobs that wait in it are gone for good.", asks=True),
-    Button("quiet", "process", "Quiet", "Told to be quiet",
-           "It ends the jobs it runs and claims no more."),
-    Button("stop", "process", "Stop", "Told to stop",
-           "It claims no more jobs, gives those it runs their time to end, pushes the rest back, "
-           "and exits. Whatever supervises it may start it again.", asks=True),
-    Button("enable", "periodic", "Enable", "Enabled", "It ticks from now on."),
-    Button("disable", "periodic", "Disable", "Disabled", "It does not tick until it is enabled."),
-    Button("run_now", "periodic", "Run now", "Enqueued once",
-           "One job of it is enqueued; its ticks go on as they were."),
-)  # fmt: skip
+    Button(
+        name="retry",
+        kind="jobs",
+        label="Retry now",
+        past="Put into their queues",
+        consequence="They are put into their queues now.",
+    ),
+    Button(
+        name="requeue",
+        kind="jobs",
+        label="Run now",
+        past="Put into their queues",
+        consequence="They are put into their queues now.",
+    ),
+    Button(
+        name="kill",
+        kind="jobs",
+        label="Move to dead",
+        past="Moved to the dead set",
+        consequence="They move to the dead set and can be retried from there.",
+    ),
+    Button(
+        name="delete",
+        kind="jobs",
+        label="Delete",
+        past="Deleted",
+        consequence="They are gone for good.",
+        asks=True,
+    ),
+    Button(
+        name="cancel",
+        kind="jobs",
+        label="Cancel",
+        past="Cancelled",
+        consequence=(
+            "What runs is interrupted within a second and moves to the dead set. "
+            "A job in a thread can't be interrupted."
+        ),
+        asks=True,
+    ),
+    Button(
+        name="pause",
+        kind="queue",
+        label="Pause",
+        past="Paused",
+        consequence="No process claims its jobs until it is resumed.",
+    ),
+    Button(
+        name="resume",
+        kind="queue",
+        label="Resume",
+        past="Resumed",
+        consequence="Processes claim jobs of it again.",
+    ),
+    Button(
+        name="clear",
+        kind="queue",
+        label="Delete queue",
+        past="Deleted",
+        consequence="All jobs that wait in it are gone for good.",
+        asks=True,
+    ),
+    Button(
+        name="quiet",
+        kind="process",
+        label="Quiet",
+        past="Told to be quiet",
+        consequence="It ends the jobs it runs and claims no more.",
+    ),
+    Button(
+        name="stop",
+        kind="process",
+        label="Stop",
+        past="Told to stop",
+        consequence=(
+            "It claims no more jobs, gives those it runs their time to end, pushes the rest back, "
+            "and exits. Whatever supervises it may start it again."
+        ),
+        asks=True,
+    ),
+    Button(
+        name="enable",
+        kind="periodic",
+        label="Enable",
+        past="Enabled",
+        consequence="It ticks from now on.",
+    ),
+    Button(
+        name="disable",
+        kind="periodic",
+        label="Disable",
+        past="Disabled",
+        consequence="It does not tick until it is enabled.",
+    ),
+    Button(
+        name="run_now",
+        kind="periodic",
+        label="Run now",
+        past="Enqueued once",
+        consequence="One job of it is enqueued; its ticks go on as they were.",
+    ),
+)
 ACTIONS: Final[Mapping[str, Button]] = {action.name: action for action in _ALL}
 _OF_PLACE: Final = {
     "retry": ("retry", "kill", "delete"),

@@ -13,7 +13,7 @@ from kiqpy.clock import Clock
 
 INTERVAL_S: Final = 2.0
 _MAX_AGE_S: Final = 1.0
-_KEPT: Final = 150  # samples: five minutes
+_MAX_SAMPLES: Final = 150  # five minutes
 _GAP_S: Final = 15.0  # nobody looked for so long: what happened meanwhile is no rate
 
 
@@ -40,7 +40,7 @@ class Numbers:
         self._admin = admin
         self._clock = clock
         self._reading = asyncio.Lock()
-        self._samples: deque[Sample] = deque(maxlen=_KEPT)
+        self._samples: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
         self._read_at: float | None = None  # monotonic; None: what is known is out of date
 
     async def latest(self) -> Stats:

@@ -17,9 +17,13 @@ from kiqpy.web._links import link
 PER_PAGE: Final = (25, 50, 100)
 DAYS: Final = (7, 30, 90, 180)
 FIELDS: Final[Mapping[str, Field]] = {
-    "class": "class", "queue": "queue", "jid": "jid", "error": "error", "args": "args",
+    "class": "class",
+    "queue": "queue",
+    "jid": "jid",
+    "error": "error",
+    "args": "args",
     "tags": "tags",
-}  # fmt: skip
+}
 _NOTICE: Final = ("did", "done", "gone", "unreadable", "left")
 _PAGE_LINK: Final = re.compile(
     r"(?:\.|queues|queue|running|scheduled|retries|dead|periodic|processes)(?:\?[!-~]*)?"
