@@ -61,7 +61,12 @@ def register_fast_path(fast_path: FastPath) -> None:
 
 
 def log_writer() -> LogWriter:
-    """The writer for the logging configuration as it is now."""
+    """The writer for the logging configuration as it is now.
+
+    `logging.config.dictConfig` disables by default each logger that it does not name. Nobody means
+    that of kiqpy's: levels, filters and handlers decide what is written.
+    """
+    logging.getLogger("kiqpy").disabled = False
     configured = structlog()
     if configured is None:
         return StdlibWriter()

@@ -556,3 +556,53 @@ def test_a_stack_is_bounded() -> None:
     with pytest.raises(ExceptionGroup) as raised:
         raise group
     assert len(traceback(raised.value)) < 20_000
+
+
+# -- an application that configures logging by itself
+
+HABITS = {
+    "dictConfig": """
+logging.config.dictConfig({"version": 1, "root": {"level": "INFO", "handlers": ["h"]},
+    "handlers": {"h": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr"}}})
+""",
+    "basicConfig": "logging.basicConfig(level=logging.INFO, force=True)",
+    "uvicorn's": """
+logging.config.dictConfig({"version": 1, "disable_existing_loggers": False,
+    "formatters": {"f": {"format": "%(message)s"}},
+    "handlers": {"h": {"class": "logging.StreamHandler", "formatter": "f"}},
+    "loggers": {"uvicorn": {"handlers": ["h"], "level": "INFO", "propagate": False}}})
+""",
+}
+PROGRAM = """
+import asyncio, logging.config, sys
+from kiqpy import App, worker
+from kiqpy.cli import _logs
+if sys.argv[2]:
+    _logs.configure("info", sys.argv[2], sys.stderr)
+logging.getLogger("kiqpy")  # as our modules do when they are imported
+exec(sys.argv[3])
+
+@worker(retry=0)
+async def fails():
+    raise ValueError("no")
+
+async def main():
+    app = App(redis_url=sys.argv[1], workers=[fails])
+    async with app.events("job.stopped") as stopped, app:
+        await app.enqueue(fails.new())
+        await anext(stopped)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("style", ["", "console", "json"])
+@pytest.mark.parametrize("habit", HABITS)
+def test_failures_are_told_however_the_application_configures_logging(
+    clean: TestServer, habit: str, style: str
+) -> None:
+    """dictConfig disables the loggers that exist: not a line was written, of failures neither."""
+    words = [sys.executable, "-c", PROGRAM, clean.url, style, HABITS[habit]]
+    ended = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
+    assert "job.failure" in ended.stderr
+    assert "job.dead" in ended.stderr
