@@ -135,10 +135,10 @@ class App(Declaration, ControlFace, WebFace):
     async def stop(self, grace: Duration | None = None) -> None:
         """Stop in order: claim nothing more, let jobs end, give the rest back, flush, leave.
 
-        `grace`: seconds (or a timedelta) that running jobs get; default: `shutdown_timeout`. Jobs
-        that outlast it are cancelled and go back to the heads of their queues. Idempotent; called
-        again while it stops, it waits for the same end, and its `grace` counts from now if that
-        is sooner.
+        `grace`: seconds (or a timedelta) that running jobs get; default: `shutdown_timeout`. They
+        may enqueue others meanwhile. Jobs that outlast it are cancelled and go back to the heads
+        of their queues. Idempotent; called again while it stops, it waits for the same end, and
+        its `grace` counts from now if that is sooner.
 
         Raises StoreUnavailable if `on_unflushed="raise"` and buffered jobs could not be made
         durable; LifecycleError while the app is starting. Cancel: ends the grace; what must

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, final
 
 from kiqpy._flow.pause import ExponentialBackoff, wait
+from kiqpy._flow.service import StartStop
 from kiqpy._flow.tasks import ended
 from kiqpy._intake.buffer import Buffer, Pending, Waiting, size_of
 from kiqpy._intake.protocol import ClientSnapshot
@@ -78,8 +79,10 @@ class Client:
         self._away_since: float | None = None
         self._outage = False  # for longer than `confirm_timeout`
         self._last_error: str | None = None
+        self._frame: Frame[OutgoingJob] | None = None  # of `_sending`, until there is an answer
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._service = StartStop[None]("the client", None)
 
     def __repr__(self) -> str:
         away = f", store away: {self._last_error}" if self._last_error else ""
@@ -169,10 +172,16 @@ class Client:
     # -- sending
 
     async def start(self) -> None:
-        """Begin to flush; under a new nonce, so that sequence numbers are never used twice."""
-        self._nonce = self._clock.token(16)
-        self._sequence = 0
+        """Begin to flush. What an earlier stop could not send comes first, under its old numbers.
+
+        See `Service`.
+        """
+        await self._service.start(self._begin, self._end)
+
+    async def _begin(self) -> None:
         self._stopping = self._outage = False
+        if self._buffer.jobs:
+            self._any.set()
         self._task = asyncio.create_task(self._flush_forever(), name="kiqpy:client")
         self._task.add_done_callback(self._report_defect)
 
@@ -198,6 +207,17 @@ class Client:
                 await self._flush_once()
 
     async def _flush_once(self) -> None:
+        frame = self._frame = self._frame or self._compose()
+        results = await self._deliver(frame)
+        sent, self._sending, self._frame = self._sending, [], None
+        self._buffer.forget(sent)
+        self._room.set()
+        if not self._buffer.jobs:
+            self._idle.set()
+        self._results.report(sent, results)
+
+    def _compose(self) -> Frame[OutgoingJob]:
+        """The oldest jobs of the buffer, under the next number."""
         self._sending = self._buffer.take()
         now, atomic = self._clock.monotonic(), self._sending[0].atomic
         outgoing = [
@@ -206,13 +226,7 @@ class Client:
             for each in pending.outgoing
         ]
         self._sequence += 1
-        results = await self._deliver(Frame(self._nonce, self._sequence, outgoing, now, atomic))
-        sent, self._sending = self._sending, []
-        self._buffer.forget(sent)
-        self._room.set()
-        if not self._buffer.jobs:
-            self._idle.set()
-        self._results.report(sent, results)
+        return Frame(self._nonce, self._sequence, outgoing, now, atomic)
 
     async def _deliver(self, frame: Frame[OutgoingJob]) -> list[Pushed]:
         """Send one frame until there is an answer."""
@@ -259,24 +273,27 @@ class Client:
         self._any.set()
         await self._idle.wait()
 
-    async def stop(self, within_s: float) -> int:
+    async def stop(self, within_s: float = 5.0) -> int:
         """Flush, for at most `within_s`, then stop; how many jobs could not be made durable.
 
-        Before a start, and twice: does nothing. Pushes that still wait return `buffered`.
+        Pushes that still wait return `buffered`. Those jobs are kept for the next start. See
+        `Service`.
         """
         self._stopping = True
-        if self._task is None:
-            return self._buffer.jobs
+        await self._service.stop(lambda: self._end(within_s))
+        return self._buffer.jobs
+
+    async def _end(self, within_s: float = 0.0) -> None:
         self._urgent.set()
         self._any.set()
         flushed = asyncio.ensure_future(self._idle.wait())
         await ended({flushed}, within_s, self._clock)
-        for task in (flushed, self._task):
+        flushing, self._task = self._task, None
+        assert flushing is not None
+        for task in (flushed, flushing):
             task.cancel()
-        await asyncio.wait({self._task, flushed})
-        self._task = None
+        await asyncio.wait({flushed, flushing})
         self._give_up_waiting()
-        return self._buffer.jobs
 
     def snapshot(self) -> ClientSnapshot:
         """How far behind the client is, now."""

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final, final
 
 from kiqpy._flow.edge import Edge
+from kiqpy._flow.service import StartStop
 from kiqpy._reporting.bus import Bus
 from kiqpy.errors import ConfigError
 from kiqpy.event import Event, ReporterDetached
@@ -104,6 +105,10 @@ class ReporterWorker:
 
     async def start(self) -> None:
         """Start the reporter; raises what that raises, for then the app is not to start."""
+        if self.edge.statistics().closed:  # it is started again
+            self.edge = Edge(self.reporter.limit)
+            self.detached = False
+            self._errors = 0
         await _answered(self.reporter.start())
         self._task = asyncio.create_task(self.run(), name=f"kiqpy:reporter:{self.name}")
 
@@ -119,6 +124,13 @@ class ReporterWorker:
         except Exception as error:
             self._detach(f"its stop raised {error!r}")
 
+    async def cut(self) -> None:
+        """Deliver nothing more. After `stop`, which may have been cancelled."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
 
 async def _answered(answer: object) -> None:
     if inspect.isawaitable(answer):
@@ -133,13 +145,18 @@ def _is_cancelled() -> bool:
 
 @final
 class ReporterDispatcher:
-    """All reporters, and the bus. Ask `has_listeners` before making an event: most have none."""
+    """All reporters, and the bus: a `Service`.
+
+    Ask `has_listeners` before making an event: most have none.
+    """
 
     def __init__(self, reporters: Sequence[Reporter], bus: Bus) -> None:
         self.bus = bus
         self.workers = [ReporterWorker(reporter, bus) for reporter in reporters]
         self._workers_of: dict[type[Event], list[ReporterWorker]] = {}
         self._kinds = frozenset[type[Event]]().union(*(w.kinds for w in self.workers))
+        self._stops: set[asyncio.Task[None]] = set()
+        self._service = StartStop[None]("the dispatcher", None)
 
     def has_listeners(self, kind: type[Event]) -> bool:
         """Whether a reporter or a handler wants events of this kind, now. Cheap: asked per job."""
@@ -171,9 +188,25 @@ class ReporterDispatcher:
 
     async def start(self) -> None:
         """Start the reporters, in order."""
+        await self._service.start(self._begin, self._end)
+
+    async def _begin(self) -> None:
         for worker in self.workers:
             await worker.start()
 
     async def stop(self) -> None:
-        """Deliver to each reporter what waits for it, then stop it; none waits for another."""
-        await asyncio.gather(*(worker.stop() for worker in self.workers))
+        """Deliver to each reporter what waits for it, then stop it; none waits for another.
+
+        Cancel: what waits is not delivered any more.
+        """
+        await self._service.stop(self._end, on_cancel=self._hurry)
+
+    async def _end(self) -> None:
+        self._stops = {asyncio.ensure_future(worker.stop()) for worker in self.workers}
+        if self._stops:
+            await asyncio.wait(self._stops)
+        await asyncio.gather(*(worker.cut() for worker in self.workers))
+
+    def _hurry(self) -> None:
+        for stop in self._stops:
+            stop.cancel()

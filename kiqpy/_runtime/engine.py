@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, final
 
 from kiqpy import event
@@ -28,6 +28,7 @@ from kiqpy._extensions.composition import Composition
 from kiqpy._extensions.extension import MakeExtension
 from kiqpy._flow.loop import Loop
 from kiqpy._flow.once import Once
+from kiqpy._flow.service import StartStop
 from kiqpy._flow.tasks import TaskSet, ended
 from kiqpy._intake.admission import Admission, AdmissionSettings
 from kiqpy._intake.client import Client, ClientSettings
@@ -81,6 +82,8 @@ class EngineParts(NamedTuple):
 class Engine:
     """One started app: its store, client, pipelines, loops, heartbeat and extensions.
 
+    A `Service` that runs once; each start of an app makes another.
+
     Its parts report to it: it is the stages' `Monitor`, the heartbeat's `HeartbeatOwner`, and the
     extensions' `Host`.
     """
@@ -109,18 +112,18 @@ class Engine:
         self._slow_down = parts.slow_down
         self._errors = Once()
         self._tasks = TaskSet()
-        self._hurry = asyncio.Event()
         self._up = False
-        self._performer: Performer | None = None  # an app that only enqueues has none
+        self._service = StartStop[int]("the engine", 0, once=True)
         self._executor = Executor(config.threads, config.processes)
         self._composition = Composition(self, builtin.extensions(extensions))
         self.dispatcher = ReporterDispatcher(self._composition.reporters(), bus)
         self.effects_of = self.store.effects_of = self._composition.effects_of()
-        self.pipelines = Pipelines(self.store, self.dispatcher, clock, self, self.effects_of)
+        self._performer = self.performer()
+        self.pipelines = self._make_pipelines()
         self.client = parts.wrap_client(self._make_client())
         admission = self._make_admission()
         self.enqueuer = self._composition.around_enqueuer(Enqueuer(admission, self.client))
-        self.loops = LoopSet(config, self.store, bus, clock, admission)
+        self.loops = LoopSet(config, self.store, bus, clock, admission, self._more_loops)
         self._info = ProcessInfo(self.store.ident, self.pipelines, config.lease_ttl, clock)
         self._heartbeat = parts.heartbeat(
             self.store,
@@ -128,6 +131,20 @@ class Engine:
             HeartbeatSettings(config.heartbeat_interval, config.stuck_after),
             self,
         )
+
+    def _make_pipelines(self) -> Pipelines:
+        return Pipelines(
+            specs=self.config.specs(),
+            perform=self._performer,
+            store=self.store,
+            dispatcher=self.dispatcher,
+            clock=self.clock,
+            monitor=self,
+            effects_of=self.effects_of,
+        )
+
+    def _more_loops(self) -> Iterable[Loop]:
+        return map(self._slow_down, self._composition.loops())
 
     def _make_client(self) -> Client:
         return Client(
@@ -153,27 +170,22 @@ class Engine:
 
     async def start(self) -> None:
         """Start in order; if one thing fails, stop what has started and raise."""
+        await self._service.start(self._begin, self._end)
+
+    async def _begin(self) -> None:
         self._composition.attach(self.bus)
-        try:
-            await self.store.open()
-            if self.config.server:
-                self._prepare_pipelines()  # so that the first heartbeat can tell of them
-                await self._heartbeat.start()
-            await self.client.start()
-            await self.dispatcher.start()
-            if self.config.server:
-                self.pipelines.begin()
-                self.loops.start(map(self._slow_down, self._composition.loops()))
-        except BaseException:
-            await self.stop(0.0)
-            raise
+        self.recompose()
+        await self.store.open()
+        if self.config.server:
+            self.pipelines.prepare()  # so that the first heartbeat can tell of them
+            await self._heartbeat.start()
+        await self.client.start()
+        await self.dispatcher.start()
+        if self.config.server:
+            await self.pipelines.start()
+            await self.loops.start()
         self._up = True
         self.bus.emit(event.ProcessStarted(self.store.ident))
-
-    def _prepare_pipelines(self) -> None:
-        self._performer = performer = self.performer()
-        for spec in self.config.specs():
-            self.pipelines.prepare(spec, performer)
 
     def pipeline(self, queue: str, limit: int, store: Store, performer: Performer) -> QueuePipeline:
         """One queue's stages, not yet running; `store` may be another process's half."""
@@ -181,8 +193,7 @@ class Engine:
 
     def recompose(self) -> None:
         """See `Host`."""
-        if self._performer is not None:
-            self._performer.recompose(self._composition.steps())
+        self._performer.recompose(self._composition.steps())
 
     def performer(self) -> Performer:
         """What runs this app's jobs."""
@@ -236,9 +247,9 @@ class Engine:
 
     async def add_queue(self, queue: str, limit: int) -> None:
         """Work on one more queue."""
-        if self._performer is None:
+        if not self.config.server:
             raise LifecycleError(f"queue {queue!r} is not added: this app only enqueues")
-        await self.pipelines.add(Queue(limit, queue), self._performer)
+        await self.pipelines.add(Queue(limit, queue))
 
     async def quiet(self, on: bool = True) -> None:
         """Claim nothing more until told otherwise; what runs ends in its own time."""
@@ -250,25 +261,27 @@ class Engine:
 
     # -- the stop
 
-    async def stop(self, grace_s: float) -> int:
+    async def stop(self, grace_s: float = 0.0) -> int:
         """Let jobs end for `grace_s`, push the rest back, flush the client, leave.
 
         Returns how many jobs the client could not make durable. Ends within `grace_s` and some
-        25 s, whatever jobs, reporters and the store do: see the head of this module.
+        25 s, whatever jobs, reporters and the store do: see the head of this module. Cancel: ends
+        the grace.
         """
+        return await self._service.stop(lambda: self._end(grace_s), on_cancel=self.hurry)
+
+    async def _end(self, grace_s: float = 0.0) -> int:
         if self._up:
             self.bus.emit(event.ProcessStopping(self.store.ident, grace_s))
-        self.loops.stop()
-        closing = asyncio.ensure_future(self.pipelines.close())
-        await ended({closing}, _SETTLE_S, self.clock)
-        await self._finish(self.loops.tasks, 1.0)
-        released = await self.pipelines.release(grace_s, self._hurry)
+        self.loops.drain()
+        self.pipelines.close()
+        released, _ = await asyncio.gather(self.pipelines.stop(grace_s), self.loops.stop())
         await self._finish({asyncio.ensure_future(self.dispatcher.stop())}, _SETTLE_S)
         self._executor.close()
         unflushed = await self.client.stop(_SETTLE_S)
-        await self._finish({closing, *self._tasks}, 0.0)
-        if await self._heartbeat.stop():
-            await self._finish({asyncio.ensure_future(self._leave())}, _SETTLE_S)
+        await self._finish({*self._tasks}, 0.0)
+        await self._heartbeat.stop()
+        await self._finish({*self._tasks}, 0.0)  # what the last heartbeat's reply began
         await self.store.close()
         if self._up:
             self.bus.emit(event.ProcessStopped(self.store.ident, released))
@@ -277,13 +290,7 @@ class Engine:
 
     def hurry(self) -> None:
         """End the grace of a `stop` that is under way."""
-        self._hurry.set()
-
-    async def _leave(self) -> None:
-        try:
-            await self.store.leave()
-        except StoreError as error:
-            _log.warning("the process could not leave, its lease will run out: %s", error)
+        self.pipelines.hurry()
 
     async def _finish(self, tasks: set[asyncio.Task[Any]], within_s: float) -> None:
         """Wait a while, then cancel; raises nothing."""

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import logging
 import sys
 import threading
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol, final
 
+from kiqpy._flow.service import StartStop
+from kiqpy._flow.tasks import ended, whole
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreError
 from kiqpy.store import Heartbeat, HeartbeatReply, Maintenance
 
+_log = logging.getLogger("kiqpy")
 _RETRY_S: Final = 1.0  # after a failed beat; the lease outlives several of them
 _TURN_S: Final = 0.1  # how long a beat waits for the loop to say what is new
+_LEAVE_S: Final = 5.0  # a store that does not answer must not keep a process from ending
 _LAG_S: Final = 0.25  # a loop that takes longer to answer is blocked by something
 
 
@@ -47,18 +52,33 @@ class HeartbeatOwner(Protocol):
 
 
 class HeartbeatSender(Protocol):
-    """Keeps a lease alive from `start` to `stop`."""
+    """Holds the lease of a process from `start` to `stop`: a `Service`."""
 
     async def start(self) -> None:
         """Beat once, which takes the lease; raises what the store answers. Then go on."""
         ...
 
-    async def stop(self) -> bool:
-        """Beat no more; the lease is left as it is. False: it was not beating. Idempotent."""
+    async def stop(self) -> None:
+        """Beat no more, and give up the lease. If the store does not answer, it runs out."""
         ...
 
 
 MakeHeartbeat = Callable[[Maintenance, Clock, HeartbeatSettings, HeartbeatOwner], HeartbeatSender]
+
+
+async def leave(store: Maintenance, clock: Clock) -> None:
+    """Give up the lease, if the store answers; raises nothing."""
+    leaving = asyncio.ensure_future(_leave(store))
+    await ended({leaving}, _LEAVE_S, clock)
+    leaving.cancel()
+    await ended({leaving}, 1.0, clock)
+
+
+async def _leave(store: Maintenance) -> None:
+    try:
+        await store.leave()
+    except StoreError as error:
+        _log.warning("the process could not leave, its lease will run out: %s", error)
 
 
 @final
@@ -80,12 +100,18 @@ class HeartbeatThread:
         self._halt = threading.Event()
         self._answered = threading.Event()  # the loop has said what is new
         self._thread: threading.Thread | None = None
+        self._service = StartStop[None]("the heartbeat", None)
 
     async def start(self) -> None:
-        """Beat once, which takes the lease; raises what the store answers. Then go on."""
+        """See `HeartbeatSender.start`."""
+        await self._service.start(self._begin, self._end)
+
+    async def _begin(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._halt.clear()
         self._refresh()
-        await asyncio.to_thread(self._store.beat, self._latest)
+        # To its end: a beat that is not awaited could take the lease after it was given up.
+        await whole(asyncio.to_thread(self._store.beat, self._latest))
         self._lapsed = False
         self._thread = threading.Thread(target=self._beat_on, name="kiqpy-beat", daemon=True)
         self._thread.start()
@@ -148,11 +174,13 @@ class HeartbeatThread:
         )
         faulthandler.dump_traceback(sys.stderr, all_threads=True)
 
-    async def stop(self) -> bool:
+    async def stop(self) -> None:
         """See `HeartbeatSender.stop`; waits for the thread to end."""
+        await self._service.stop(self._end)
+
+    async def _end(self) -> None:
         self._halt.set()
-        if self._thread is None:
-            return False
-        await asyncio.to_thread(self._thread.join)
-        self._thread = None
-        return True
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+        await leave(self._store, self._clock)

@@ -33,7 +33,7 @@ class EngineBuilder(Protocol):
 
 @final
 class Lifecycle:
-    """One app's way through its states, again and again.
+    """One app's way through its states, again and again: a `Service`.
 
     `engine`: what runs, from the end of `start` to the beginning of `stop`. `failure`: what broke
     it for good since the last start. `ending` is set when the app broke, when an operator asked it
@@ -57,13 +57,18 @@ class Lifecycle:
         """Where the app is now."""
         return self._machine.state
 
+    @property
+    def live(self) -> Engine | None:
+        """The engine, also while it stops: jobs that still run may enqueue others."""
+        return self.engine or self._stopping
+
     def running(self) -> Engine:
-        """The engine; LifecycleError if jobs are not taken now."""
-        if self.engine is None:
+        """The engine, also while it stops; LifecycleError if there is none."""
+        if (engine := self.live) is None:
             raise LifecycleError(
                 f"{self._name} is not started: use `async with app:`, or enqueue_sync in a script"
             )
-        return self.engine
+        return engine
 
     # -- start
 

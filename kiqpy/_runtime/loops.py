@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator
-from typing import final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, final
 
 from kiqpy._flow.loop import Loop, LoopRunner
+from kiqpy._flow.service import StartStop
+from kiqpy._flow.tasks import ended
 from kiqpy._intake.admission import Admission
 from kiqpy._loops.cron import Cron
 from kiqpy._loops.lead import Leader
@@ -20,22 +22,35 @@ from kiqpy.event import LoopFailed
 from kiqpy.job import Job
 from kiqpy.store import OutgoingJob, Store
 
+_TICK_S: Final = 1.0  # what a tick that is under way gets at a stop, and once more when cancelled
+
 
 @final
 class LoopSet:
-    """Everything that happens by time in one process."""
+    """Everything that happens by time in one process: a `Service`.
+
+    `more` makes the loops that the process has besides its own, anew at each start.
+    """
 
     def __init__(
-        self, config: Config, store: Store, bus: Bus, clock: Clock, admission: Admission
+        self,
+        config: Config,
+        store: Store,
+        bus: Bus,
+        clock: Clock,
+        admission: Admission,
+        more: Callable[[], Iterable[Loop]] = tuple,
     ) -> None:
-        self.tasks: set[asyncio.Task[None]] = set()
         self._config = config
         self._store = store
         self._bus = bus
         self._clock = clock
         self._admission = admission
+        self._more = more
         self._runners: list[LoopRunner] = []
         self._cron: Cron | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._service = StartStop[None]("the set of loops", None)
 
     def _loops(self) -> Iterator[Loop]:
         yield Rescuer(
@@ -81,20 +96,36 @@ class LoopSet:
         admitted = await self._admission(job)
         return admitted if isinstance(admitted, OutgoingJob) else None
 
-    def start(self, more: Iterable[Loop] = ()) -> None:
-        """Run the loops, and those given, each in a task of its own."""
-        for loop in (*self._loops(), *more):
+    async def start(self) -> None:
+        """Run each loop in a task of its own."""
+        await self._service.start(self._begin, self._end)
+
+    async def _begin(self) -> None:
+        for loop in (*self._loops(), *self._more()):
             runner = LoopRunner(loop, self._clock, self._on_defect)
             self._runners.append(runner)
-            self.tasks.add(asyncio.create_task(runner.run(), name=f"kiqpy:loop:{loop.name}"))
+            self._tasks.add(asyncio.create_task(runner.run(), name=f"kiqpy:loop:{loop.name}"))
         if self._config.schedulers:
             self._store.on_put_off(self._expect)
 
-    def stop(self) -> None:
-        """Begin no further round; `tasks` end when theirs has."""
+    def drain(self) -> None:
+        """Begin no further round; those under way go on to their end."""
         self._store.on_put_off(None)
         for runner in self._runners:
             runner.stop()
+
+    async def stop(self) -> None:
+        """Drain, and cancel the rounds that have not ended within a second."""
+        await self._service.stop(self._end)
+
+    async def _end(self) -> None:
+        self.drain()
+        await ended(self._tasks, _TICK_S, self._clock)
+        for task in self._tasks:
+            task.cancel()
+        await ended(self._tasks, _TICK_S, self._clock)
+        self._runners.clear()
+        self._tasks.clear()
 
     def wake(self) -> None:
         """Begin a round of each now."""

@@ -8,6 +8,7 @@ from typing import Any, Final, final
 
 from kiqpy import event
 from kiqpy._declare.sources import QueueSpec
+from kiqpy._flow.service import StartStop
 from kiqpy._flow.tasks import ended, own_context
 from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._rules.effects import EffectsOf
@@ -25,10 +26,16 @@ _SETTLE_S: Final = 5.0  # what the last settling gets at a stop
 
 @final
 class Pipelines:
-    """Each pipeline in a task of its own, found by the name of a queue in it."""
+    """Each pipeline in a task of its own, found by the name of a queue in it: a `Service`.
+
+    `specs`: what is worked on from the start on. `perform` runs the jobs of all queues.
+    """
 
     def __init__(
         self,
+        *,
+        specs: Sequence[QueueSpec],
+        perform: Perform,
         store: Store,
         dispatcher: ReporterDispatcher,
         clock: Clock,
@@ -36,7 +43,9 @@ class Pipelines:
         effects_of: Sequence[EffectsOf],
     ) -> None:
         self.is_quiet = False
-        self._closed = False
+        self._closed = True  # until the start
+        self._declared = specs
+        self._perform = perform
         self._store = store
         self._dispatcher = dispatcher
         self._clock = clock
@@ -45,11 +54,49 @@ class Pipelines:
         self._tasks: dict[QueuePipeline, asyncio.Task[None]] = {}
         self._specs: dict[QueuePipeline, QueueSpec] = {}
         self._pauses: dict[str, type[Event]] = {}
+        self._hurry = asyncio.Event()
+        self._service = StartStop[int]("the set of pipelines", 0)
+
+    # -- all of them start and stop
+
+    async def start(self) -> None:
+        """Work on what is declared."""
+        await self._service.start(self._begin, self._end)
+
+    async def _begin(self) -> None:
+        self._closed = False
+        self._hurry = asyncio.Event()
+        if not self._specs:
+            self.prepare()
+        for pipeline in self._specs:
+            self._run(pipeline)
+
+    async def stop(self, grace_s: float = 0.0) -> int:
+        """Claim no more, let what runs end, and give the rest back; how many jobs went back.
+
+        What outlasts `grace_s`, or `hurry`, goes to the heads of its queues. Cancel: as `hurry`.
+        """
+        return await self._service.stop(lambda: self._end(grace_s), on_cancel=self.hurry)
+
+    def hurry(self) -> None:
+        """End the grace of a `stop` that is under way."""
+        self._hurry.set()
+
+    async def _end(self, grace_s: float = 0.0) -> int:
+        self.close()
+        closing = asyncio.ensure_future(self.drain())
+        await ended({closing}, _SETTLE_S, self._clock)
+        released = await self._release(grace_s)
+        closing.cancel()
+        await ended({closing}, 1.0, self._clock)
+        for pipeline in self._specs.keys() - self._tasks.keys():  # was not run
+            del self._specs[pipeline]
+        return released
 
     # -- pipelines come and go
 
     def pipeline(
-        self, spec: QueueSpec, perform: Perform, store: Store | None = None
+        self, spec: QueueSpec, perform: Perform | None = None, store: Store | None = None
     ) -> QueuePipeline:
         """The stages of one declaration, not yet running; `store` may be another process's half."""
         store = store or self._store
@@ -57,29 +104,25 @@ class Pipelines:
             source=spec.source(StoreSources(store, self._clock, self._monitor)),
             limit=spec.concurrency,
             store=store,
-            perform=perform,
+            perform=perform or self._perform,
             dispatcher=self._dispatcher,
             clock=self._clock,
             monitor=self._monitor,
             effects_of=self._effects_of,
         )
 
-    def prepare(self, spec: QueueSpec, perform: Perform) -> QueuePipeline:
-        """Say from now on that it is worked on; `begin` begins the work."""
-        pipeline = self.pipeline(spec, perform)
+    def prepare(self) -> None:
+        """Say from now on what is declared; `start` begins the work."""
+        for spec in self._declared:
+            self._prepare(spec)
+
+    def _prepare(self, spec: QueueSpec) -> QueuePipeline:
+        pipeline = self.pipeline(spec)
         self._specs[pipeline] = spec
         return pipeline
 
-    def start(self, spec: QueueSpec, perform: Perform) -> None:
-        """Work on what is declared, until its pipeline ends."""
-        self._begin(self.prepare(spec, perform))
-
-    def begin(self) -> None:
-        """Work on all that was prepared."""
-        for pipeline in self._specs:
-            self._begin(pipeline)
-
-    def _begin(self, pipeline: QueuePipeline) -> None:
+    def _run(self, pipeline: QueuePipeline) -> None:
+        """Work on it until it ends."""
         pipeline.quiet(self.is_quiet)
         # A job may add a queue; the pipeline then must not be taken for a task of that job's.
         task = asyncio.create_task(
@@ -94,8 +137,8 @@ class Pipelines:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._monitor.on_failure(error)
 
-    async def add(self, spec: QueueSpec, perform: Perform) -> None:
-        """As `start`; if a queue was removed and its last jobs still run, when they have ended.
+    async def add(self, spec: QueueSpec) -> None:
+        """Work on more; if a queue was removed and its last jobs still run, when they have ended.
 
         ConfigError: a queue is worked on already. LifecycleError: the app is stopping.
         """
@@ -104,7 +147,7 @@ class Pipelines:
         if self._closed:
             names = ", ".join(map(repr, spec.named()))
             raise LifecycleError(f"queue {names} is not added: the app is stopping")
-        self.start(spec, perform)
+        self._run(self._prepare(spec))
 
     async def _until_free(self, queue: str) -> None:
         while (held := self.find(queue)) is not None:  # again: two may have waited for its end
@@ -209,18 +252,15 @@ class Pipelines:
         """Claim no more, ever, of the queues there are; others may be added."""
         await asyncio.gather(*(pipeline.drain() for pipeline in self._tasks))
 
-    async def close(self) -> None:
-        """Drain, and let no queue be added any more."""
+    def close(self) -> None:
+        """Let no claim begin and no queue be added any more; `stop` is to follow."""
         self._closed = True
-        await self.drain()
+        for pipeline in self._tasks:
+            pipeline.quiet(True)
 
-    async def release(self, grace_s: float, hurry: asyncio.Event) -> int:
-        """Let what runs end; what outlasts `grace_s` goes back to the heads of its queues.
-
-        Setting `hurry` ends the grace. Returns how many jobs went back. To be called after `close`.
-        """
+    async def _release(self, grace_s: float) -> int:
         tasks = set(self._tasks.values())
-        if await ended(tasks, grace_s, self._clock, hurry):
+        if await ended(tasks, grace_s, self._clock, self._hurry):
             return 0
         released = len(self.runs())
         await asyncio.gather(*(pipeline.release(CANCEL_S) for pipeline in list(self._tasks)))

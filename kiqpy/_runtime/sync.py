@@ -45,7 +45,7 @@ class SyncPortal:
 
         TimeoutError after `timeout` seconds; the coroutine goes on.
         """
-        if self._lifecycle.engine is None:
+        if self._lifecycle.live is None:
             self._start()
         thread = self._lifecycle.running().enqueuer.thread
         if thread.is_current():

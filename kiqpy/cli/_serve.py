@@ -26,7 +26,7 @@ _MAX_NAMES_SHOWN: Final = 12
 
 
 @final
-class Service:
+class Foreground:
     """Starts an app, waits for a signal or its fleet's supervisor, and stops the app."""
 
     def __init__(self, app: App, *, fast: bool = False, link: SupervisorLink | None = None) -> None:

@@ -15,7 +15,7 @@ from kiqpy.app import App
 from kiqpy.cli import _logs
 from kiqpy.cli._exit_watchdog import ExitWatchdog
 from kiqpy.cli._load_app import load_app
-from kiqpy.cli._serve import Service
+from kiqpy.cli._serve import Foreground
 from kiqpy.cli.fleet import start as fleet
 from kiqpy.cli.fleet.link import SupervisorLink
 from kiqpy.errors import ConfigError
@@ -174,7 +174,7 @@ def _serve(app: App, factory: LoopFactory, link: SupervisorLink | None) -> int:
     watchdog = ExitWatchdog()
     with asyncio.Runner(loop_factory=factory) as runner:
         try:
-            code = runner.run(Service(app, fast=factory is not None, link=link).run())
+            code = runner.run(Foreground(app, fast=factory is not None, link=link).run())
         finally:
             watchdog.start()
     watchdog.loop_closed()

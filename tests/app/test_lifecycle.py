@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import time
 from functools import partial
 from typing import Any
@@ -26,7 +27,13 @@ ran: list[int] = []
 @pytest.fixture(autouse=True)
 def fresh() -> None:
     gates.clear()
+    running.clear()
+    in_thread.clear()
     ran.clear()
+
+
+in_thread = threading.Event()
+running: dict[str, App] = {}
 
 
 def gate(name: str) -> asyncio.Event:
@@ -54,9 +61,26 @@ async def stubborn(n: int) -> None:
             continue
 
 
+@worker
+async def follows(n: int) -> None:
+    """Enqueues once it is let go on, in both ways."""
+    ran.append(n)
+    await gate("x").wait()
+    assert running["app"].enqueue_nowait(note.new(n + 1)).state == "buffered"
+    assert (await running["app"].enqueue(note.new(n + 2))).state == "queued"
+
+
+@worker
+def follows_in_a_thread(n: int) -> None:
+    ran.append(n)
+    assert in_thread.wait(20)
+    assert running["app"].enqueue_sync(note.new(n + 1)).state == "queued"
+    assert running["app"].enqueue_nowait(note.new(n + 2)).state == "buffered"
+
+
 class Jobs(App):
     queues = {"default": 3}
-    workers = [note, waits, stubborn]
+    workers = [note, waits, stubborn, follows, follows_in_a_thread]
 
 
 def app(redis_url: str, **changes: Any) -> Jobs:
@@ -190,6 +214,28 @@ async def test_stop_waits_for_what_runs(redis_url: str, clean: TestServer) -> No
     await stopping
     assert clean.cli("GET", "stat:processed") == "1"
     assert (waiting(clean), held(clean)) == ([], 0)
+
+
+@pytest.mark.parametrize("which", [follows, follows_in_a_thread], ids=["async", "thread"])
+async def test_jobs_may_enqueue_until_the_last_of_them_has_ended(
+    redis_url: str, clean: TestServer, which: Any
+) -> None:
+    """In the grace of a stop a job was told that the app is not started, and failed."""
+    jobs = running["app"] = app(redis_url)
+    await jobs.start()
+    await jobs.enqueue(which.new(1))
+    await eventually(lambda: ran == [1], "the start")
+    stopping = asyncio.create_task(jobs.stop())
+    await eventually(lambda: jobs._lifecycle.state is State.STOPPING, "the stop")
+    assert not jobs.started
+    gate("x").set()
+    in_thread.set()
+    await stopping
+    assert sorted(waiting(clean)) == [2, 3]
+    assert clean.cli("GET", "stat:processed") == "1"
+    assert clean.cli("ZCARD", "retry") == 0
+    with pytest.raises(LifecycleError, match="is not started"):
+        await jobs.enqueue(note.new(4))
 
 
 @pytest.mark.parametrize("hangs", [False, True])

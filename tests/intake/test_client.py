@@ -413,6 +413,31 @@ async def test_stop_before_the_start() -> None:
     assert await Office().client.stop(5.0) == 0
 
 
+@pytest.mark.parametrize("how", ["before", "after", "late"])
+async def test_what_a_stop_could_not_send_goes_first_after_the_next_start(how: Any) -> None:
+    """The frame under way was lost, and the rest was never flushed."""
+    it = Office(confirm_timeout_s=1000.0)
+    await it.client.start()
+    it.faults.fail("push", how, times=100_000)
+    it.gate.clear()
+    it.nowait(1)
+    flushing = asyncio.create_task(it.client.flush())
+    await rest()
+    it.gate.set()
+    it.nowait(2)
+    stopping = asyncio.create_task(it.client.stop(5.0))
+    await it.clock.advance(5.1)
+    assert await stopping == 2
+    await it.faults.release()
+    it.faults.heal()
+    await it.client.start()
+    it.nowait(3)
+    await asyncio.gather(flushing, it.client.flush())
+    await it.faults.release()
+    assert it.stored() == [1, 2, 3]
+    assert await it.client.stop() == 0
+
+
 async def test_sequence_numbers_are_never_used_twice() -> None:
     it = Office()
     for n in range(3):

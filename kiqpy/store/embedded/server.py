@@ -27,6 +27,7 @@ import threading
 from time import monotonic
 from urllib.parse import quote
 
+from kiqpy._flow.service import StartStop
 from kiqpy.errors import ConfigError, KiqError, StoreUnavailable
 from kiqpy.store.embedded import supervisor
 from kiqpy.store.embedded.directory import LOCK, LOG, link, prepare, short_path, try_lock
@@ -54,7 +55,7 @@ no Redis URL is set, and there is no server to start. One of these lines helps:
 
 
 class EmbeddedServer:
-    """A server in `directory` for this process and all others that name the same directory.
+    """A server in `directory` for this process and all others that name it: a `Service`.
 
     At most one server runs there at any time. If it dies, one of its users starts it again at once,
     and everything that it had confirmed is still there. (A power cut may cost the last second,
@@ -68,6 +69,7 @@ class EmbeddedServer:
         self._pid = os.getpid()
         self._gate = threading.Lock()
         self._halt = threading.Event()
+        self._service = StartStop[None]("the embedded server", None)
         self._users: int | None = None
         self._watcher: threading.Thread | None = None
         self._watched: socket.socket | None = None
@@ -78,27 +80,28 @@ class EmbeddedServer:
         return "unix://" + quote(self._socket)
 
     async def start(self) -> None:
-        """Return when the server answers; start it if no other process has. Idempotent.
+        """Return when the server answers; start it if no other process has.
 
         Raises: ConfigError: there is no server to run, or the directory cannot be used.
         StoreUnavailable: the server ended at once or never answered; the message has the end of its
         log.  Cancel: leaves the server, as `stop` does.
         """
         self._forget_parent()
-        halt = threading.Event()
-        try:
-            await asyncio.to_thread(self._open, halt)
-        except asyncio.CancelledError:
-            halt.set()
-            await asyncio.shield(asyncio.to_thread(self._close))
-            raise
+        await self._service.start(self._begin, self._finish)
+
+    async def _begin(self) -> None:
+        self._halt = threading.Event()
+        await asyncio.to_thread(self._open, self._halt)
 
     async def stop(self) -> None:
         """Leave the server. It ends now if no other process uses it, else it goes on.
 
-        Idempotent; may be called before `start` and during it. `start` may follow.
+        `start` may follow.
         """
         self._forget_parent()
+        await self._service.stop(self._finish)
+
+    async def _finish(self) -> None:
         self._halt.set()
         await asyncio.to_thread(self._close)
 
@@ -120,6 +123,7 @@ class EmbeddedServer:
         self._watched = None
         self._gate = threading.Lock()
         self._halt = threading.Event()
+        self._service = StartStop[None]("the embedded server", None)
 
     def _open(self, halt: threading.Event) -> None:
         with self._gate:
@@ -128,7 +132,6 @@ class EmbeddedServer:
             program = binary()
             if program is None:
                 raise ConfigError(NO_SERVER)
-            self._halt = halt
             self._use(program)
 
     def _use(self, program: str) -> None:

@@ -102,7 +102,7 @@ class RecordingClient:
             errors, self._errors = self._errors, []
             raise errors[0]
 
-    async def stop(self, within_s: float) -> int:
+    async def stop(self, within_s: float = 5.0) -> int:
         await ended(set(self._tasks), within_s, self._clock)
         for task in self._tasks:
             task.cancel()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import final
 
-from kiqpy._runtime.heartbeat import HeartbeatOwner, HeartbeatSettings
+from kiqpy._flow.service import StartStop
+from kiqpy._runtime.heartbeat import HeartbeatOwner, HeartbeatSettings, leave
 from kiqpy.clock import Clock, Timer
 from kiqpy.errors import StoreError
 from kiqpy.store import Maintenance
@@ -27,9 +28,13 @@ class TimerHeartbeat:
         self._owner = owner
         self._timer: Timer | None = None
         self._lapsed = False
+        self._service = StartStop[None]("the heartbeat", None)
 
     async def start(self) -> None:
-        """Beat once, which takes the lease; raises what the store answers. Then go on."""
+        """See `HeartbeatSender.start`."""
+        await self._service.start(self._begin, self._end)
+
+    async def _begin(self) -> None:
         self._store.beat(self._owner.heartbeat())
         self._timer = self._clock.call_later(self._interval_s, self._beat)
 
@@ -44,9 +49,12 @@ class TimerHeartbeat:
         else:
             self._lapsed = False
 
-    async def stop(self) -> bool:
-        """Beat no more; the lease is left as it is. False: it was not beating. Idempotent."""
+    async def stop(self) -> None:
+        """See `HeartbeatSender.stop`."""
+        await self._service.stop(self._end)
+
+    async def _end(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
-        return timer is not None
+        await leave(self._store, self._clock)

@@ -27,6 +27,6 @@ class PrivateServer(EmbeddedServer):
                 raise OSError("the server refused to remove its keys")
 
     async def stop(self) -> None:
-        """End the server and remove its folder. Idempotent."""
+        """End the server and remove its folder, which the next start makes again."""
         await super().stop()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from kiqpy.errors import ConfigError, StoreUnavailable
+from kiqpy.errors import ConfigError, LifecycleError, StoreUnavailable
 from kiqpy.store.embedded import program as _program
 from kiqpy.store.embedded import server as _embedded
 from kiqpy.store.embedded.server import EmbeddedServer, binary
@@ -241,12 +241,15 @@ async def test_closes_an_open_directory_of_its_own_but_no_other(
     assert other.stat().st_mode & 0o777 == 0o755
 
 
-async def test_stop_is_idempotent_and_start_too(cast: Cast, directory: pathlib.Path) -> None:
+async def test_stop_is_idempotent_and_a_second_start_is_refused(
+    cast: Cast, directory: pathlib.Path
+) -> None:
     server = cast.server()
     await server.stop()
     assert not directory.exists()
     await server.start()
-    await asyncio.gather(server.start(), server.start())
+    with pytest.raises(LifecycleError, match="the embedded server is started already"):
+        await server.start()
     assert len(servers(directory)) == 1
     await asyncio.gather(server.stop(), server.stop())
     await server.stop()
