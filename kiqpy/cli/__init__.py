@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -26,7 +27,7 @@ from kiqpy.cli.inspect_commands import jobs, queues, show, stats, workers
 from kiqpy.cli.new import new
 from kiqpy.cli.run import run
 from kiqpy.cli.web import web
-from kiqpy.errors import KiqError, StoreUnavailable, suggest
+from kiqpy.errors import ConfigError, KiqError, StoreUnavailable, suggest
 
 __all__ = ["main"]
 
@@ -74,6 +75,16 @@ _kiqpy.add_command(web)
 _kiqpy.add_command(new)
 
 
+def _check_environment() -> None:
+    """ConfigError for a variable whose name is nearly one that a command reads."""
+    known = {"KIQPY_REDIS_URL", "KIQPY_SERVER_BIN", "KIQPY_WEB_AUTH"}
+    for command in _kiqpy.commands.values():
+        known |= {str(each.envvar) for each in command.params if each.envvar}
+    for name in os.environ:
+        if name.startswith("KIQPY_") and name not in known and (near := suggest(name, known, 0.9)):
+            raise ConfigError(f"no command reads the environment variable {name}; {near}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -82,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
+        _check_environment()
         code = _kiqpy.main(given, prog_name="kiqpy", standalone_mode=False)
     except StoreUnavailable as error:
         complain(f"{str(error).rstrip('.')}; check that the server is up and that the URL is right")

@@ -44,9 +44,16 @@ def _from_project(project: Path) -> str:
         raise ConfigError(f"which app? There is no pyproject.toml in {project.parent}: {how}")
     try:
         settings = tomllib.loads(project.read_text("utf-8"))
-        app = settings.get("tool", {}).get("kiqpy", {}).get("app")
+        table = settings.get("tool", {}).get("kiqpy", {})
+        app = table.get("app")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise ConfigError(f"{project} can't be read: {error}") from None
+    for name in table:
+        if name != "app":
+            raise ConfigError(
+                f"{project}: [tool.kiqpy] knows no {name!r}, only app; options are declared by "
+                "the app itself"
+            )
     if not isinstance(app, str) or not app:
         raise ConfigError(f"which app? {project} names none: {how}")
     return app

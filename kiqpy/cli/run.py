@@ -155,6 +155,8 @@ def chosen(app: App, given: tuple[str, ...], concurrency: int | None) -> dict[st
         name, _, number = text.rpartition(":")
         if name and number.isdecimal():
             queues[name] = int(number)
+        elif name and text not in app.config.all_queues():
+            raise ConfigError(f"-q {text}: {number!r} is no number of jobs, as in -q {name}:5")
         else:
             queues[text] = concurrency or app.config.queues.get(text, 25)
     return queues

@@ -127,3 +127,9 @@ def test_a_project_that_names_none(write: Write, tmp_path: Path, project: str, s
 def test_no_project_at_all(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"There is no pyproject\.toml"):
         load_app(None, tmp_path)
+
+
+def test_a_misspelt_key_of_the_project_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.kiqpy]\nap = "x"\n')
+    with pytest.raises(ConfigError, match=r"\[tool.kiqpy\] knows no 'ap', only app"):
+        load_app(None, tmp_path)

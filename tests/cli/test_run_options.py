@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from kiqpy import App, Config, ConfigError, worker
+from kiqpy.cli import main
+from kiqpy.cli.run import chosen
 from kiqpy.event import ProcessStopped
 
 pytestmark = pytest.mark.anyio
@@ -65,3 +67,28 @@ async def test_a_second_stop_shortens_the_grace(redis_url: str) -> None:
     await app.stop(0)
     await asyncio.wait_for(asyncio.gather(stopping, again), 10)
     assert [event.released for event in stopped] == [1]
+
+
+@pytest.mark.parametrize("text", ["from-init:x", "default:", "default:-1", "default:2.5"])
+def test_a_number_of_jobs_that_is_none_is_refused(text: str) -> None:
+    """It was a queue of that name, which nobody serves."""
+    with pytest.raises(ConfigError, match=f"-q {text}: .* is no number of jobs, as in -q"):
+        chosen(App(), (text,), None)
+
+
+def test_a_queue_may_have_a_colon_in_its_name() -> None:
+    assert chosen(App(queues={"a:b": 3}), ("a:b",), None) == {"a:b": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("KIQPY_CONCURENCY", "KIQPY_CONCURRENCY"), ("KIQPY_LOGLEVEL", "KIQPY_LOG_LEVEL")],
+)
+def test_a_misspelt_variable_is_not_ignored(
+    name: str, meant: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KIQPY_MY_OWN", "x")
+    monkeypatch.setenv(name, "4")
+    assert main(["stats"]) == 1
+    said = capsys.readouterr().err
+    assert f"no command reads the environment variable {name}; did you mean '{meant}'?" in said
