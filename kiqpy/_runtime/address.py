@@ -1,4 +1,4 @@
-"""Where the store is: a URL that was given, one from the environment, or the embedded server."""
+"""Finds the store: at the URL of the options or the environment, or in the embedded server."""
 
 from __future__ import annotations
 

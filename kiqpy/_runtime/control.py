@@ -1,4 +1,4 @@
-"""What an operator or a program changes while an app runs: its queues, their limits, its jobs."""
+"""Run-time control of an app: its queues, their limits, and its jobs."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ class ControlFace:
         await self._lifecycle.running().add_queue(queue_name(name), count("limit", limit))
 
     async def remove_queue(self, name: str) -> None:
-        """Claim no more of a queue in this process; its running jobs end in their own time.
+        """Claim no more jobs of a queue in this process; its running jobs go on.
 
         Raises ConfigError if the process does not work on it, or it belongs to a group.
         """
         await self._lifecycle.running().pipelines.remove(name)
 
     async def unsubscribe_all(self) -> None:
-        """Claim no more of any queue in this process; `add_queue` brings one back."""
+        """Claim no more jobs of any queue in this process; `add_queue` adds one again."""
         await self._lifecycle.running().pipelines.drain()
 
     def scale(self, name: str, limit: int) -> None:

@@ -1,4 +1,4 @@
-"""Periodic jobs of a running app: what there is, switched on and off, and run at once."""
+"""Periodic jobs of a running app: list them, enable and disable them, enqueue one now."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Periodics:
         return await self._switch(name, True)
 
     async def disable(self, name: str) -> bool:
-        """Have no more ticks until it is enabled; False if it was disabled already.
+        """Enqueue no more ticks until it is enabled; False if it was disabled already.
 
         In force when this returns. What is enqueued already is run.
         """

@@ -1,4 +1,4 @@
-"""What an operator can see and do: `jobs.admin`, in a process that works or in a client's."""
+"""Inspect and change jobs, queues and processes: `jobs.admin`, on a server or a client-only app."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ class Admin:
         self._queues = tuple(queues)
         self._moves = Mover(census, clock, effects_of)
 
-    # -- to look
+    # -- inspect
 
     async def queues(self) -> list[QueueRow]:
-        """Every queue by name: how long, how late, paused or not."""
+        """Every queue, by name: its size, its latency in seconds, whether it is paused."""
         return await self._census.queues(self._queues)
 
     async def size(self, place: str) -> int:
@@ -80,7 +80,7 @@ class Admin:
         return sizes[queue]
 
     async def stats(self, days: int = 30) -> Stats:
-        """All numbers: totals, the last `days` days (today first, UTC), each queue's."""
+        """All counts: in total, of the last `days` days (today first, UTC), of each queue."""
         if not 0 <= days <= _MAX_DAYS:
             raise ArgumentError(f"days={days}: give 0 to {_MAX_DAYS}")
         today = datetime.fromtimestamp(self._clock.now(), UTC).date()
@@ -200,7 +200,7 @@ class Admin:
         return await Searcher(self._census).locate(at, tokens, most)
 
     async def processes(self) -> list[Process]:
-        """The processes that live, Sidekiq's too."""
+        """The live processes, Sidekiq's included."""
         return await self._census.processes()
 
     async def busy(self, queue: str | None = None, *, most: int = 10_000) -> list[RunningJob]:
@@ -215,14 +215,14 @@ class Admin:
                 found += [one for one in told if queue in (None, one.queue)]
         return sorted(found, key=lambda one: one.run_at or 0.0)[:most]
 
-    # -- to act upon jobs
+    # -- change jobs
 
     async def retry(self, jobs: Jobs, place: str | None = None) -> BulkResult:
-        """Run retries or dead jobs now; it does not count as one of the job's retries."""
+        """Put jobs of the retry or dead set into their queues now; uses none of their retries."""
         return await self._moves.carry_out("retry", jobs, place)
 
     async def requeue(self, jobs: Jobs, place: str | None = None) -> BulkResult:
-        """Put scheduled, retried or dead jobs into their queues now, otherwise unchanged."""
+        """Put scheduled, failed or dead jobs into their queues now, otherwise unchanged."""
         return await self._moves.carry_out("requeue", jobs, place)
 
     async def kill(self, jobs: Jobs, place: str | None = None) -> BulkResult:
@@ -235,7 +235,7 @@ class Admin:
     async def delete(
         self, jobs: Jobs, place: str | None = None, *, unlock: bool = False
     ) -> BulkResult:
-        """Forget jobs. Their unique locks stay until they run out, unless `unlock`."""
+        """Delete jobs. Their unique locks stay until they expire, unless `unlock`."""
         act: Action = "delete and unlock" if unlock else "delete"
         return await self._moves.carry_out(act, jobs, place)
 
@@ -276,7 +276,7 @@ class Admin:
         return await self._census.clear_all()
 
     async def cancel(self, jid: str, *, keep: bool = True, most: int = 100_000) -> str:
-        """See to it that a job is not run, or stops: it goes to the dead set, or is forgotten.
+        """Cancel a job, also a running one. `keep`: it goes to the dead set, else it is deleted.
 
         Returns where it was: "scheduled", "retry", "queued", "running", or "marked": not found
         among the first `most` jobs, but stopped as soon as a process claims it.
@@ -292,7 +292,7 @@ class Admin:
         running = any(one.job and one.job.jid == jid for one in await self.busy())
         return "running" if running else "marked"
 
-    # -- to act upon queues and processes
+    # -- change queues and processes
 
     async def pause(self, queue: str) -> bool:
         """Let no process claim jobs of this queue. False: it was paused already.
@@ -332,7 +332,7 @@ class Admin:
         return await self.signal(ident, "TERM")
 
     async def prune(self) -> int:
-        """Take processes off the list that have not been heard of for a minute; how many."""
+        """Remove processes without a heartbeat for a minute from the list; return how many."""
         return await self._census.prune()
 
     async def reset_stats(self) -> None:

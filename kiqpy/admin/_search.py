@@ -1,4 +1,4 @@
-"""To find jobs again: by text in their payloads, or by the token of a row that was shown."""
+"""Finds jobs by text in their payloads, or by the token of a row that was shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers on every page: read once for all who look, and kept a while for the live graph."""
+"""The numbers on every page: read once for all visitors, and kept for the live graph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kiqpy.clock import Clock
 INTERVAL_S: Final = 2.0
 _MAX_AGE_S: Final = 1.0
 _MAX_SAMPLES: Final = 150  # five minutes
-_GAP_S: Final = 15.0  # nobody looked for so long: what happened meanwhile is no rate
+_GAP_S: Final = 15.0  # two samples further apart make no rate
 
 
 class Sample(NamedTuple):
@@ -34,7 +34,7 @@ class Rate(NamedTuple):
 
 @final
 class Numbers:
-    """However many look, the store is asked at most once a second."""
+    """Reads the store at most once a second, however many visitors there are."""
 
     def __init__(self, admin: Callable[[], Admin], clock: Clock) -> None:
         self._admin = admin
