@@ -235,8 +235,18 @@ def decode(raw: bytes) -> Job:
     if type(name) is not str or not name:
         raise DecodeError("no class name", raw)
     if type(payload.get("args")) is not _Array:
-        raise DecodeError("args is not an array", raw)
+        payload["args"] = _args_in_text(payload.get("args"), raw)
     return Job.from_payload(payload)
+
+
+def _args_in_text(text: object, raw: bytes) -> list[Any]:
+    """Arguments as Verk writes them: their JSON, as text; `{}` if there are none."""
+    found = json.parse(text.encode(errors="replace")) if isinstance(text, str) else None
+    if type(found) is _Array:
+        return found
+    if found == {}:
+        return []
+    raise DecodeError("args is not an array", raw)
 
 
 def amend_job(job: Job, raw: bytes, changes: Mapping[str, Any], drop: Sequence[str] = ()) -> bytes:

@@ -6,14 +6,16 @@ job before it parses it, and one odd field makes a web page fail for all jobs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-from kiqpy._payload.json import amend, encode, is_portable, parse, unpack_lines
+from kiqpy._payload.json import amend, encode, is_portable, parse, split, unpack_lines
 from kiqpy._rules.backoff import Rand
 from kiqpy.job import Job, decode, seconds
 
 SEALED: Final = "kiqpy.Unreadable"  # class of a payload that holds, as text, what is no job
+_TEXT_AS_ARGS: Final = re.compile(rb'"args"\s*:\s*"')
 _TIMES: Final = ("created_at", "enqueued_at", "failed_at", "retried_at")
 
 
@@ -25,11 +27,25 @@ def handed_on(
     A job without a jid gets one, because two equal payloads would be one entry of a sorted set.
     `at` is dropped, because it would send the job back to the schedule.
     """
-    if not is_portable(raw):
+    readable = _with_args(raw, job) if _TEXT_AS_ARGS.search(raw) else raw
+    if readable is None or not is_portable(readable):
         return None
     changes = {**_mended(job, rand), **fields}
     wrong = [name for name in _wrong(job) if name not in changes]
-    return amend(raw, changes, ("at", *drop, *wrong))
+    return amend(readable, changes, ("at", *drop, *wrong))
+
+
+def _with_args(raw: bytes, job: Job) -> bytes | None:
+    """The payload with Verk's arguments, which are text, as the array that all can read.
+
+    None: there is a number among them that is beyond what JSON can say.
+    """
+    if split(raw.decode())["args"][0] != '"':  # such a field was further inside
+        return raw
+    try:
+        return amend(raw, {"args": job.args})
+    except ValueError:
+        return None
 
 
 def _mended(job: Job, rand: Rand) -> dict[str, Any]:

@@ -95,13 +95,25 @@ class TestDecode:
             (b'{"class":7,"args":[]}', "no class name"),
             (b'{"class":"A"}', "args is not an array"),
             (b'{"class":"A","args":{}}', "args is not an array"),
-            (b'{"class":"A","args":"[]"}', "args is not an array"),
+            (b'{"class":"A","args":"[1"}', "args is not an array"),
+            (b'{"class":"A","args":"\\ud800"}', "args is not an array"),
+            (b'{"class":"A","args":"7"}', "args is not an array"),
+            (b'{"class":"A","args":"{\\"a\\":1}"}', "args is not an array"),
         ],
     )
     def test_says_what_is_wrong(self, raw: bytes, reason: str) -> None:
         with pytest.raises(DecodeError, match=reason) as caught:
             decode(raw)
         assert caught.value.raw == raw
+
+    @pytest.mark.parametrize(
+        ("text", "args"),
+        [('"[]"', []), ('"{}"', []), ('"[1,\\"a\\",{\\"b\\":2}]"', [1, "a", {"b": 2}])],
+    )
+    def test_arguments_in_text_are_read_as_verk_writes_them(
+        self, text: str, args: list[Any]
+    ) -> None:
+        assert decode(f'{{"class":"A","args":{text}}}'.encode()).args == args
 
     @quick
     @given(st.binary(max_size=100) | st.binary(max_size=60).map(lambda b: b'{"class":"A",' + b))

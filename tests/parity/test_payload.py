@@ -52,6 +52,21 @@ async def test_1_15_the_text_of_arguments_survives_a_retry(house: House) -> None
     assert args in raw
 
 
+async def test_1_15_jobs_that_verk_has_enqueued_run_and_are_retried_as_all_can_read(
+    house: House,
+) -> None:
+    """The JSON of their arguments is text; `{}` if there are none."""
+    for name, args in (("note", "[7]"), ("note", "{}"), ("fails", "[8]")):
+        job = {"class": name, "args": args, "jid": f"{name}{args}", "queue": "default"}
+        house.cli("LPUSH", "queue:default", json.dumps(job))
+    async with house.open():
+        await eventually(lambda: house.cli("ZCARD", "retry") == 1, "the retry")
+        await eventually(lambda: len(ran) == 3, "all three")
+    assert sorted(ran) == [0, 7, 8]
+    [raw] = house.cli("ZRANGE", "retry", 0, -1)
+    assert json.loads(raw)["args"] == [8]
+
+
 async def test_1_15_objects_keep_string_keys(house: House) -> None:
     """Verk could make atoms of them, which are never freed."""
     async with house.open() as shop:

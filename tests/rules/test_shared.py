@@ -54,6 +54,18 @@ def test_a_field_that_says_nothing(wrong: dict[str, Any], right: dict[str, Any])
     assert passed(wrong) == expected
 
 
+def test_arguments_in_text_are_handed_on_as_an_array() -> None:
+    """Verk reads both, Sidekiq only the array."""
+    raw = b'{"class":"A","args" : "[1,{\\"args\\":\\"x\\"}]","jid":"j"}'
+    found = handed_on(raw, decode(raw), {}, lambda: 0.5)
+    assert found == b'{"class":"A","args":[1,{"args":"x"}],"jid":"j"}'
+    inside = b'{"class":"A","args":[1.50,{"args": "x"}],"jid":"j"}'
+    assert handed_on(inside, decode(inside), {}, lambda: 0.5) == inside
+    for deep in ("[" * 120 + "]" * 120, "[1e400]"):
+        raw = json.dumps({"class": "A", "args": deep, "jid": "j"}).encode()
+        assert handed_on(raw, decode(raw), {}, lambda: 0.5) is None
+
+
 def test_what_is_said_anew_is_not_dropped() -> None:
     assert passed({"failed_at": "x"}, failed_at=7.0)["failed_at"] == 7.0
 
