@@ -144,7 +144,7 @@ def _applied(codec: Codec[Any], step: Callable[[Any], Any] | None, value: Any) -
     assert step is not None
     try:
         return step(value)
-    except RecursionError:
+    except (RecursionError, _Fault):
         raise
     except Exception as error:  # a user's codec may raise anything
         what = f"{type(error).__name__}: {error}"
@@ -213,7 +213,9 @@ def _fields(value: Any) -> dict[str, Any]:
 
 def _aware(moment: datetime) -> datetime:
     if moment.utcoffset() is None:
-        raise ValueError("no time zone: use datetime.now(timezone.utc) or add tzinfo")
+        raise _Fault(
+            "is a datetime with no time zone: use datetime.now(timezone.utc) or add tzinfo"
+        )
     return moment
 
 

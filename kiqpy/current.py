@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from contextvars import Context, ContextVar
+from typing import Final, TypeVar, overload
 
 from kiqpy.job import Job
 
+T = TypeVar("T")
+_NO_DEFAULT: Final = object()
 _current: ContextVar[Job] = ContextVar("kiqpy_current_job")
 
 
-def current_job() -> Job:
-    """The job this code runs for. LookupError outside of one; threads of sync jobs see it too."""
-    return _current.get()
+@overload
+def current_job() -> Job: ...
+@overload
+def current_job(default: T, /) -> Job | T: ...
+def current_job(default: object = _NO_DEFAULT, /) -> object:
+    """The job this code runs for; threads of sync jobs see it too.
+
+    Outside of a job: `default` if one is given, such as `current_job(None)`; else LookupError.
+    """
+    job = _current.get(None)
+    if job is None and default is _NO_DEFAULT:
+        raise LookupError("no job runs here; current_job(None) is None outside of one")
+    return default if job is None else job
 
 
 def enter_job(job: Job) -> None:

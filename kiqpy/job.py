@@ -241,9 +241,9 @@ def decode(raw: bytes) -> Job:
 
 def _args_in_text(text: object, raw: bytes) -> list[Any]:
     """Arguments as Verk writes them: their JSON, as text; `{}` if there are none."""
-    found = json.parse(text.encode(errors="replace")) if isinstance(text, str) else None
-    if type(found) is _Array:
-        return found
+    found: object = json.parse(text.encode(errors="replace")) if isinstance(text, str) else None
+    if isinstance(found, list):
+        return cast("list[object]", found)
     if found == {}:
         return []
     raise DecodeError("args is not an array", raw)

@@ -18,6 +18,9 @@ class Snooze(Signal):
 
     def __init__(self, seconds: float | timedelta) -> None:
         super().__init__(seconds)
+        number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not isinstance(seconds, timedelta) and (not number or seconds != seconds):
+            raise TypeError(f"Snooze({seconds!r}): give seconds (a number) or a timedelta")
         in_s = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
         self.seconds = max(0.0, float(in_s))
 

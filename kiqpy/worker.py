@@ -91,6 +91,11 @@ class FunctionWorker(Generic[P, R, T]):
     def __repr__(self) -> str:
         return f"<worker {self.spec.name}>"
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(name if name.startswith("__") else _advice(self, name))
+
 
 class WorkerDecorator(Protocol):
     """What `worker(...)` returns: it makes a function into a worker."""
@@ -221,6 +226,16 @@ class _Enqueue:
         return _spec_of(owner).enqueue
 
 
+class _Elsewhere:
+    """Another library's name of `enqueue`: there for nobody, but the error says what is."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type[Worker]) -> Any:
+        raise AttributeError(_advice(owner, self._name))
+
+
 def _spec_of(owner: type[Worker]) -> Spec:
     return owner.spec
 
@@ -279,6 +294,11 @@ class Worker:
     new = _New()
     using = _Using()
     enqueue = _Enqueue()
+    if not TYPE_CHECKING:
+        delay, apply_async, kiq = map(_Elsewhere, ("delay", "apply_async", "kiq"))
+        perform_async, perform_in, perform_at = map(
+            _Elsewhere, ("perform_async", "perform_in", "perform_at")
+        )
 
     def __init_subclass__(cls, **options_: Unpack[WorkerOptions]) -> None:
         super().__init_subclass__()
@@ -294,6 +314,15 @@ class Worker:
 
     def retries_exhausted(self, job: Job, error: BaseException, /) -> object:
         """Override it, async or not: called when a job has failed for the last time."""
+
+
+def _advice(owner: object, name: str) -> str:
+    from kiqpy._declare.renamed import ENQUEUING  # only when it is wrong
+
+    called = getattr(owner, "__name__", type(owner).__name__)
+    advice = ENQUEUING.get(name)
+    plain = f"worker {called!r} has no attribute {name!r}"
+    return plain if advice is None else f"{plain}: {advice.replace('WORKER', called)}"
 
 
 AnyWorker = FunctionWorker[..., Any, Any] | type[Worker]

@@ -224,3 +224,16 @@ def surely_an_option(attribute: str) -> bool:
     """Whether an attribute of a worker's class must be meant as an option, by its name."""
     known = attribute in RENAMED_OPTIONS or attribute in OPTION_HINTS
     return known and attribute not in _WORDS_OF_ITS_OWN
+
+
+# -- how other libraries enqueue a worker's job
+
+_NOW: Final = "say `await WORKER.enqueue(...)`, or `app.enqueue_sync(WORKER.new(...))` in a script"
+_LATER: Final = "say `await WORKER.using(in_=seconds).enqueue(...)`, or `at=` an aware datetime"
+
+ENQUEUING: Final = {
+    "delay": _NOW, "apply_async": _NOW, "kiq": _NOW, "kicker": _NOW, "perform_async": _NOW,
+    "send": _NOW, "send_with_options": _NOW, "defer": _NOW, "defer_async": _NOW,
+    "perform_in": _LATER, "perform_at": _LATER, "schedule": _LATER, "enqueue_in": _LATER,
+    "enqueue_at": _LATER, "perform_later": _NOW,
+}  # fmt: skip

@@ -66,7 +66,8 @@ class Lifecycle:
         """The engine, also while it stops; LifecycleError if there is none."""
         if (engine := self.live) is None:
             raise LifecycleError(
-                f"{self._name} is not started: use `async with app:`, or enqueue_sync in a script"
+                f"{self._name} is not started: use `async with app:`, or enqueue_sync in a script; "
+                "a web service starts it with lifespan=app.lifespan"
             )
         return engine
 

@@ -9,8 +9,9 @@ from typing import Any, cast
 import click
 
 from kiqpy._declare.checks import queue_name
+from kiqpy._spec import Spec
 from kiqpy.app import App
-from kiqpy.errors import ArgumentError, ConfigError, UnknownWorker
+from kiqpy.errors import ArgumentError, ConfigError, UnknownWorker, suggest
 from kiqpy.job import Job
 
 
@@ -59,8 +60,20 @@ def job(app: App, name: str, args: list[Any], queue: str | None) -> Job:
         if not name:
             raise ArgumentError("the class name is empty") from None
         return Job(name, args, queue=queue_name(queue or "default"))
+    _check_keywords(spec, args)
     positional, keywords = spec.arguments(args)
     made = spec.new(tuple(positional), keywords, spec.given)
     if queue is not None:
         made.payload["queue"] = queue_name(queue)
     return made
+
+
+def _check_keywords(spec: Spec, args: list[Any]) -> None:
+    """ConfigError for an object at the end that can only be meant as keywords, with a wrong one."""
+    last = args[-1] if args else None
+    if not spec.keywords or spec.any_keyword or not isinstance(last, dict):
+        return
+    wrong = sorted(cast("dict[str, Any]", last).keys() - spec.keywords)
+    if wrong and len(args) > len(spec.names):
+        hint = suggest(wrong[0], spec.keywords) or "it takes " + ", ".join(sorted(spec.keywords))
+        raise ConfigError(f"{spec.name} takes no keyword {wrong[0]!r}; {hint}")

@@ -112,10 +112,11 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 def _attribute(module: ModuleType, path: str) -> object:
     found: Any = module
-    for part in path.split("."):
+    *_, last = parts = path.split(".")
+    for part in parts:
         if not hasattr(found, part):
             apps = [name for name, _ in _apps(module)]
-            hint = _near(part, [*apps, *dir(found)])
+            hint = _near(part, apps if part == last else dir(found))
             if not hint:
                 hint = f"; it holds {', '.join(apps)}" if apps else "; it holds no app"
             raise ConfigError(f"{module.__name__} has no {path!r}{hint}")

@@ -15,6 +15,7 @@ from kiqpy.cli._target import Target, with_target
 from kiqpy.clock import SystemClock
 from kiqpy.job import Job
 
+_SETS: Final = ("retry", "scheduled", "dead")
 _MAX_RUNNING_SHOWN: Final = 100
 
 
@@ -92,14 +93,15 @@ def queues(target: Target) -> int:
 )
 @with_target
 def jobs(target: Target, place: str, page: int, per: int, newest: bool | None) -> int:
-    """List the jobs of PLACE: retry, scheduled, dead or queue:NAME."""
+    """List the jobs of PLACE: retry, scheduled, dead, or a queue: queue:NAME, or just NAME."""
 
     async def ask(app: App) -> int:
-        found = await app.admin.jobs(place, page=page, per=per, newest=newest)
+        at = await _place(app, place)
+        found = await app.admin.jobs(at, page=page, per=per, newest=newest)
         if target.as_json:
             output.show_json(
                 {
-                    "place": place,
+                    "place": at,
                     "page": page,
                     "per": per,
                     "pages": found.pages,
@@ -108,10 +110,17 @@ def jobs(target: Target, place: str, page: int, per: int, newest: bool | None) -
                 }
             )
         else:
-            output.show(_jobs(place, found))
+            output.show(_jobs(at, found))
         return 0
 
     return target.run(ask)
+
+
+async def _place(app: App, name: str) -> str:
+    """A place, or a queue that there is, by its bare name."""
+    if name in _SETS or name.startswith("queue:"):
+        return name
+    return f"queue:{name}" if name in {row.name for row in await app.admin.queues()} else name
 
 
 def _jobs(place: str, page: Page) -> str:

@@ -65,7 +65,9 @@ def app(name: str, path: str | None, force: bool) -> None:
 )
 @click.option(
     "-r",
+    "--retry",
     "--retries",
+    "retries",
     type=click.IntRange(min=0),
     metavar="N",
     help="Retry a failed job N times.  [default: 25]",

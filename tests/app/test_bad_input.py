@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import socket
 from datetime import datetime, timedelta
@@ -18,10 +19,12 @@ from kiqpy import (
     ConfigError,
     Job,
     LifecycleError,
+    Snooze,
     StoreRefused,
     StoreUnavailable,
     UnknownWorker,
     Worker,
+    current_job,
     worker,
 )
 from tests.eventually import eventually
@@ -255,6 +258,52 @@ async def test_an_unknown_worker_in_redis_is_retried_and_logged(
 def test_arguments_that_do_not_fit_or_can_not_travel(args: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         send.new(*args)
+
+
+@pytest.mark.parametrize("name", ["delay", "apply_async", "kiq", "perform_async", "perform_in"])
+def test_another_librarys_way_to_enqueue_is_answered_with_ours(name: str) -> None:
+    class Export(Worker):
+        async def perform(self) -> None: ...
+
+    for found, called in ((send, "send"), (Export, "Export")):
+        assert not hasattr(found, name)
+        with pytest.raises(AttributeError, match=rf"say `await {called}\..*enqueue\(\.\.\.\)`"):
+            getattr(found, name)
+
+
+def test_a_worker_has_no_other_attributes() -> None:
+    with pytest.raises(AttributeError, match=r"worker 'send' has no attribute 'nothing'$"):
+        send.nothing  # type: ignore[attr-defined]  # noqa: B018
+    assert copy.copy(send).spec is send.spec
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("priority", "QueueGroup"),
+        ("unique", "unique_for="),
+        ("countdown", "in_=seconds"),
+        ("cron", "periodics"),
+        ("delay_for", "in_=seconds"),
+        ("rate_limit", "did you mean 'max_concurrency'"),
+    ],
+)
+def test_an_option_that_is_called_otherwise_here(option: str, hint: str) -> None:
+    for declare in (worker, send.using):
+        with pytest.raises(ConfigError, match=hint):
+            declare(**{option: 5})
+
+
+@pytest.mark.parametrize("wrong", ["5m", None, True, float("nan")])
+def test_a_snooze_for_no_time(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="give seconds"):
+        Snooze(wrong)
+
+
+def test_no_job_runs_outside_of_one() -> None:
+    assert current_job(None) is None
+    with pytest.raises(LookupError, match=r"no job runs here; current_job\(None\)"):
+        current_job()
 
 
 def test_unknown_keywords() -> None:

@@ -79,6 +79,36 @@ def test_enqueue_refuses(
     assert operator.server.cli("EXISTS", "queues", "schedule") == 0
 
 
+WORKERS = """
+from kiqpy import App, worker
+
+@worker
+async def loud_mail(user: int, *, loud: bool = False) -> None: ...
+
+class Jobs(App):
+    workers = [loud_mail]
+"""
+
+
+def test_enqueue_names_a_wrong_keyword(
+    operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loud_jobs.py").write_text(WORKERS)
+    command = ("enqueue", "loud_mail", "--app", "loud_jobs:Jobs")
+    answer = operator(*command, '[1, {"lod": true}]')
+    assert answer.code == 1
+    assert "loud_mail takes no keyword 'lod'; did you mean 'loud'?" in answer.err
+    assert operator(*command, '[1, {"loud": true}]').code == 0
+    assert "missing a required argument: 'user'" in operator(*command, "[]").err
+
+
+def test_jobs_of_a_queue_by_its_bare_name(operator: Operator) -> None:
+    operator.put("queue:mail", "a")
+    assert operator.json("jobs", "mail") == operator.json("jobs", "queue:mail")
+    assert "for a queue say 'queue:nobody'" in operator("jobs", "nobody").err
+
+
 def test_retry_by_jids(operator: Operator) -> None:
     operator.put("retry", "a", retry_count=3)
     operator.put("dead", "b")

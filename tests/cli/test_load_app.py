@@ -72,6 +72,7 @@ def test_the_project_names_it(write: Write, tmp_path: Path) -> None:
         ("found:jobs", ONE, "did you mean 'Jobs'?"),
         ("found:", ONE, "after the colon"),
         ("found:x", "", "it holds no app"),
+        ("found:nope", ONE + "note = nose = 1\n", "found has no 'nope'; it holds Jobs"),
         ("found:x", "x = 1\n", "found:x is a int, not an App"),
         ("found.py", ONE, "did you mean 'found'?"),
         ("./found.py", ONE, "did you mean 'found'?"),

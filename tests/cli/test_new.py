@@ -21,7 +21,7 @@ FILES = {
     "my_shop.py": ("app", "MyShop"),
     "send_welcome.py": ("worker", "SendWelcome", "-q", "mail", "-r", "3", "--no-dead"),
     "send_digest.py": ("worker", "send_digest"),
-    "http_call.py": ("worker", "HTTPCall", "-q", "q" * 60, "-r", "12345"),
+    "http_call.py": ("worker", "HTTPCall", "-q", "q" * 60, "--retry", "12345"),
     "honeybadger.py": ("reporter", "Honeybadger"),
 }
 

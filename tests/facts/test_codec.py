@@ -207,7 +207,7 @@ def test_only_listed_types_are_encoded() -> None:
 @pytest.mark.parametrize(
     ("value", "complaint"),
     [
-        (datetime(2027, 1, 1), "'when' is no datetime: .*no time zone: use datetime.now"),  # noqa: DTZ001
+        (datetime(2027, 1, 1), "'when' is a datetime with no time zone: use datetime.now"),  # noqa: DTZ001
         (Decimal("NaN"), r"'when' is no Decimal: Decimal\('NaN'\) \(ValueError: not finite\)"),
         ([{"$type": "x", "$value": 1}], r"'when' is an object of \$type and \$value"),
         ({"$value": 1, "$type": 1}, "stands for a typed value"),

@@ -203,6 +203,7 @@ async def right() -> None:
     async with Jobs().client_only() as jobs:
         assert_type(jobs, Jobs)
     assert_type(current_job(), Job)
+    assert_type(current_job(None), Job | None)
     raise Kill("never")
 
 

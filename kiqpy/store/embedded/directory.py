@@ -33,7 +33,7 @@ def prepare(directory: pathlib.Path) -> None:
         for name in (LOCK, USERS):
             os.close(os.open(directory / name, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
-        fix = "give the embedded server a directory of its own, or set REDIS_URL"
+        fix = "say embedded_dir=, a directory that this user can write to, or set REDIS_URL"
         raise ConfigError(f"can't use {directory}: {error}; {fix}") from error
 
 
