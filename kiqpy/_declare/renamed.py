@@ -232,8 +232,19 @@ _NOW: Final = "say `await WORKER.enqueue(...)`, or `app.enqueue_sync(WORKER.new(
 _LATER: Final = "say `await WORKER.using(in_=seconds).enqueue(...)`, or `at=` an aware datetime"
 
 ENQUEUING: Final = {
-    "delay": _NOW, "apply_async": _NOW, "kiq": _NOW, "kicker": _NOW, "perform_async": _NOW,
-    "send": _NOW, "send_with_options": _NOW, "defer": _NOW, "defer_async": _NOW,
-    "perform_in": _LATER, "perform_at": _LATER, "schedule": _LATER, "enqueue_in": _LATER,
-    "enqueue_at": _LATER, "perform_later": _NOW,
-}  # fmt: skip
+    "delay": _NOW,
+    "apply_async": _NOW,
+    "kiq": _NOW,
+    "kicker": _NOW,
+    "perform_async": _NOW,
+    "send": _NOW,
+    "send_with_options": _NOW,
+    "defer": _NOW,
+    "defer_async": _NOW,
+    "perform_in": _LATER,
+    "perform_at": _LATER,
+    "schedule": _LATER,
+    "enqueue_in": _LATER,
+    "enqueue_at": _LATER,
+    "perform_later": _NOW,
+}
