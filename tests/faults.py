@@ -133,8 +133,13 @@ class Faulty:
     async def settle(self, frame: Frame[Verdict]) -> list[bool]:
         return await self._plan.run("settle", lambda: self._backend.settle(frame))
 
-    async def holding(self, ident: str, queue: str) -> dict[int, bytes]:
-        return await self._plan.run("holding", lambda: self._backend.holding(ident, queue))
+    async def held(self, ident: str, queue: str) -> dict[int, int]:
+        return await self._plan.run("held", lambda: self._backend.held(ident, queue))
+
+    async def holding(self, ident: str, queue: str, deliveries: Sequence[int]) -> dict[int, bytes]:
+        return await self._plan.run(
+            "holding", lambda: self._backend.holding(ident, queue, deliveries)
+        )
 
     async def due(self, places: Sequence[Place], limit: int) -> list[DueMembers]:
         return await self._plan.run("due", lambda: self._backend.due(places, limit))

@@ -15,6 +15,7 @@ from kiqpy.clock import Clock
 from kiqpy.store import Heartbeat
 
 _MAX_RUNS: Final = 250  # shown on Sidekiq's Busy page
+_MAX_PAYLOAD_BYTES: Final = 2048  # of each of them
 
 
 @final
@@ -71,9 +72,19 @@ class ProcessInfo:
 
 
 def _shown(run: Run, run_at: int) -> str:
-    payload = run.claim.raw.decode(errors="replace")
+    raw = run.claim.raw if len(run.claim.raw) <= _MAX_PAYLOAD_BYTES else _head(run)
+    payload = raw.decode(errors="replace")
     shown = {"queue": run.claim.queue, "payload": payload, "run_at": run_at}
     return encode(shown).decode()
+
+
+def _head(run: Run) -> bytes:
+    """The beginning of a large payload: heartbeats go out often. Sidekiq's pages need JSON."""
+    text = run.claim.raw[:_MAX_PAYLOAD_BYTES].decode(errors="replace")
+    payload: dict[str, Any] = {} if run.job is None else run.job.payload
+    shown: dict[str, Any] = {"class": "?", "queue": run.claim.queue}
+    shown |= {name: payload[name] for name in ("class", "jid") if name in payload}
+    return encode({**shown, "args": [f"{text}..."]})
 
 
 def _folder() -> str:

@@ -18,18 +18,18 @@ def orphan_of(delivery: int, raw: bytes, now: float, rand: Rand) -> Orphan:
     return Orphan(delivery, payload, poison)
 
 
-def keep_apart(orphans: dict[int, Orphan], queue: str, rand: Rand) -> None:
+def keep_apart(orphans: dict[int, Orphan], queue: str, rand: Rand, before: int = 0) -> None:
     """Delay jobs whose process has died more than once, so that they run one after the other.
 
     One of them may be what kills the process, and the others must not be counted as killers too.
     The second time the oldest runs first, the third time the newest, so a job that ran before the
     culprit in one of them runs after it in the other. What Ruby's poller would lose goes to the
-    dead set.
+    dead set. `before`: how many jobs of the process came in earlier pages; these come after them.
     """
     for count in (2, 3):
         ids = [n for n, orphan in orphans.items() if _count(orphan) == count and not orphan.poison]
-        gap_s = min(_GAP_S, _MAX_SPREAD_S / max(1, len(ids)))
-        for place, n in enumerate(sorted(ids, reverse=count == 3)):
+        gap_s = min(_GAP_S, _MAX_SPREAD_S / max(1, before + len(ids)))
+        for place, n in enumerate(sorted(ids, reverse=count == 3), before):
             if place > 0:
                 payload = put_apart(orphans[n].payload, queue, rand)
                 orphans[n] = (

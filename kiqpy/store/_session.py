@@ -14,10 +14,11 @@ replies harmless is here, for every backend:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 
+from kiqpy._flow.pages import pages
 from kiqpy._rules.backoff import Rand
 from kiqpy._rules.clock_steps import ClockSteps
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
@@ -42,6 +43,7 @@ from kiqpy.store._put_off import PutOffJobs
 from kiqpy.store.census import CANCELS_KEPT_S, Place, readable
 
 _MAX_PER_STEP = 100  # jobs that one atomic step moves: well under 5 ms of the server's time
+_MAX_BYTES_PER_STEP = 2**20  # of their payloads, but one job at least: a slow link must carry it
 _TRUST_MARGIN_S = 2.0  # how long before the lease's end a process stops trusting it
 
 
@@ -154,9 +156,18 @@ class Session:
         return kept
 
     async def holding(self, queue: str) -> list[Claim]:
-        held = await self._backend.holding(self.ident, queue)
+        held: dict[int, bytes] = {}
+        async for page in self._pages_held(self.ident, queue):
+            held |= page
         first, last = self._unanswered.get(queue, (1, 0))
         return _claims(queue, {n: raw for n, raw in held.items() if not first <= n <= last})
+
+    async def _pages_held(self, ident: str, queue: str) -> AsyncIterator[dict[int, bytes]]:
+        """What a process holds, newest first, in pages that a slow link can carry."""
+        sizes = await self._backend.held(ident, queue)
+        newest_first = sorted(sizes, reverse=True)
+        for page in pages(newest_first, _MAX_PER_STEP, _MAX_BYTES_PER_STEP, sizes.__getitem__):
+            yield await self._backend.holding(ident, queue, page)
 
     async def promote(self, limit: int) -> Promotion:
         parts: list[Promotion] = []
@@ -214,16 +225,24 @@ class Session:
     async def _rescue(
         self, suspect: Suspect, rescued: list[Rescued], refusals: list[StoreRefused]
     ) -> None:
-        held = await self._backend.holding(suspect.ident, suspect.queue)
+        before = 0
+        async for held in self._pages_held(suspect.ident, suspect.queue):  # the oldest runs next
+            orphans = self._orphans(held, suspect.queue, before)
+            before += len(orphans)
+            moved = await self._move_back(suspect, orphans, refusals)
+            back = [orphan for orphan in orphans if orphan.delivery in moved]
+            rescued += [rescued_of(orphan, suspect.queue) for orphan in back]
+            self._put_off.rescued(orphan.in_s for orphan in back)
+        if before == 0:  # its inbox must be emptied all the same
+            await self._move_back(suspect, [], refusals)
+
+    def _orphans(self, held: Mapping[int, bytes], queue: str, before: int) -> list[Orphan]:
+        """One page of orphans, newest first. `before`: how many the pages before it had."""
         now = self._clock.now()
         orphans = {n: orphan_of(n, raw, now, self._clock.random) for n, raw in held.items()}
         if "schedule" in self._places:
-            keep_apart(orphans, suspect.queue, self._clock.random)
-        orphans = {n: self._with_effects(orphan, now) for n, orphan in orphans.items()}
-        for ids in _chunks(sorted(held, reverse=True)):  # newest first: the oldest is next to run
-            moved = await self._move_back(suspect, [orphans[n] for n in ids], refusals)
-            rescued += [rescued_of(orphans[n], suspect.queue) for n in ids if n in moved]
-            self._put_off.rescued(orphans[n].in_s for n in ids if n in moved)
+            keep_apart(orphans, queue, self._clock.random, before)
+        return [self._with_effects(orphans[n], now) for n in sorted(orphans, reverse=True)]
 
     async def _move_back(
         self, suspect: Suspect, orphans: Sequence[Orphan], refusals: list[StoreRefused]
@@ -253,11 +272,6 @@ class Session:
 
 def _claims(queue: str, held: Mapping[int, bytes]) -> list[Claim]:
     return [Claim(queue, delivery, held[delivery]) for delivery in sorted(held)]
-
-
-def _chunks(ids: list[int]) -> list[list[int]]:
-    """The ids in chunks; one empty chunk if there are none: the inbox must be emptied even then."""
-    return [ids[n : n + _MAX_PER_STEP] for n in range(0, len(ids), _MAX_PER_STEP)] or [[]]
 
 
 def _promoted(member: bytes, now: float, rand: Rand) -> PromotedJob:

@@ -868,6 +868,16 @@ class TestPromote:
         redis_world.cli("SET", "dead", "another program's")
         assert (await session.promote(100)).moved == 1
 
+    async def test_large_ones_move_in_several_steps(self, world: World) -> None:
+        session = await world.process()
+        args = json.dumps(["x" * 400_000])
+        for n in range(5):
+            await world.push(outgoing(f"j{n}", args=args, at_s=world.now() - 10.0 + n))
+        steps = [(await session.promote(100)).moved for _ in range(3)]
+        assert max(steps) < 5 or not isinstance(world, RedisWorld)
+        assert sum(steps) == 5
+        assert jids(world.queue("q")) == [f"j{n}" for n in range(5)]
+
     async def test_goes_on_where_its_limit_stopped_it(self, world: World) -> None:
         now = world.now()
         await world.push(*(outgoing(f"j{n:03}", at_s=now - 500 + n) for n in range(250)))
@@ -1179,6 +1189,21 @@ class TestRescue:
         await world.die(dead)
         assert len(await world.rescued(alive)) == 250
         assert jids(world.queue("q")) == names
+
+    async def test_large_jobs_go_back_in_several_steps(self, world: World) -> None:
+        """All of them at once took longer than a command may, and none ever went back."""
+        args = json.dumps(["x" * 400_000])
+        await world.push(*(outgoing(f"j{n}", args=args) for n in range(5)))
+        faults = Faults()
+        died, rescuer = await world.process(), await world.process(faults=faults)
+        while await died.fetch("q", 5):
+            pass
+        await world.die(died)
+        faults.fail("rescue", "before", call=2)
+        assert len(await world.rescued(rescuer)) == 2, "what has moved is told of"
+        assert len(await world.rescued(rescuer)) == 3
+        assert jids(world.queue("q")) == [f"j{n}" for n in range(5)]
+        assert faults.calls["holding"] >= 3
 
     async def test_sets_of_another_type_hold_up_only_what_goes_there(
         self, redis_world: RedisWorld

@@ -168,8 +168,13 @@ class MemoryBackend:
         return {n: held[n] for n in range(first, last + 1) if n in held}
 
     @_step
-    def holding(self, ident: str, queue: str) -> dict[int, bytes]:
-        return dict(self.server.privates[ident, queue])
+    def held(self, ident: str, queue: str) -> dict[int, int]:
+        return {n: len(raw) for n, raw in self.server.privates[ident, queue].items()}
+
+    @_step
+    def holding(self, ident: str, queue: str, deliveries: Sequence[int]) -> dict[int, bytes]:
+        held = self.server.privates[ident, queue]
+        return {n: held[n] for n in deliveries if n in held}
 
     # -- settle
 

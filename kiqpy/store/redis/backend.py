@@ -195,13 +195,14 @@ class RedisBackend:
         names = [self._keys.lock(lock.token) for _, lock in locks]
         await self._connections.call("unlock", names, [lock.owner(jid) for jid, lock in locks])
 
-    async def holding(self, ident: str, queue: str) -> dict[int, bytes]:
-        found: Any = await self._connections.command("HGETALL", self._keys.private(ident, queue))
-        if isinstance(found, dict):
-            held = cast("dict[bytes, bytes]", found)
-        else:
-            held = dict(zip(found[::2], found[1::2], strict=True))
-        return {int(delivery): raw for delivery, raw in held.items()}
+    async def held(self, ident: str, queue: str) -> dict[int, int]:
+        found = await self._connections.call("held", (self._keys.private(ident, queue),), ())
+        return {int(delivery): size for delivery, size in zip(found[::2], found[1::2], strict=True)}
+
+    async def holding(self, ident: str, queue: str, deliveries: Sequence[int]) -> dict[int, bytes]:
+        key = self._keys.private(ident, queue)
+        found = await self._connections.command("HMGET", key, *deliveries)
+        return {n: raw for n, raw in zip(deliveries, found, strict=True) if raw is not None}
 
     # -- maintenance
 
