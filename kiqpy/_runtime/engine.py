@@ -42,6 +42,7 @@ from kiqpy._runtime.heartbeat import HeartbeatSettings, HeartbeatThread, MakeHea
 from kiqpy._runtime.loops import LoopSet
 from kiqpy._runtime.pipelines import Pipelines
 from kiqpy._runtime.process_info import ProcessInfo
+from kiqpy._stages.consumer import Run
 from kiqpy._stages.executor import Executor
 from kiqpy._stages.perform import Defaults, Performer
 from kiqpy._stages.pipeline import QueuePipeline
@@ -54,6 +55,7 @@ from kiqpy.reporter import Reporter
 from kiqpy.store import Heartbeat, HeartbeatReply, Store
 
 _log = logging.getLogger("kiqpy")
+_MAX_JIDS_LOGGED: Final = 50
 _SETTLE_S: Final = 5.0  # what the reporters, the client and the last settling get at a stop
 
 
@@ -276,6 +278,7 @@ class Engine:
         self.loops.drain()
         self.pipelines.close()
         released, _ = await asyncio.gather(self.pipelines.stop(grace_s), self.loops.stop())
+        _report_released(released)
         await self._finish({asyncio.ensure_future(self.dispatcher.stop())}, _SETTLE_S)
         self._executor.close()
         unflushed = await self.client.stop(_SETTLE_S)
@@ -284,7 +287,7 @@ class Engine:
         await self._finish({*self._tasks}, 0.0)  # what the last heartbeat's reply began
         await self.store.close()
         if self._up:
-            self.bus.emit(event.ProcessStopped(self.store.ident, released))
+            self.bus.emit(event.ProcessStopped(self.store.ident, len(released)))
         self._composition.detach(self.bus)
         return unflushed
 
@@ -298,6 +301,15 @@ class Engine:
         for task in tasks:
             task.cancel()
         await ended(tasks, 1.0, self.clock)
+
+
+def _report_released(runs: Sequence[Run]) -> None:
+    if not runs:
+        return
+    jids = [run.job.jid if run.job is not None else "(not read)" for run in runs]
+    more = f" and {len(jids) - _MAX_JIDS_LOGGED} more" if len(jids) > _MAX_JIDS_LOGGED else ""
+    names = ", ".join(jids[:_MAX_JIDS_LOGGED]) + more
+    _log.warning("jobs outlasted the grace and went back to their queues: %s", names)
 
 
 def _client_settings(config: Config) -> ClientSettings:

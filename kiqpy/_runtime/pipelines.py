@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, Final, final
 
 from kiqpy import event
@@ -71,8 +72,8 @@ class Pipelines:
         for pipeline in self._specs:
             self._run(pipeline)
 
-    async def stop(self, grace_s: float = 0.0) -> int:
-        """Claim no more, let what runs end, and give the rest back; how many jobs went back.
+    async def stop(self, grace_s: float = 0.0) -> list[Run]:
+        """Claim no more, let what runs end, and give the rest back: what went back.
 
         What outlasts `grace_s`, or `hurry`, goes to the heads of its queues. Cancel: as `hurry`.
         """
@@ -82,7 +83,7 @@ class Pipelines:
         """End the grace of a `stop` that is under way."""
         self._hurry.set()
 
-    async def _end(self, grace_s: float = 0.0) -> int:
+    async def _end(self, grace_s: float = 0.0) -> list[Run]:
         self.close()
         closing = asyncio.ensure_future(self.drain())
         await ended({closing}, _SETTLE_S, self._clock)
@@ -258,17 +259,16 @@ class Pipelines:
         for pipeline in self._tasks:
             pipeline.quiet(True)
 
-    async def _release(self, grace_s: float) -> int:
+    async def _release(self, grace_s: float) -> list[Run]:
         tasks = set(self._tasks.values())
         if await ended(tasks, grace_s, self._clock, self._hurry):
-            return 0
-        released = len(self.runs())
-        await asyncio.gather(*(pipeline.release(CANCEL_S) for pipeline in list(self._tasks)))
+            return []
+        each = await asyncio.gather(*(p.release(CANCEL_S) for p in list(self._tasks)))
         await ended(tasks, _SETTLE_S, self._clock)
         for task in tasks:
             task.cancel()
         await ended(tasks, 1.0, self._clock)
-        return released
+        return list(chain.from_iterable(each))
 
     def on_pause(self, queue: str, paused: bool) -> None:
         """Emit an event when the cluster has paused a queue, or lets it run again."""

@@ -173,6 +173,7 @@ class Consumer:
 
     def __init__(self, perform: Perform, clock: Clock, bus: Bus) -> None:
         self.running: set[Run] = set()
+        self.released: list[Run] = []  # what was given back, not what ended meanwhile
         self._perform = perform
         self._clock = clock
         self._bus = bus
@@ -221,6 +222,8 @@ class Consumer:
         if run not in self.running:
             return  # its claim was given back already; the store refuses what it did since
         self.running.discard(run)
+        if run.why is not None and settlement.outcome is RELEASED:
+            self.released.append(run)
         if run.aside:
             run.leave()
         self._finished.append(settlement)

@@ -149,9 +149,10 @@ class QueuePipeline:
         self._settlements.limit = max(self._settlements.limit, _ends(limit))
         self._claims.wake()
 
-    async def release(self, within_s: float) -> None:
-        """Cancel what runs; what does not end is given back all the same."""
+    async def release(self, within_s: float) -> list[Run]:
+        """Cancel what runs; what does not end is given back all the same. What was given back."""
         await self._consumer.release(within_s)
+        return self._consumer.released
 
     def cancel(self, cancelled: dict[str, bool]) -> None:
         """Interrupt those of the cancelled jobs that run here; they are taken off the list."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, final
 
 from kiqpy._declare.address import redacted
+from kiqpy._flow.forks import handles
 from kiqpy._flow.tasks import TaskSet
 from kiqpy._runtime.dump import dump
 from kiqpy._runtime.version import version
@@ -112,6 +113,7 @@ class Foreground:
             return
         try:
             asyncio.get_running_loop().add_signal_handler(number, call)
+            handles(number)
         except NotImplementedError:  # Windows: ctrl-c is a KeyboardInterrupt there
             pass
 

@@ -13,6 +13,7 @@ from kiqpy import App, LifecycleError, worker
 from kiqpy._reporting.bus import Bus
 from kiqpy._stages.consumer import Consumer, Run
 from kiqpy.clock import SystemClock
+from kiqpy.event import ProcessStopped
 from kiqpy.job import Claim
 from kiqpy.outcome import RELEASED, SUCCESS, Outcome
 from tests.eventually import eventually
@@ -29,9 +30,13 @@ async def slow() -> None:
 @worker
 async def forever() -> None:
     started.set()
-    await asyncio.Event().wait()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        ended_by.append("cancelled")
 
 
+ended_by: list[str] = []
 started = asyncio.Event()
 
 
@@ -142,3 +147,38 @@ def test_a_thread_that_goes_on_after_the_stop_keeps_no_loop(clean: TestServer) -
         assert clean.cli("LLEN", "queue:default") == 1  # it went back
     finally:
         held_back.set()
+
+
+finish = threading.Event()
+
+
+@worker
+def ends_late(n: int) -> int:
+    entered.set()
+    finish.wait(60)
+    return n
+
+
+async def test_a_thread_that_ends_while_the_process_stops_has_ended(
+    clean: TestServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was given back, and run again by the next process, at each deploy."""
+    entered.clear()
+    finish.clear()
+    ended_by.clear()
+    stopped: list[ProcessStopped] = []
+    jobs = App(redis_url=clean.url, workers=[ends_late, forever])
+    jobs.attach("process.stopped", stopped.append)
+    await jobs.start()
+    started.clear()
+    await jobs.enqueue(ends_late.new(1))
+    receipt = await jobs.enqueue(forever.new())
+    await asyncio.to_thread(entered.wait, 20)
+    await started.wait()
+    stopping = asyncio.create_task(jobs.stop(grace=0))
+    await eventually(lambda: "cancelled" in ended_by, "the other job's cancellation")
+    finish.set()
+    await stopping
+    assert clean.cli("GET", "stat:processed") == "1"
+    assert [told.released for told in stopped] == [1]
+    assert f"jobs outlasted the grace and went back to their queues: {receipt.jid}" in caplog.text
