@@ -174,7 +174,7 @@ async def test_a_thread_that_ends_while_the_process_stops_has_ended(
     await jobs.enqueue(ends_late.new(1))
     receipt = await jobs.enqueue(forever.new())
     await asyncio.to_thread(entered.wait, 20)
-    await started.wait()
+    await eventually(lambda: started.is_set(), "the other job's start")
     stopping = asyncio.create_task(jobs.stop(grace=0))
     await eventually(lambda: "cancelled" in ended_by, "the other job's cancellation")
     finish.set()
