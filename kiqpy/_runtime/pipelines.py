@@ -56,7 +56,7 @@ class Pipelines:
         self._specs: dict[QueuePipeline, QueueSpec] = {}
         self._pauses: dict[str, type[Event]] = {}
         self._hurry = asyncio.Event()
-        self._service = StartStop[int]("the set of pipelines", 0)
+        self._service = StartStop[list[Run]]("the set of pipelines", [])
 
     # -- all of them start and stop
 
