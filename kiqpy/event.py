@@ -275,7 +275,11 @@ class PeriodicEnqueued(Event):
 
 
 class LoopFailed(Event):
-    """A round of one of kiqpy's own loops raised; it is repeated, other loops go on."""
+    """A round of one of kiqpy's own loops failed; it is repeated, other loops go on.
+
+    Told at once if the store refuses what the loop does, and if the store has given it no answer
+    for 30 s; each once until the loop succeeds again.
+    """
 
     name: ClassVar[str] = "loop.failed"
     loop: str  # "promote", "rescue", "lead", "cron", "cancel", "leaks", "discover"

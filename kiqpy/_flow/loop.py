@@ -6,11 +6,14 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from math import inf
-from typing import final
+from typing import Final, final
 
 from kiqpy._flow.pause import ExponentialBackoff, wait
 from kiqpy.clock import Clock, Timer
-from kiqpy.errors import StoreError
+from kiqpy.errors import StoreError, StoreRefused
+
+_AWAY_S: Final = 30.0  # as long as a lease: client and fetches tell of shorter outages
+_SAME_AGAIN_S: Final = 60.0  # a loop may succeed at one thing and be refused another, in turns
 
 
 class Loop(ABC):
@@ -28,7 +31,42 @@ class Loop(ABC):
         """Called once, after the last tick; what it raises is a defect, except a StoreError."""
 
 
-OnDefect = Callable[[str, Exception], None]
+OnFailure = Callable[[str, Exception], None]
+
+
+@final
+class Failures:
+    """The failures of one loop since its last good tick, and which of them must be told.
+
+    A refusal is told at once, for no later try will help; that no answer comes is told when it has
+    lasted for 30 s. Each is told once. After a good tick it may be told anew, a refusal in the same
+    words after a minute.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since: float | None = None
+        self._told_away = False
+        self._refusals: dict[str, float] = {}  # the words -> when they were told
+
+    def good(self) -> None:
+        """A tick has succeeded."""
+        self._since = None
+        self._told_away = False
+        if self._refusals:
+            before = self._clock.monotonic() - _SAME_AGAIN_S
+            self._refusals = {words: at for words, at in self._refusals.items() if at > before}
+
+    def tells(self, error: StoreError) -> bool:
+        """Whether this failure, which has happened now, is to be told."""
+        now = self._clock.monotonic()
+        if isinstance(error, StoreRefused):
+            return self._refusals.setdefault(str(error), now) == now
+        self._since = now if self._since is None else self._since
+        if self._told_away or now - self._since < _AWAY_S:
+            return False
+        self._told_away = True
+        return True
 
 
 @final
@@ -36,14 +74,15 @@ class LoopRunner:
     """Runs a loop until it is stopped: jitter, and longer waits while the store does not answer.
 
     A tick that is under way when the runner is stopped comes to its end first: ticks are short.
-    Any error but a StoreError is passed to `on_defect(loop's name, error)`, and the tick is tried
-    again: a broken loop must not take the jobs down.
+    What a tick raises is passed to `on_failure(loop's name, error)`, a StoreError once (see
+    `Failures`), and the tick is tried again: a broken loop must not take the jobs down.
     """
 
-    def __init__(self, loop: Loop, clock: Clock, on_defect: OnDefect) -> None:
+    def __init__(self, loop: Loop, clock: Clock, on_failure: OnFailure) -> None:
         self.loop = loop
         self._clock = clock
-        self._on_defect = on_defect
+        self._on_failure = on_failure
+        self._failures = Failures(clock)
         self._wake = asyncio.Event()
         self._stopping = False
         self._alarm: Timer | None = None
@@ -86,11 +125,11 @@ class LoopRunner:
     async def _tick(self, backoff: ExponentialBackoff) -> float:
         try:
             delay_s = await self.loop.tick()
-        except StoreError:  # the client and the fetches emit the outage; this only tries again
-            return backoff.next_s()
         except Exception as error:
-            self._on_defect(self.loop.name, error)
+            if not isinstance(error, StoreError) or self._failures.tells(error):
+                self._on_failure(self.loop.name, error)
             return backoff.next_s()
+        self._failures.good()
         backoff.reset()
         return delay_s
 
@@ -100,7 +139,7 @@ class LoopRunner:
         except StoreError:  # what it held runs out by itself
             return
         except Exception as error:
-            self._on_defect(self.loop.name, error)
+            self._on_failure(self.loop.name, error)
 
     async def _rest(self, delay_s: float) -> None:
         if self._stopping:

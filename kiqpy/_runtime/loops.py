@@ -18,6 +18,7 @@ from kiqpy._loops.rescue import Rescuer
 from kiqpy._reporting.bus import Bus
 from kiqpy.clock import Clock
 from kiqpy.config import Config
+from kiqpy.errors import StoreError
 from kiqpy.event import LoopFailed
 from kiqpy.job import Job
 from kiqpy.store import OutgoingJob, Store
@@ -102,7 +103,7 @@ class LoopSet:
 
     async def _begin(self) -> None:
         for loop in (*self._loops(), *self._more()):
-            runner = LoopRunner(loop, self._clock, self._on_defect)
+            runner = LoopRunner(loop, self._clock, self._on_failure)
             self._runners.append(runner)
             self._tasks.add(asyncio.create_task(runner.run(), name=f"kiqpy:loop:{loop.name}"))
         if self._config.schedulers:
@@ -150,5 +151,6 @@ class LoopSet:
             if runner.loop.name == Promoter.name:
                 runner.wake_within(max(SPACING_S, in_s))
 
-    def _on_defect(self, loop: str, error: Exception) -> None:
-        self._bus.emit(LoopFailed(loop, repr(error)))
+    def _on_failure(self, loop: str, error: Exception) -> None:
+        text = str(error) if isinstance(error, StoreError) else repr(error)
+        self._bus.emit(LoopFailed(loop, text))

@@ -51,3 +51,22 @@ async def test_a_wrong_retry_set_holds_up_its_queue_and_says_so_once(
         await eventually(lambda: clean.cli("ZCARD", "retry") == 5, "all to be put off")
     assert [event.name for event in heard if event.queue == "bad"] == ["fetch.failed"]
     assert "WRONGTYPE retry" in heard[0].error
+
+
+async def test_a_loop_that_is_refused_says_so_once_and_goes_on_later(
+    redis_url: str, clean: TestServer
+) -> None:
+    """Due jobs waited in a schedule beside a wrong retry set, and nobody was told."""
+    ran.clear()
+    jobs = Jobs(redis_url=redis_url, poll_interval=0.01)
+    heard: list[Any] = []
+    jobs.attach("loop.failed", heard.append)
+    clean.cli("SET", "retry", "another program's")
+    async with jobs:
+        await eventually(lambda: heard, "a word of it")
+        for n in range(3):
+            await jobs.enqueue(works.new(n), in_=0.01)
+            await eventually(lambda n=n: len(ran) == n + 1, "the schedule to be promoted")
+        clean.cli("DEL", "retry")
+    assert [event.loop for event in heard] == ["promote"]
+    assert "WRONGTYPE retry" in heard[0].error

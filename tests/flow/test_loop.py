@@ -47,9 +47,9 @@ def unheard(name: str, error: Exception) -> None:
 
 
 def started(
-    loop: Ticker, clock: FakeClock, on_defect: Callable[[str, Exception], None] = unheard
+    loop: Ticker, clock: FakeClock, on_failure: Callable[[str, Exception], None] = unheard
 ) -> tuple[LoopRunner, asyncio.Task[None]]:
-    runner = LoopRunner(loop, clock, on_defect)
+    runner = LoopRunner(loop, clock, on_failure)
     return runner, asyncio.create_task(runner.run())
 
 
@@ -85,7 +85,7 @@ async def test_zero_means_there_is_more_and_others_run_in_between() -> None:
 async def test_a_silent_store_is_asked_less_and_less_often() -> None:
     clock = FakeClock()
     loop = Ticker(clock, *[StoreUnavailable("away")] * 5, StoreRefused("no"), 1000.0)
-    runner, task = started(loop, clock)
+    runner, task = started(loop, clock, lambda _name, _error: None)
     await clock.advance(100)
     gaps = [b - a for a, b in zip(loop.ticks, loop.ticks[1:], strict=False)]
     assert len(gaps) == 6
@@ -103,6 +103,57 @@ async def test_a_defect_is_told_and_the_loop_goes_on() -> None:
     await clock.advance(2)
     assert told == [("ticker", "ZeroDivisionError('x')")]
     assert len(loop.ticks) == 3
+    await stopped(runner, task)
+
+
+def listening(*answers: float | Exception) -> tuple[FakeClock, Ticker, list[str]]:
+    clock = FakeClock()
+    return clock, Ticker(clock, *answers), []
+
+
+@pytest.mark.parametrize("refusals", [1, 20])
+async def test_a_refused_loop_is_told_at_once_and_once(refusals: int) -> None:
+    clock, loop, told = listening(*[StoreRefused("WRONGTYPE retry")] * refusals, 1.0)
+    runner, task = started(loop, clock, lambda _name, error: told.append(str(error)))
+    await rest()
+    assert told == ["WRONGTYPE retry"]
+    await clock.advance(200)
+    assert len(loop.ticks) == refusals + 2
+    assert told == ["WRONGTYPE retry"]
+    await stopped(runner, task)
+
+
+async def test_a_refusal_in_other_words_is_told_too() -> None:
+    clock, loop, told = listening(*[StoreRefused("retry"), StoreRefused("schedule")] * 4)
+    runner, task = started(loop, clock, lambda _name, error: told.append(str(error)))
+    await clock.advance(60)
+    assert told == ["retry", "schedule"]
+    await stopped(runner, task)
+
+
+async def test_a_refusal_after_a_good_tick_is_told_again_once_a_minute() -> None:
+    clock, loop, told = listening(*[StoreRefused("no"), 1.0] * 100)
+    runner, task = started(loop, clock, lambda _name, error: told.append(f"{clock.monotonic()}"))
+    await clock.advance(130)
+    assert len(loop.ticks) > 100
+    assert len(told) == 3, "in turns with good ticks it must not fill the log"
+    assert told[0] == "0.0"
+    await stopped(runner, task)
+
+
+async def test_a_silent_store_is_told_once_when_it_has_lasted() -> None:
+    silence = [StoreUnavailable("away")] * 40
+    clock, loop, told = listening(*silence, 1.0, *silence, 1.0)
+    runner, task = started(loop, clock, lambda _name, error: told.append(str(error)))
+    await clock.advance(29)
+    assert told == [], "an outage that is short is told by who needs an answer now"
+    await clock.advance(7)
+    assert told == ["away"]
+    while len(loop.ticks) < 41:
+        await clock.advance(5)
+    assert told == ["away"]
+    await clock.advance(40)
+    assert told == ["away"] * 2, "a good tick ends the outage"
     await stopped(runner, task)
 
 
