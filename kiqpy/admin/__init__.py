@@ -17,6 +17,7 @@ from kiqpy.admin._moves import (
     known_queue,
 )
 from kiqpy.admin._rows import BulkResult, Day, Found, JobRow, Page, QueueCounts, Stats, row, where
+from kiqpy.admin._running import reported, runs_of
 from kiqpy.admin._search import Field, Search, Searcher, token
 from kiqpy.clock import Clock
 from kiqpy.errors import ArgumentError, StoreRefused, suggest
@@ -148,7 +149,7 @@ class Admin:
         )
         found = await self._moves.find([jid], places, most)
         if not found.rows and place is None:
-            running = [one for one in await self.busy() if one.job and one.job.jid == jid]
+            running = await runs_of(self._census, jid)
             rows = [JobRow("running", one.job, one.raw, one.run_at) for one in running]
             return Found(rows, found.searched, found.complete or bool(rows))
         return found
@@ -206,14 +207,10 @@ class Admin:
     async def busy(self, queue: str | None = None, *, most: int = 10_000) -> list[RunningJob]:
         """The jobs that run, as the processes said at their last heartbeat; longest first.
 
-        Of one queue, if it is named. A process tells of 250 at most.
+        Of one queue, if it is named. A process reports 250 at most. What began since is missing
+        here; `find` and `cancel` see it.
         """
-        found: list[RunningJob] = []
-        for process in await self.processes():
-            if process.busy and len(found) < most:
-                told = await self._census.busy([process.ident])
-                found += [one for one in told if queue in (None, one.queue)]
-        return sorted(found, key=lambda one: one.run_at or 0.0)[:most]
+        return await reported(self._census, queue, most)
 
     # -- change jobs
 
@@ -289,8 +286,7 @@ class Admin:
         act: Action = "cancel" if keep else "delete and unlock"
         if found and (await self._moves.carry_out(act, [found])).done:
             return "queued" if found.place.startswith("queue:") else found.place
-        running = any(one.job and one.job.jid == jid for one in await self.busy())
-        return "running" if running else "marked"
+        return "running" if await runs_of(self._census, jid) else "marked"
 
     # -- change queues and processes
 

@@ -90,7 +90,7 @@ class Process(NamedTuple):
 
 
 class RunningJob(NamedTuple):
-    """A job that a process reports as running, since `run_at` in epoch seconds."""
+    """A job that a process holds, running since `run_at` in epoch seconds; None: not reported."""
 
     ident: str
     queue: str
@@ -262,6 +262,13 @@ class Census(Protocol):
 
     async def busy(self, idents: Sequence[str]) -> list[RunningJob]:
         """The jobs that these processes ran at their last heartbeats."""
+        ...
+
+    async def claimed(self, texts: Sequence[str]) -> list[RunningJob]:
+        """The jobs that contain one of the texts, among all that kiqpy's processes hold now.
+
+        Their bytes are exact and `run_at` is None. One that is claimed meanwhile may be missed.
+        """
         ...
 
     async def pause(self, queue: str) -> bool:

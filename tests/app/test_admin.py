@@ -423,6 +423,20 @@ async def test_exq_api_send_signal_cancel(at_work: House) -> None:
     assert not gates[-1].is_set()
 
 
+async def test_a_job_that_began_since_the_last_heartbeat(clean: TestServer) -> None:
+    """Found and cancelled by what its process holds, and shown whole however large it is."""
+    gates.append(asyncio.Event())
+    jobs = App(redis_url=clean.url, queues={"mail": 2}, workers=[hold, send], heartbeat_interval=9)
+    async with jobs:
+        receipt = await jobs.enqueue(hold.new(7))
+        await eventually(lambda: not clean.cli("LLEN", "queue:mail"), "the job is claimed")
+        assert await jobs.admin.busy() == []
+        found = await jobs.admin.find(receipt.jid)
+        assert found.row is not None
+        assert (found.row.place, found.row.args, found.complete) == ("running", [7], True)
+        assert await jobs.admin.cancel(receipt.jid) == "running"
+
+
 # ---- Verk
 
 
@@ -471,7 +485,8 @@ async def test_verk_sortedset_range(house: House, place: str) -> None:
     rows = (await house.admin.jobs(place, newest=False)).rows
     assert [row.raw for row in rows] == [failed("a"), failed("b"), UNREADABLE]
     assert rows[2].job is None
-    assert (rows[2].jid, rows[2].class_, rows[2].args, rows[2].error_class) == ("", "", [], "")
+    assert (rows[2].jid, rows[2].class_, rows[2].args) == ("", "", [])
+    assert rows[2].error_class == "kiqpy.DecodeError"
 
 
 @SETS

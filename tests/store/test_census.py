@@ -461,6 +461,59 @@ class TestProcesses:
         assert (row.job.jid if row.job else None) == jid
 
 
+class TestClaimed:
+    async def test_what_processes_hold_is_found_without_a_heartbeat(self, world: World) -> None:
+        first, second = await world.process("q", "r"), await world.process("q")
+        await world.fill(3)
+        await world.push(outgoing("other", "r"))
+        await first.fetch("q", 2)
+        await second.fetch("q", 2)
+        await first.fetch("r", 1)
+        it = first.census
+        rows = await it.claimed(["j0000", "j0002", "other", "nowhere"])
+        where = {row.job.jid: (row.ident, row.queue) for row in rows if row.job}
+        assert where == {
+            "j0000": (first.ident, "q"),
+            "j0002": (second.ident, "q"),
+            "other": (first.ident, "r"),
+        }
+        assert await it.claimed(["nowhere"]) == []
+
+    async def test_a_settled_job_is_held_no_more(self, world: World) -> None:
+        session = await world.process()
+        await world.fill(1)
+        [claim] = await session.fetch("q", 1)
+        await session.settle(session.frame("q", [Done(claim.delivery)]))
+        assert await session.census.claimed(["j0000"]) == []
+
+    async def test_a_job_in_an_inbox(self, world: World) -> None:
+        session = await world.process()
+        waiting = asyncio.create_task(session.wait("q", 5.0))
+        await asyncio.sleep(0)
+        await world.fill(1)
+        assert await waiting is True
+        rows = await session.census.claimed(["j0000"])
+        assert jids(rows) == ([] if (await session.census.sizes(["q"]))["q"] else ["j0000"])
+
+    async def test_more_jobs_and_bytes_than_one_step_looks_at(self, world: World) -> None:
+        session = await world.process()
+        names = [f"big{n:04}" for n in range(12)]
+        await world.push(*(outgoing(name, args=[7] * 300_000) for name in names))
+        held: list[str] = []
+        while len(held) < len(names):
+            held += jids(await session.fetch("q", 12))
+        assert sorted(jids(await session.census.claimed(["big"]))) == names
+        assert jids(await session.census.claimed(["big0007"])) == ["big0007"]
+
+    async def test_many_processes(self, world: World) -> None:
+        owners = [await world.process(f"q{n}") for n in range(3)]
+        for n in range(130):
+            world.beat(owners[n % 3], *(f"q{m}" for m in range(n % 3, 130, 3)))
+        await world.push(outgoing("last", "q129"))
+        await owners[0].fetch("q129", 1)
+        assert jids(await owners[1].census.claimed(["last"])) == ["last"]
+
+
 class TestCancel:
     async def test_one_mark_a_job_the_last_counts(self, world: World) -> None:
         it = await census(world)

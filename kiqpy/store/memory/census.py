@@ -23,6 +23,7 @@ from kiqpy.store.census import (
     entry,
     process_row,
     queue_row,
+    readable,
 )
 from kiqpy.store.memory.effects import run_effects
 from kiqpy.store.memory.server import MemoryServer
@@ -134,6 +135,18 @@ class MemoryCensus:
             for ident, heartbeat in heartbeats
             if heartbeat
             for text in heartbeat.work.values()
+        ]
+
+    async def claimed(self, texts: Sequence[str]) -> list[RunningJob]:
+        words, server = [text.encode() for text in texts], self._server
+        with server.gate:
+            held = [(owner, [*jobs.values()]) for owner, jobs in server.privates.items()]
+            held += [(owner, [*jobs]) for owner, jobs in server.inboxes.items()]
+        return [
+            RunningJob(ident, queue, readable(raw), raw, None)
+            for (ident, queue), jobs in held
+            for raw in jobs
+            if any(word in raw for word in words)
         ]
 
     async def paused(self) -> list[str]:

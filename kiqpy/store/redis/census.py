@@ -23,6 +23,7 @@ from kiqpy.store.census import (
     entry,
     process_row,
     queue_row,
+    readable,
     whole_number,
 )
 from kiqpy.store.redis.connections import Arg, Connections
@@ -126,6 +127,35 @@ class RedisCensus:
                     rows += [busy_row(ident, text) for text in found]
                     break
         return rows
+
+    async def claimed(self, texts: Sequence[str]) -> list[RunningJob]:
+        rows: dict[tuple[str, bytes], RunningJob] = {}  # a scan may find a job twice
+        async for holders in self._holders():
+            keys = [key for holder in holders for key in self._holding(*holder)]
+            async for number, raw in self._matches(keys, texts):
+                ident, queue = holders[(number - 1) // 2]
+                rows[ident, raw] = RunningJob(ident, queue, readable(raw), raw, None)
+        return [*rows.values()]
+
+    async def _matches(
+        self, keys: Sequence[str], texts: Sequence[str]
+    ) -> AsyncIterator[tuple[int, bytes]]:
+        """Each payload with one of the texts, and the number of its key."""
+        number, cursor = 1, b"0"
+        while number:
+            args: tuple[Arg, ...] = (number, cursor, *texts)
+            number, cursor, *found = await self._connections.call("claimed", keys, args)
+            for n, raw in zip(found[::2], found[1::2], strict=True):
+                yield int(n), raw
+
+    def _holding(self, ident: str, queue: str) -> tuple[str, str]:
+        return self._keys.private(ident, queue), self._keys.inbox(ident, queue)
+
+    async def _holders(self) -> AsyncIterator[Sequence[tuple[str, str]]]:
+        """Processes, each with one of its queues, in pages."""
+        members = [member async for member in self._members(self._keys.privs)]
+        for part in _parts(sorted(members)):
+            yield [(ident, queue) for ident, _, queue in (each.partition("|") for each in part)]
 
     async def paused(self) -> list[str]:
         return sorted([name async for name in self._members(self._keys.paused)])
