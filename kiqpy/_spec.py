@@ -15,7 +15,7 @@ from kiqpy._declare.checks import (
     name_of,
     refuse_generator,
 )
-from kiqpy._declare.options import Options, options
+from kiqpy._declare.options import Across, Options, options
 from kiqpy._payload.arguments import check_args
 from kiqpy._rules.backoff import check_backoff
 from kiqpy._rules.unique import token
@@ -125,7 +125,9 @@ class Spec:
         if given is not self.given and (own := self._own(given)):
             job.payload["kiq"] = own
         if given.unique_for is not None:
-            job.payload["unique_token"] = self._token(args, kwargs, given.queue)
+            job.payload["unique_token"] = self._token(
+                args, kwargs, given.queue, given.unique_across
+            )
         return job
 
     def declared(self, job: Job) -> dict[str, Any]:
@@ -137,7 +139,8 @@ class Spec:
         if job.payload.get("unique_for", given.unique_for) and "unique_token" not in job.payload:
             args, kwargs = self.arguments(job.args)
             queue = job.queue if job.says("queue") else given.queue
-            fields["unique_token"] = self._token(tuple(args), kwargs, queue)
+            across = job.payload.get("unique_across", given.unique_across)
+            fields["unique_token"] = self._token(tuple(args), kwargs, queue, across)
         return fields
 
     def make(self, *args: Any, **kwargs: Any) -> Job:
@@ -160,7 +163,9 @@ class Spec:
         own = {name: getattr(given, name) for name in ("timeout", "backoff")}
         return {name: value for name, value in own.items() if value != getattr(self.given, name)}
 
-    def _token(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str) -> str:
+    def _token(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str, across: Across
+    ) -> str:
         """Of all arguments, those left to their defaults too; or of what `unique_by` answers."""
         bound = self._bound(args, kwargs)
         bound.apply_defaults()
@@ -172,7 +177,7 @@ class Spec:
         if self.codecs is not None:
             key = self.codecs.encode([key])[0]
         try:
-            return token(self.name, queue, key)
+            return token(self.name, queue, key, across)
         except (TypeError, ValueError) as error:
             what = "its arguments are" if unique_by is None else "unique_by answered"
             raise ArgumentError(f"{self.name}: {what} {key!r}, which is no key: {error}") from None

@@ -119,7 +119,8 @@ class Lock(NamedTuple):
 class Fate(NamedTuple):
     """What becomes of a job in one step of the store; rules choose effects by it.
 
-    `outcome`: how its run ended; None if its process died or an operator moved it. `in_s`: seconds
+    `outcome`: how its run ended; None if its process died or an operator moved
+    it, unless to cancel it. `in_s`: seconds
     until it is due, in the schedule or the retry set. `unlock`: an operator wants its lock freed,
     whatever its `unique_until`.
     """
@@ -197,6 +198,26 @@ class ExtendLock(NamedTuple):
 
     def args(self) -> tuple[str, int]:
         return self.lock.owner(self.jid), int((self.in_s + self.lock.ttl_s) * 1000)
+
+
+class TakeLock(NamedTuple):
+    """Give a unique job its lock again, for `ttl_s` from now.
+
+    A lock that another job holds is left alone; one that the job itself holds is never shortened.
+    """
+
+    lock: Lock
+    jid: str
+
+    @property
+    def op(self) -> str:
+        return "take_lock"
+
+    def keys(self, names: KeyNames) -> tuple[str, ...]:
+        return (names.lock(self.lock.token),)
+
+    def args(self) -> tuple[str, int]:
+        return self.lock.owner(self.jid), int(self.lock.ttl_s * 1000)
 
 
 Effects = tuple[Effect, ...]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from kiqpy._declare.checks import Duration
     from kiqpy._declare.options import (
+        Across,
         BackoffFunction,
         BackoffName,
         ExecutorKind,
@@ -69,9 +70,9 @@ class FunctionWorker(Generic[P, R, T]):
         """The same worker with other options for the jobs made from it.
 
         `queue`, `retry`, `retry_for`, `retry_queue`, `dead`, `backtrace`, `backoff` (a curve's
-        name), `timeout`, `expires_in`, `unique_for`, `unique_until`, `tags` as in `worker`;
-        `in_` (seconds or a timedelta from now) or `at` (an aware datetime or epoch seconds) say
-        when the job is due. Raises ConfigError.
+        name), `timeout`, `expires_in`, `unique_for`, `unique_until`, `unique_across`,
+        `tags` as in `worker`; `in_` (seconds or a timedelta from now) or `at` (an aware datetime or
+        epoch seconds) say when the job is due. Raises ConfigError.
         """
         return self.spec.using(**overrides)
 
@@ -136,6 +137,8 @@ def worker(call: Callable[..., Any] | None = None, /, **given: Any) -> Any:
     unique_for=None: for how long no second job with the same arguments is enqueued.
     unique_until="success": what ends that early: "success" (or death), "start", or, "expiry",
         nothing.
+    unique_across="queue": which jobs with the same arguments are alike: those of the worker in
+        one queue; "class", in all queues; "all", those of all workers.
     unique_by=None: a function of the arguments; jobs for which it returns the same are alike.
     max_concurrency=None: how many of its jobs run at a time in one process.
     codecs=(): types that arguments may have beside JSON's own.
@@ -283,6 +286,7 @@ class Worker:
     expires_in: ClassVar[Duration | None]
     unique_for: ClassVar[Duration | None]
     unique_until: ClassVar[Until]
+    unique_across: ClassVar[Across]
     tags: ClassVar[Iterable[str]]
     backoff: ClassVar[BackoffName | BackoffFunction | None]
     unique_by: ClassVar[Callable[..., Any] | None]

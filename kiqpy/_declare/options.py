@@ -31,6 +31,7 @@ BackoffFunction = Callable[
 ]
 ExecutorKind = Literal["async", "thread", "process"]
 Until = Literal["success", "start", "expiry"]
+Across = Literal["queue", "class", "all"]
 
 BackoffName = Literal["sidekiq", "kiq", "exq", "toniq", "queuetopia", "constant", "immediate"]
 
@@ -83,6 +84,13 @@ if TYPE_CHECKING:
 
         unique_until: Until
         """What ends that before its time: success or death, the job's start, or nothing."""
+
+        unique_across: Across
+        """Which jobs with the same arguments, or the same answer of `unique_by`, are alike.
+
+        `"queue"`: those of one worker in one queue. `"class"`: those of one worker, in all queues.
+        `"all"`: those of all workers.
+        """
 
         tags: Iterable[str]
         """Words that travel with the job and are shown beside it."""
@@ -150,6 +158,7 @@ class Options(Record, kw_only=True):
     expires_in: float | None = None
     unique_for: float | None = None
     unique_until: Until = "success"
+    unique_across: Across = "queue"
     tags: tuple[str, ...] = ()
     backoff: str | BackoffFunction | None = None
     unique_by: Callable[..., Any] | None = None
@@ -210,7 +219,7 @@ def _refuse(name: str, known: Iterable[str]) -> None:
 
 
 def _consistent(made: Options, given: Mapping[str, Any]) -> Options:
-    for name in ("unique_until", "unique_by"):
+    for name in ("unique_until", "unique_across", "unique_by"):
         if name in given and made.unique_for is None:
             raise ConfigError(f"{name} has no effect without unique_for: say for how long")
     return made

@@ -11,26 +11,32 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kiqpy._declare.checks import MAX_LOCK_S
+from kiqpy._declare.checks import MAX_DELAY_S
+from kiqpy._declare.options import Across
 from kiqpy._payload.json import canonical
 from kiqpy.errors import ArgumentError
 from kiqpy.job import Job, seconds
-from kiqpy.outcome import Effect, ExtendLock, Fate, FreeLock, Lock
+from kiqpy.outcome import Effect, ExtendLock, Fate, FreeLock, Lock, TakeLock
 
 _KIQ_TOKEN: Final = re.compile(r"[0-9a-f]{40}")  # SHA-1; kiqpy's own are SHA-256
 
 
-def token(class_: str, queue: str, key: object) -> str:
-    """The name of the lock: equal for jobs of one class and queue with equal keys."""
-    return hashlib.sha256(canonical([class_, queue, key])).hexdigest()
+def token(class_: str, queue: str, key: object, across: Across = "queue") -> str:
+    """The name of the lock: equal for jobs with equal keys, and for others by `across`.
+
+    "queue": if class and queue are equal too; "class": if the class is; "all": for all.
+    """
+    terms = {"queue": [class_, queue, key], "class": [class_, key], "all": [key]}[across]
+    return hashlib.sha256(canonical(terms)).hexdigest()
 
 
 def lock_for(payload: dict[str, Any], now: float, in_s: float) -> Lock | None:
     """The lock that a new job must take, until `ttl_s` after it is due; None: it is not unique.
 
-    Writes `unique_token` and `unlocks_at` into the payload.
+    Writes `unique_token` and `unlocks_at` into the payload, and takes `unique_across` out.
     Raises: ArgumentError: `unique_for` is no time.
     """
+    across = payload.pop("unique_across", "queue")
     wanted, hold_s = payload.get("unique_for"), _hold_s(payload)
     if wanted is None or wanted is False:
         return None
@@ -38,7 +44,7 @@ def lock_for(payload: dict[str, Any], now: float, in_s: float) -> Lock | None:
         raise ArgumentError(f"unique_for={wanted!r}: give seconds, more than 0")
     name = payload.get("unique_token")
     if not isinstance(name, str) or not name:
-        name = token(payload["class"], payload.get("queue", "default"), payload["args"])
+        name = token(payload["class"], payload.get("queue", "default"), payload["args"], across)
     payload["unique_token"], payload["unlocks_at"] = name, now + in_s + hold_s
     return Lock(name, max(0.001, hold_s))
 
@@ -67,7 +73,14 @@ def lock_until_start(payload: Mapping[str, Any], now: float = 0.0) -> Lock | Non
 
 
 def effects(job: Job, fate: Fate, now: float) -> tuple[Effect, ...]:
-    """The effect on the job's lock: it is freed when the job ends, extended while it waits."""
+    """The effect on the job's lock: it is freed when the job ends, extended while it waits.
+
+    Who moves a job to its queue gives it the lock again, because it may have lost it: at its death,
+    at its start, or because the time was over.
+    """
+    if fate.by == "operator" and fate.to == "queue":
+        lock = any_lock(job.payload)
+        return (TakeLock(lock, job.jid),) if lock is not None and lock.owned else ()
     lock = _lock_by(job.payload, fate, now)
     if lock is None:
         return ()
@@ -81,7 +94,7 @@ def effects(job: Job, fate: Fate, now: float) -> tuple[Effect, ...]:
 def _lock_by(payload: Mapping[str, Any], fate: Fate, now: float) -> Lock | None:
     if fate.by != "operator":
         return lock_of(payload, now)
-    if fate.to == "dead":
+    if fate.to == "dead" or fate.outcome is not None:  # killed or cancelled
         return lock_of(payload, now) or lock_until_start(payload, now)
     return any_lock(payload) if fate.unlock else None
 
@@ -108,4 +121,4 @@ def _hold_s(payload: Mapping[str, Any]) -> float:
     value = payload.get("unique_for")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0.0
-    return float(value) if 0 < value <= MAX_LOCK_S else 0.0
+    return float(value) if 0 < value <= MAX_DELAY_S else 0.0

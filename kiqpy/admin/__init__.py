@@ -7,15 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, final
 
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf
-from kiqpy.admin._moves import (
-    MAX_SEARCHED,
-    Action,
-    Jobs,
-    Mover,
-    Progress,
-    known_place,
-    known_queue,
-)
+from kiqpy.admin._moves import MAX_SEARCHED, Action, Jobs, Mover, Progress, known_place, known_queue
 from kiqpy.admin._rows import BulkResult, Day, Found, JobRow, Page, QueueCounts, Stats, row, where
 from kiqpy.admin._running import reported, runs_of
 from kiqpy.admin._search import Field, Search, Searcher, token
@@ -215,15 +207,18 @@ class Admin:
     # -- change jobs
 
     async def retry(self, jobs: Jobs, place: str | None = None) -> BulkResult:
-        """Put jobs of the retry or dead set into their queues now; uses none of their retries."""
+        """Put jobs of the retry or dead set into their queues now; uses none of their retries.
+
+        A unique job takes its lock again; if another job holds it, both run.
+        """
         return await self._moves.carry_out("retry", jobs, place)
 
     async def requeue(self, jobs: Jobs, place: str | None = None) -> BulkResult:
-        """Put scheduled, failed or dead jobs into their queues now, otherwise unchanged."""
+        """Put scheduled, failed or dead jobs into their queues now; their locks as by `retry`."""
         return await self._moves.carry_out("requeue", jobs, place)
 
     async def kill(self, jobs: Jobs, place: str | None = None) -> BulkResult:
-        """Move jobs to the dead set; their unique locks are freed.
+        """Move jobs to the dead set; their locks are freed, but for `unique_until="expiry"`.
 
         In a long queue this takes the longer the newer the job is.
         """
@@ -283,7 +278,7 @@ class Admin:
         await self._census.cancel(jid, keep)  # first, so that it can't slip through
         places = [place for place in await self._moves.places() if place != "dead"]
         found = (await self._moves.find([jid], places, most)).row
-        act: Action = "cancel" if keep else "delete and unlock"
+        act: Action = "cancel" if keep else "cancel and delete"
         if found and (await self._moves.carry_out(act, [found])).done:
             return "queued" if found.place.startswith("queue:") else found.place
         return "running" if await runs_of(self._census, jid) else "marked"

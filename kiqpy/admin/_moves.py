@@ -15,10 +15,12 @@ from kiqpy.admin._rows import BulkResult, Found, JobRow, row, where
 from kiqpy.clock import Clock
 from kiqpy.errors import ArgumentError, ConfigError
 from kiqpy.job import Job
-from kiqpy.outcome import Fate
+from kiqpy.outcome import Cancelled, Fate
 from kiqpy.store.census import PLACES, Census, Entry, Transfer
 
-Action = Literal["retry", "requeue", "kill", "delete", "delete and unlock", "cancel"]
+Action = Literal[
+    "retry", "requeue", "kill", "delete", "delete and unlock", "cancel", "cancel and delete"
+]
 Jobs = JobRow | str | Iterable["JobRow | str"]  # rows that were shown, or jids
 Progress = Callable[[int, int], object]  # how many were looked at so far, and of how many
 MAX_SEARCHED: Final = 1_000_000  # entries: about two seconds, a thousand at a time
@@ -76,7 +78,8 @@ def transfer(
         payload = handed_on(raw, job, _why(found, job, act, now), rand)
         moved = Transfer(raw, "dead", payload or raw)
     else:
-        fate = Fate("gone", "operator", unlock=act == "delete and unlock")
+        outcome = Cancelled(keep=False) if act == "cancel and delete" else None
+        fate = Fate("gone", "operator", outcome, unlock=act == "delete and unlock")
         moved = Transfer(raw, "away")
     return moved._replace(effects=choose_effects(job, fate, now, effects_of))
 
@@ -115,6 +118,7 @@ _DONE: Final = {
     "delete": "deleted",
     "delete and unlock": "deleted",
     "cancel": "moved",
+    "cancel and delete": "deleted",
 }
 
 

@@ -693,6 +693,20 @@ async def test_locks_of_all_are_kept_or_freed(house: House) -> None:
         assert house.server.cli("EXISTS", "unique:T") == int(not unlock)
 
 
+@pytest.mark.parametrize("until", ["success", "start", "expiry"])
+@pytest.mark.parametrize("act", ["kill", "cancel", "cancel for good"])
+async def test_kill_and_cancel_free_a_lock_but_one_until_expiry(
+    house: House, until: str, act: str
+) -> None:
+    house.put("retry", failed("a", unique_token="T", unique_until=until))
+    house.server.cli("SET", "unique:T", "a", "EX", 1000)
+    if act == "kill":
+        assert (await house.admin.kill("a")).done == 1
+    else:
+        assert await house.admin.cancel("a", keep=act == "cancel") == "retry"
+    assert house.server.cli("EXISTS", "unique:T") == int(until == "expiry")
+
+
 async def test_a_lock_of_a_newer_job_stays(house: House) -> None:
     house.put("retry", failed("old", unique_token="T"))
     house.server.cli("SET", "unique:T", "newer", "EX", 1000)

@@ -272,6 +272,17 @@ async def test_a_cancelled_job_frees_it(works: App, clean: TestServer, keep: boo
     assert clean.cli("ZCARD", "dead") == int(keep)
 
 
+@pytest.mark.parametrize("keep", [True, False])
+async def test_a_cancel_leaves_one_until_expiry_to_time(
+    works: App, clean: TestServer, keep: bool
+) -> None:
+    first = await works.enqueue(expiry.new("wait"))
+    await eventually(lambda: ran == [first.jid], "the job to run")
+    await works.cancel(first.jid, keep=keep)
+    await settled(clean)
+    assert the_lock(clean)[0] == first.jid
+
+
 async def test_one_that_is_put_back_at_a_stop_keeps_it(clean: TestServer) -> None:
     async with Jobs(redis_url=clean.url, shutdown_timeout=0) as app:
         first = await app.enqueue(success.new("wait"))
@@ -293,6 +304,72 @@ async def test_who_deletes_says_what_becomes_of_it(
     assert len(locks(clean)) == (0 if unlock else 2)
     again = await shop.enqueue(success.new())
     assert again.state == ("queued" if unlock else "duplicate")
+
+
+MOVED = ["retry", "requeue"]
+
+
+async def killed(shop: App, job: Job) -> str:
+    """The jid of a job that is dead and has lost its lock, but for one until expiry."""
+    first = await shop.enqueue(job, in_=1000)
+    await shop.admin.kill_all("scheduled")
+    return first.jid
+
+
+@pytest.mark.parametrize("act", MOVED)
+@pytest.mark.parametrize("kind", [success, start, expiry])
+async def test_who_moves_a_dead_job_to_its_queue_gives_it_its_lock_again(
+    shop: App, clean: TestServer, act: str, kind: Any
+) -> None:
+    jid = await killed(shop, kind.new())
+    if locks(clean):  # until expiry: only time frees it
+        clean.cli("DEL", *(f"unique:{token}" for token in locks(clean)))
+    assert (await getattr(shop.admin, act)(jid)).done == 1
+    assert the_lock(clean) == (jid, pytest.approx(60, abs=15))
+    assert (await shop.enqueue(kind.new())) == Receipt(jid, "duplicate")
+
+
+@pytest.mark.parametrize("act", MOVED)
+async def test_where_another_job_has_taken_it_both_run(
+    works: App, clean: TestServer, act: str
+) -> None:
+    jid = await killed(works, success.new())
+    other = await works.enqueue(success.new(), in_=1000)
+    assert (await getattr(works.admin, act)(jid)).done == 1
+    await settled(clean)
+    assert ran == [jid]
+    assert the_lock(clean)[0] == other.jid
+
+
+@pytest.mark.parametrize("act", MOVED)
+async def test_who_is_moved_early_holds_its_lock_as_long_as_before(
+    shop: App, clean: TestServer, act: str
+) -> None:
+    first = await shop.enqueue(success.new("raise"), in_=1000)
+    place = "scheduled" if act == "requeue" else "retry"
+    if place == "retry":
+        [raw] = raws(clean, "schedule")
+        clean.cli("RENAME", "schedule", "retry")
+        assert decode(raw).jid == first.jid
+    await getattr(shop.admin, f"{act}_all")(place)
+    assert the_lock(clean) == (first.jid, pytest.approx(1060, abs=15))
+
+
+async def test_an_all_moves_locks_too(shop: App, clean: TestServer) -> None:
+    for n in range(3):
+        await shop.enqueue(success.new(str(n)), in_=1000)
+    await shop.admin.kill_all("scheduled")
+    assert locks(clean) == {}
+    await shop.admin.retry_all("dead")
+    assert len(locks(clean)) == 3
+
+
+async def test_a_moved_job_without_a_time_takes_no_lock(shop: App, clean: TestServer) -> None:
+    """Another program's payload may name a token and no time; Kiq's locks name no owner."""
+    for token in ("T", KIQS):
+        clean.cli("ZADD", "dead", 1, foreign(unique_token=token, tags=[token]))
+    assert (await shop.admin.retry_all("dead")).done == 2
+    assert locks(clean) == {}
 
 
 async def test_who_is_killed_by_hand_frees_it(shop: App, clean: TestServer) -> None:

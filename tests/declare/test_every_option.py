@@ -112,7 +112,7 @@ async def test_what_the_environment_says_is_checked_as_well(
 @pytest.mark.parametrize("how", VALUES)
 async def test_a_workers_option_is_refused_at_once_or_works(name: str, how: str) -> None:
     given: dict[str, Any] = {name: VALUES[how]}
-    if name in ("unique_until", "unique_by"):
+    if name in ("unique_until", "unique_across", "unique_by"):
         given["unique_for"] = 5
     made = result_of(name, lambda: worker(**given)(_asynchronous))
     if made is None:

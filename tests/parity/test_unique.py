@@ -65,6 +65,20 @@ async def test_1_5_unique_by_takes_the_place_of_a_given_token(house: House) -> N
         assert states == ["queued", "duplicate", "queued"]
 
 
+async def test_1_5_across_all_the_user_chooses_the_token(house: House) -> None:
+    """Exq's `unique_token:` is one for all queues and workers."""
+
+    @worker(unique_for=90, unique_by=lambda n: n, unique_across="all")
+    async def pay(n: int) -> None: ...
+
+    @worker(unique_for=90, unique_by=lambda n: n, unique_across="all", queue="mail")
+    async def refund(n: int) -> None: ...
+
+    async with house.client(workers=[pay, refund]) as shop:
+        receipts = await shop.enqueue_many([pay.new(1), refund.new(1), refund.new(2)])
+        assert [receipt.state for receipt in receipts] == ["queued", "duplicate", "queued"]
+
+
 async def test_1_5_a_scheduled_jobs_lock_lasts_until_it_is_due_and_longer(house: House) -> None:
     async with house.client() as shop:
         await shop.enqueue(note.using(unique_for=90, in_=1000).new(1))

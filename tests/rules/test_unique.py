@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kiqpy import ArgumentError, ConfigError, Job, Worker, worker
-from kiqpy._declare.checks import MAX_LOCK_S
+from kiqpy._declare.checks import MAX_DELAY_S
 from kiqpy._rules.unique import any_lock, lock_for, lock_of, lock_until_start, token
 from kiqpy.outcome import Lock
 
@@ -117,6 +117,40 @@ class TestTokens:
         with pytest.raises(ConfigError, match="plain function"):
             worker(name="w", unique_for=60, unique_by=key)(lambda: None)
 
+    def test_what_they_are_equal_across(self) -> None:
+        """Two queues, or two workers, with one key: `unique_across` says whether they are alike."""
+        one = Export.using(unique_across="class")
+        assert of(one.new(1)) == of(Export.using(unique_across="class", queue="other").new(1))
+        assert of(one.new(1)) != of(Import.using(unique_across="class").new(1))
+        everybody = Export.using(unique_across="all").new(1)
+        assert of(everybody) == of(Import.using(unique_across="all", queue="other").new(1))
+        assert of(everybody) != of(Import.using(unique_across="all").new(2))
+        assert "unique_across" not in everybody.payload
+
+    @pytest.mark.parametrize(
+        ("across", "text"),
+        [
+            ("queue", '["plain","default",[1,"plain"]]'),
+            ("class", '["plain",[1,"plain"]]'),
+            ("all", '[[1,"plain"]]'),
+        ],
+    )
+    def test_their_texts_are_documented(self, across: Any, text: str) -> None:
+        expected = hashlib.sha256(text.encode()).hexdigest()
+        assert of(plain.using(unique_across=across).new(1)) == expected
+        by_hand = Job("plain", [1, "plain"], unique_for=60, unique_across=across)
+        lock_for(by_hand.payload, NOW, 0.0)
+        assert of(by_hand) == expected
+        assert "unique_across" not in by_hand.payload
+        declared = Job("plain", [1], unique_for=60, unique_across=across)
+        assert plain.spec.declared(declared)["unique_token"] == expected
+
+    def test_an_unknown_reach_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="unique_across='world'"):
+            worker(unique_for=60, unique_across="world")  # type: ignore[call-overload]
+        with pytest.raises(ConfigError, match="unique_across has no effect without unique_for"):
+            worker(unique_across="all")
+
     def test_they_are_sha_256_so_that_kiqs_are_told_apart(self) -> None:
         assert of(plain.new(1)) == token("plain", "default", [1, "plain"])
         text = '["plain","default",[1,"plain"]]'
@@ -160,11 +194,11 @@ class TestOfANewJob:
             worker(unique_for=bad)
 
     def test_the_longest_that_is_allowed_is_held(self) -> None:
-        longest = worker(name="w", unique_for=MAX_LOCK_S)(lambda: None)
-        assert longest.new().payload["unique_for"] == MAX_LOCK_S
-        lock, _ = self.lock(unique_for=MAX_LOCK_S)
+        longest = worker(name="w", unique_for=MAX_DELAY_S)(lambda: None)
+        assert longest.new().payload["unique_for"] == MAX_DELAY_S
+        lock, _ = self.lock(unique_for=MAX_DELAY_S)
         assert lock is not None
-        assert lock.ttl_s == MAX_LOCK_S
+        assert lock.ttl_s == MAX_DELAY_S
 
     @pytest.mark.parametrize("until", ["success", "start", "expiry"])
     def test_what_travels(self, until: Any) -> None:

@@ -19,11 +19,13 @@ from kiqpy.outcome import (
     Lock,
     Release,
     Retry,
+    TakeLock,
     Verdict,
 )
 from kiqpy.store import Pushed
 from kiqpy.store._session import Session
 from kiqpy.store.calendar import Tick
+from kiqpy.store.census import Transfer
 from tests.faults import Faults, How
 from tests.store.contract import (
     MemoryWorld,
@@ -305,6 +307,42 @@ class TestSettle:
         redis_world.cli("RPUSH", redis_world.key("unique:token"), "x")
         assert await settle(session, verdicts(claim, "a", LOCK)[name]) == [True]
         redis_world.check(["a"], ["a"] if name in ("done", "failed") else [])
+        redis_world.cli("DEL", redis_world.key("unique:token"))
+
+
+class TestTake:
+    async def moved(self, world: World, lock: Lock = LOCK) -> None:
+        await world.push(outgoing("a", in_s=500.0))
+        session = await world.process()
+        [entry] = await session.census.page("schedule", 0, 1)
+        move = Transfer(entry.raw, "queue", entry.raw, "q", "a", (TakeLock(lock, "a"),))
+        assert await session.census.transfer("schedule", [move]) == [True]
+        assert await session.census.transfer("schedule", [move]) == [False]
+
+    async def test_a_free_one(self, world: World) -> None:
+        await self.moved(world)
+        assert world.lock("token") == ("a", WHILE)
+
+    async def test_its_own_is_extended_and_never_shortened(self, world: World) -> None:
+        for left_s, then_s in ((5.0, 60.0), (1000.0, 1000.0)):
+            hold(world, "token", "a", left_s)
+            await self.moved(world)
+            assert world.lock("token") == ("a", pytest.approx(then_s, abs=4.0))
+
+    async def test_another_jobs_is_left_alone(self, world: World) -> None:
+        hold(world, "token", "newer", 30.0)
+        await self.moved(world)
+        assert world.lock("token") == ("newer", pytest.approx(30.0, abs=5.0))
+
+    @pytest.mark.parametrize("lock", [NOBODYS, Lock("token", 0.0)])
+    async def test_one_without_an_owner_or_a_time_is_none(self, world: World, lock: Lock) -> None:
+        await self.moved(world, lock)
+        assert world.lock(lock.token) is None
+
+    async def test_a_key_of_another_type_stops_nothing(self, redis_world: RedisWorld) -> None:
+        redis_world.cli("RPUSH", redis_world.key("unique:token"), "x")
+        await self.moved(redis_world)
+        assert jids(redis_world.queue("q")) == ["a"]
         redis_world.cli("DEL", redis_world.key("unique:token"))
 
 

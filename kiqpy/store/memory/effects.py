@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from kiqpy.outcome import Effects, ExtendLock, FreeLock
+from kiqpy.outcome import Effects, ExtendLock, FreeLock, TakeLock
 from kiqpy.store.memory.server import MemoryServer
 
 
@@ -18,10 +18,19 @@ def extend_lock(server: MemoryServer, effect: ExtendLock) -> None:
     server.extend(effect.lock, effect.jid, effect.in_s)
 
 
+def take_lock(server: MemoryServer, effect: TakeLock) -> None:
+    lock, jid = effect
+    if not lock.owned or not jid or lock.ttl_s < 0.001:
+        return
+    if server.take(lock, jid, due_at=None) is not None:
+        server.extend(lock, jid, 0.0)
+
+
 # A further effect adds its function here under its `op`, before any store carries it out.
 EFFECTS: Final[dict[str, Callable[[MemoryServer, Any], None]]] = {
     "free_lock": free_lock,
     "extend_lock": extend_lock,
+    "take_lock": take_lock,
 }
 
 
