@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kiqpy.config import Config
     from kiqpy.periodic import Periodic
     from kiqpy.queues import QueueGroup
-    from kiqpy.reporter import Reporter
+    from kiqpy.reporter import MetricsSink, Reporter
 else:
     _HOMES = {
         "App": "app",
@@ -41,6 +41,7 @@ else:
         "env": "_declare.env",
         "QueueGroup": "queues",
         "Periodic": "periodic",
+        "MetricsSink": "reporter",
         "Reporter": "reporter",
     }
 
@@ -73,6 +74,7 @@ __all__ = [
     "Kill",
     "KiqError",
     "LifecycleError",
+    "MetricsSink",
     "Periodic",
     "QueueGroup",
     "Receipt",

@@ -62,7 +62,7 @@ class App(Declaration, ControlFace, WebFace):
     Time: `schedulers`, `poll_interval`, `fetch_interval`, `heartbeat_interval`, `lease_ttl`,
     `suspicion`, `stuck_after`, `elect_ttl`.
     Hearing of it: `reporters`, `start_log_level`, `done_log_level`, `fail_log_level`, `slow_after`,
-    `tracing`, `propagation`. Tests: `test_mode`.
+    `metrics`, `tracing`, `propagation`. Tests: `test_mode`.
 
     Unless they say otherwise, methods raise LifecycleError when the app is not started, and
     StoreUnavailable when Redis does not answer.

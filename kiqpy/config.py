@@ -26,6 +26,7 @@ from kiqpy._declare.checks import (
     optional_duration,
     retry_limit,
     seconds,
+    sinks,
     time_limit,
 )
 from kiqpy._declare.env import read_env
@@ -96,6 +97,7 @@ class Config(Record, kw_only=True):
     done_log_level: str = "info"
     fail_log_level: str = "warning"
     slow_after: float | None = None
+    metrics: tuple[Any, ...] = ()
     tracing: bool = True
     propagation: Literal["link", "parent", "none"] = "link"
     leaked_tasks: Literal["cancel", "report", "ignore"] = "report"
@@ -273,6 +275,7 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "fail_log_level": one_of(*LOG_LEVELS),
     "leaked_tasks": one_of("cancel", "report", "ignore"),
     "slow_after": optional_duration,
+    "metrics": sinks,
     "tracing": flag,
     "propagation": one_of("link", "parent", "none"),
     "test_mode": one_of("sandbox", "inline", "fake", "redis", None),

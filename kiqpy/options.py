@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kiqpy.job import Job
     from kiqpy.middleware import Next
     from kiqpy.periodic import Periodic, PeriodicOptions
-    from kiqpy.reporter import Reporter
+    from kiqpy.reporter import MetricsSink, Reporter
     from kiqpy.worker import AnyWorker
 
     class Middleware(Protocol):
@@ -257,6 +257,9 @@ class Declaration:
     slow_after: ClassVar[Duration | None] = None
     """Warn of a job that took longer. `None`: never."""
 
+    metrics: ClassVar[Sequence[MetricsSink]] = ()
+    """Who collects measurements, besides OpenTelemetry: objects with `collect(...)`."""
+
     tracing: ClassVar[bool] = True
     """Make OpenTelemetry's spans, once the application has set a tracer provider."""
 
@@ -325,6 +328,7 @@ if TYPE_CHECKING:
         done_log_level: LogLevel
         fail_log_level: LogLevel
         slow_after: Duration | None
+        metrics: Sequence[MetricsSink]
         tracing: bool
         propagation: Literal["link", "parent", "none"]
         test_mode: TestMode | None

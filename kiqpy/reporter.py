@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol
 
 from kiqpy._declare.checks import items, takes
 from kiqpy.errors import ConfigError, suggest
 from kiqpy.event import Event, JobAborted, JobFailure, JobStarted, JobStopped, JobSuccess
 from kiqpy.job import Job
+
+MetricKind = Literal["counter", "histogram", "gauge"]
+Tags = Mapping[str, str]
+
+
+class MetricsSink(Protocol):
+    """Takes measurements, in the event loop of the app: it must be quick.
+
+    What it raises is logged, and no job suffers.
+    """
+
+    def collect(self, kind: MetricKind, name: str, value: float, tags: Tags) -> object:
+        """Take one measurement.
+
+        `kind`: "counter": add `value`. "histogram": one more observation, in seconds. "gauge": what
+        holds now. `name`: as in docs/observability.md, such as `messaging.process.duration`.
+        `tags`: some of `queue`, `worker`, `error`, `set`; each has few values.
+        """
 
 
 class Reporter:

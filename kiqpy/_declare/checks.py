@@ -219,6 +219,18 @@ def items(name: str, value: object) -> tuple[Any, ...]:
     return tuple(cast("Iterable[object]", value))
 
 
+def sinks(name: str, value: object) -> tuple[Any, ...]:
+    """A list of objects with `collect(kind, name, value, tags)`."""
+    found = items(name, value)
+    for sink in found:
+        if isinstance(sink, type) or not callable(getattr(sink, "collect", None)):
+            raise ConfigError(
+                f"{name}: {sink!r} takes no measurements: give an object with "
+                "collect(kind, name, value, tags)"
+            )
+    return found
+
+
 def strings(name: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, str | Mapping) and isinstance(value, Iterable):
         found = tuple(cast("Iterable[object]", value))

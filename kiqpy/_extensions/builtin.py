@@ -25,6 +25,7 @@ def extensions(more: Iterable[MakeExtension] = ()) -> list[MakeExtension]:
     """`more` are gates behind the worker's slots, and middleware outside of the app's own."""
     return [
         tracing,
+        measuring,
         Logging,
         Cancelling,
         Expiring,
@@ -45,6 +46,13 @@ def tracing(host: Host) -> Extension:
     from kiqpy._extensions.tracing import TracingJobs  # only apps that start pay for it
 
     return TracingJobs(host)
+
+
+def measuring(host: Host) -> Extension:
+    """Metrics, for OpenTelemetry and for the app's own sinks."""
+    from kiqpy._extensions.metrics import Measuring  # only apps that start pay for it
+
+    return Measuring(host)
 
 
 @final

@@ -28,6 +28,10 @@ class RunningQueues(Protocol):
         """What runs now."""
         ...
 
+    def subscriptions(self) -> dict[str, int]:
+        """Each queue that is claimed from, with the limit that it has, alone or with others."""
+        ...
+
     def cancel(self, cancelled: dict[str, bool]) -> None:
         """Interrupt those of the cancelled jobs that run here; they are taken off the list."""
         ...
@@ -69,14 +73,18 @@ class Host(Protocol):
     def client(self) -> JobClient: ...
 
     def recompose(self) -> None:
-        """Ask anew what stands before and around attempts; counts from the next attempt."""
+        """Ask all extensions anew for what stands around enqueues and attempts, and for handlers.
+
+        It counts from the next enqueue, attempt and event.
+        """
         ...
 
 
 class Extension:
-    """Override the parts that a capability has. Each is asked once a start; order is the list's.
+    """Override the parts that a capability has. Order is the list's.
 
-    Loops, checks and gates are asked of a server only, not of an app that only enqueues.
+    Each is asked once a start, and some again after `Host.recompose`. Checks and gates are asked
+    of a server only, and of an app that only enqueues run the loops that are `on_clients`.
     """
 
     def __init__(self, host: Host) -> None:

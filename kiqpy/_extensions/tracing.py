@@ -28,7 +28,7 @@ class TracingJobs(Extension):
         self._tracing.look()
 
     def around_enqueuer(self, enqueuer: JobEnqueuer) -> JobEnqueuer:
-        return TracedEnqueuer(enqueuer, self._tracing)
+        return TracedEnqueuer(enqueuer, self._tracing) if self._tracing.is_on else enqueuer
 
     def server_middleware(self) -> Sequence[ServerMiddleware]:
         return (self._tracing.process,) if self._tracing.is_on else ()
@@ -42,6 +42,7 @@ class ProviderWatch(Loop):
     """Looks for a tracer provider that the application sets after the start."""
 
     name = "tracing"
+    on_clients = True
 
     def __init__(self, tracing: Tracing, on_found: Callable[[], None]) -> None:
         self._tracing = tracing
@@ -57,7 +58,7 @@ class ProviderWatch(Loop):
 
 @final
 class TracedEnqueuer:
-    """The ways in with a span around each call; without a tracer provider, just the ways in."""
+    """The ways in, with a span around each call."""
 
     def __init__(self, inner: JobEnqueuer, tracing: Tracing) -> None:
         self._inner = inner
@@ -68,7 +69,7 @@ class TracedEnqueuer:
         return self._inner.thread
 
     async def one(self, job: Job, in_: Duration | None, at: Instant | None) -> Receipt:
-        if not self._tracing.look() or not _is_job(job):
+        if not _is_job(job):
             return await self._inner.one(job, in_, at)
         with self._tracing.send(job.queue) as span:
             receipt = await self._inner.one(job.with_fields(self._tracing.carrier()), in_, at)
@@ -76,7 +77,7 @@ class TracedEnqueuer:
             return receipt
 
     def nowait(self, job: Job, in_: Duration | None, at: Instant | None) -> Receipt:
-        if not self._tracing.look() or not _is_job(job):
+        if not _is_job(job):
             return self._inner.nowait(job, in_, at)
         with self._tracing.send(job.queue) as span:
             receipt = self._inner.nowait(job.with_fields(self._tracing.carrier()), in_, at)
@@ -86,8 +87,6 @@ class TracedEnqueuer:
     async def many(
         self, jobs: Iterable[Job], *, atomic: bool, progress: Callable[[int], object] | None
     ) -> list[Receipt]:
-        if not self._tracing.look():
-            return await self._inner.many(jobs, atomic=atomic, progress=progress)
         with self._tracing.send(None) as span:
             queues: set[str] = set()
             stamped = self._stamped(jobs, queues)

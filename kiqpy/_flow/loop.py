@@ -6,7 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from math import inf
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 from kiqpy._flow.pause import ExponentialBackoff, wait
 from kiqpy.clock import Clock, Timer
@@ -23,6 +23,7 @@ class Loop(ABC):
     """
 
     name: str
+    on_clients: ClassVar[bool] = False  # run in an app that only enqueues, too
 
     @abstractmethod
     async def tick(self) -> float: ...

@@ -124,7 +124,8 @@ class Engine:
         self.pipelines = self._make_pipelines()
         self.client = parts.wrap_client(self._make_client())
         admission = self._make_admission()
-        self.enqueuer = self._composition.around_enqueuer(Enqueuer(admission, self.client))
+        self._enqueuer = Enqueuer(admission, self.client)
+        self.enqueuer = self._composition.around_enqueuer(self._enqueuer)
         self.loops = LoopSet(config, self.store, bus, clock, admission, self._more_loops)
         self._info = ProcessInfo(self.store.ident, self.pipelines, config.lease_ttl, clock)
         self._heartbeat = parts.heartbeat(
@@ -175,7 +176,6 @@ class Engine:
         await self._service.start(self._begin, self._end)
 
     async def _begin(self) -> None:
-        self._composition.attach(self.bus)
         self.recompose()
         await self.store.open()
         if self.config.server:
@@ -185,7 +185,7 @@ class Engine:
         await self.dispatcher.start()
         if self.config.server:
             await self.pipelines.start()
-            await self.loops.start()
+        await self.loops.start()
         self._up = True
         self.bus.emit(event.ProcessStarted(self.store.ident))
 
@@ -195,6 +195,9 @@ class Engine:
 
     def recompose(self) -> None:
         """See `Host`."""
+        self.enqueuer = self._composition.around_enqueuer(self._enqueuer)
+        self._composition.detach(self.bus)
+        self._composition.attach(self.bus)
         self._performer.recompose(self._composition.steps())
 
     def performer(self) -> Performer:

@@ -54,6 +54,8 @@ class LoopSet:
         self._service = StartStop[None]("the set of loops", None)
 
     def _loops(self) -> Iterator[Loop]:
+        if not self._config.server:
+            return
         yield Rescuer(
             store=self._store,
             prune=self._store.census.prune,
@@ -102,11 +104,13 @@ class LoopSet:
         await self._service.start(self._begin, self._end)
 
     async def _begin(self) -> None:
-        for loop in (*self._loops(), *self._more()):
+        is_server = self._config.server
+        more = [loop for loop in self._more() if is_server or loop.on_clients]
+        for loop in (*self._loops(), *more):
             runner = LoopRunner(loop, self._clock, self._on_failure)
             self._runners.append(runner)
             self._tasks.add(asyncio.create_task(runner.run(), name=f"kiqpy:loop:{loop.name}"))
-        if self._config.schedulers:
+        if is_server and self._config.schedulers:
             self._store.on_put_off(self._expect)
 
     def drain(self) -> None:

@@ -1,1 +1,1 @@
-"""How people see what happens: log lines."""
+"""How people see what happens: log lines, spans, metrics."""
