@@ -58,6 +58,11 @@ class Foreground:
         complain(f"a defect in kiqpy stopped the app: {one_line(failure)}; please report it")
         return _EXIT_DEFECT
 
+    def told_to_exit(self, error: BaseException) -> None:
+        """A task that is not the service's own has raised SystemExit: say where, and go on."""
+        if self._app.started:
+            complain(f"{exit_told(error)}; the worker goes on: whoever awaits the task fails")
+
     def _show_banner(self) -> None:
         if self._link is None:
             say(banner(self._app, f"pid {os.getpid()}", fast=self._fast))
@@ -146,6 +151,13 @@ class Foreground:
         self._tasks.start(self._app.quiet())
         if self._link is None:
             say("quiet: no more jobs are claimed; running jobs finish")
+
+
+def exit_told(error: BaseException) -> str:
+    """`SystemExit(2) was raised in a task, in fetch() at shop.py:12`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f", in {frames[-1].name}() at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return f"{error!r} was raised in a task or callback{at}"
 
 
 def banner(app: App, who: str, *, fast: bool) -> str:

@@ -15,6 +15,7 @@ from kiqpy.app import App
 from kiqpy.cli import _logs
 from kiqpy.cli._exit_watchdog import ExitWatchdog
 from kiqpy.cli._load_app import load_app
+from kiqpy.cli._main_task import run_to_the_end
 from kiqpy.cli._serve import Foreground
 from kiqpy.cli.fleet import start as fleet
 from kiqpy.cli.fleet.link import SupervisorLink
@@ -176,7 +177,8 @@ def _serve(app: App, factory: LoopFactory, link: SupervisorLink | None) -> int:
     watchdog = ExitWatchdog()
     with asyncio.Runner(loop_factory=factory) as runner:
         try:
-            code = runner.run(Foreground(app, fast=factory is not None, link=link).run())
+            service = Foreground(app, fast=factory is not None, link=link)
+            code = run_to_the_end(runner.get_loop(), service.run(), service.told_to_exit)
         finally:
             watchdog.start()
     watchdog.loop_closed()

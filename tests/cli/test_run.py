@@ -192,6 +192,83 @@ Producer.run = run
     assert "planted" in err
 
 
+EXITS = """
+import asyncio, sys
+from kiqpy import App, worker
+
+async def leave(how):
+    if how == "exit":
+        sys.exit(2)
+    raise KeyboardInterrupt
+
+def child(how):
+    return asyncio.create_task(leave(how))
+
+@worker(retry=3)
+async def awaits(how: str) -> None:
+    await child(how)
+
+@worker(retry=3)
+async def gathers(how: str) -> None:
+    await asyncio.gather(child(how), asyncio.sleep(0))
+
+@worker(retry=3)
+async def groups(how: str) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(leave(how))
+        await asyncio.sleep(3600)
+
+@worker
+async def forgets(how: str) -> None:
+    held.append(child(how))
+
+@worker
+async def calls(how: str) -> None:
+    asyncio.get_running_loop().call_soon(sys.exit, 2)
+
+held = []
+
+class Jobs(App):
+    workers = [awaits, gathers, groups, forgets, calls]
+"""
+
+
+@pytest.mark.parametrize("loop", ["on", "off"])
+def test_a_job_whose_child_task_exits_does_not_end_the_worker(
+    tmp_path: Path, clean: TestServer, loop: str
+) -> None:
+    (tmp_path / "shop.py").write_text(EXITS)
+    fail = ["awaits", "gathers", "groups"]
+    with run(tmp_path, clean, "--uvloop", loop) as worker:
+        for how in ("exit", "interrupt"):
+            for name in [*fail, "forgets", "calls"]:
+                payload = {"class": name, "args": [how], "jid": f"{name}-{how}"}
+                clean.cli("LPUSH", QUEUE, json.dumps({**payload, "queue": "default", "retry": 3}))
+        until(lambda: clean.cli("GET", "stat:processed") == "10", "all jobs", 30)
+        # uvloop raises only the last of those that one turn of the loop brings
+        least = 10 if loop == "off" else 1
+        until(lambda: worker.err.count("the worker goes on") >= least, "the exits to be told", 30)
+        worker.send(signal.SIGTERM)
+        assert worker.ends() == 0
+    found = clean.cli("ZRANGE", "retry", 0, -1)
+    assert isinstance(found, list)
+    kept = {job["jid"]: job["error_class"] for job in map(json.loads, map(str, found))}
+    exits = {f"{name}-exit": "SystemExit" for name in fail}
+    assert kept == exits | {f"{name}-interrupt": "KeyboardInterrupt" for name in fail}
+    assert all(f'"{jid}"' in worker.err for jid in kept)
+    if loop == "off":
+        assert f" was raised in a task or callback, in leave() at {tmp_path}" in worker.err
+
+
+def test_an_exit_at_the_start_is_the_processs_own(shop: Path, clean: TestServer) -> None:
+    text = SHOP.replace("    workers", "    redis_url = leave\n    workers")
+    leave = "\nasync def leave():\n    raise SystemExit(3)\n\nclass Jobs"
+    (shop / "shop.py").write_text(text.replace("\nclass Jobs", leave))
+    with Kiqpy(shop, "run", "shop") as worker:
+        assert worker.ends() == 3
+        assert "goes on" not in worker.err
+
+
 def test_the_app_may_be_named_in_pyproject_and_all_options_in_the_environment(
     shop: Path, clean: TestServer
 ) -> None:
