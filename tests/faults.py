@@ -10,6 +10,7 @@ from kiqpy.errors import KiqError, StoreUnavailable
 from kiqpy.outcome import Lock, Verdict
 from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
 from kiqpy.store._backend import Backend, DueMembers, Fetched, Orphan, PromotedJob, Suspect
+from kiqpy.store.backups import BackupFrame, Backups
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import Census, Place
 
@@ -19,7 +20,7 @@ ANY = "*"
 
 VERBS = (
     "push", "wait", "unwait", "fetch", "recover", "settle", "holding", "due", "promote",
-    "marks", "unlock",     "suspects", "rescue", "beat", "leave",
+    "marks", "unlock", "suspects", "rescue", "beat", "leave", "keep",
 )  # fmt: skip
 
 
@@ -109,6 +110,10 @@ class Faulty:
     def calendar(self) -> Calendar:
         return self._backend.calendar
 
+    @property
+    def backups(self) -> Backups:
+        return FaultyBackups(self._backend.backups, self._plan)
+
     async def push(self, frame: Frame[OutgoingJob], age_s: float) -> list[Pushed]:
         return await self._plan.run("push", lambda: self._backend.push(frame, age_s))
 
@@ -165,6 +170,17 @@ class Faulty:
 
     async def leave(self) -> None:
         await self._plan.run("leave", self._backend.leave)
+
+
+class FaultyBackups:
+    """The backups of such a backend."""
+
+    def __init__(self, backups: Backups, plan: Faults) -> None:
+        self._backups = backups
+        self._plan = plan
+
+    async def keep(self, frame: BackupFrame) -> list[Pushed]:
+        return await self._plan.run("keep", lambda: self._backups.keep(frame))
 
 
 async def _told(backend: Backend, heartbeat: Heartbeat) -> HeartbeatReply:

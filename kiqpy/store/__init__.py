@@ -8,15 +8,17 @@ result is right whether or not the lost call was carried out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from kiqpy._rules.effects import EffectsOf
 from kiqpy.errors import StoreRefused
 from kiqpy.job import Claim
 from kiqpy.outcome import Lock, Verdict
+from kiqpy.store.backups import Backups
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import Census
 from kiqpy.store.outgoing import OutgoingJob as OutgoingJob
+from kiqpy.store.outgoing import Pushed as Pushed
 
 T = TypeVar("T")
 
@@ -32,13 +34,6 @@ class Frame(NamedTuple, Generic[T]):
     items: Sequence[T]
     made_at: float = 0.0  # monotonic seconds of the sender
     atomic: bool = False  # store all items, or none
-
-
-class Pushed(NamedTuple):
-    """The result of one item. `detail`: the jid that holds the lock, or the refusal's reason."""
-
-    state: Literal["queued", "scheduled", "duplicate", "refused"]
-    detail: str = ""
 
 
 class VerdictsRefused(StoreRefused):
@@ -160,6 +155,10 @@ class Source(Protocol):
         """
         ...
 
+    def reserve(self, queue: str, count: int) -> int:
+        """The first of so many delivery ids that no claim and no backup of the queue has had."""
+        ...
+
     async def holding(self, queue: str) -> list[Claim]:
         """All claims that the store has on record for this process and queue.
 
@@ -169,9 +168,14 @@ class Source(Protocol):
 
 
 class Maintenance(Protocol):
-    """What happens by time. `effects_of`: rules that choose the effects of rescued jobs."""
+    """What happens by time. `effects_of`: rules that choose the effects of rescued jobs.
+
+    `lapses`: how often this process was without its lease, by its own clock, before a heartbeat
+    took the lease again. Others may have rescued its claims each time.
+    """
 
     effects_of: Sequence[EffectsOf]
+    lapses: int
 
     def on_put_off(self, tell: Callable[[float], object] | None) -> None:
         """Call `tell` with the seconds until it is due whenever this process has put off a job.
@@ -215,6 +219,9 @@ class Store(Intake, Source, Maintenance, Protocol):
 
     @property
     def calendar(self) -> Calendar: ...
+
+    @property
+    def backups(self) -> Backups: ...
 
     async def open(self) -> None:
         """Return when the store has answered.

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from kiqpy.outcome import Effects, Lock, Verdict
 from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
+from kiqpy.store.backups import Backups
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import Census, Place
 
@@ -69,6 +70,8 @@ class Backend(Protocol):
     def census(self) -> Census: ...
     @property
     def calendar(self) -> Calendar: ...
+    @property
+    def backups(self) -> Backups: ...
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...

@@ -59,6 +59,8 @@ class Session:
     ) -> None:
         self.ident = backend.ident
         self.census, self.calendar = backend.census, backend.calendar
+        self.backups = backend.backups
+        self.lapses = 0
         self._backend = backend
         self._clock = clock
         self._places = tuple(places)
@@ -99,8 +101,7 @@ class Session:
     async def fetch(self, queue: str, limit: int) -> list[Claim]:
         if queue in self._unanswered and (found := await self._recover(queue)):
             return found
-        first = self._next[queue]
-        self._next[queue] = first + limit
+        first = self.reserve(queue, limit)
         self._unanswered[queue] = (first, first + limit - 1)
         try:
             payloads, marked_at = await self._backend.fetch(queue, limit, first)
@@ -112,6 +113,11 @@ class Session:
                 await self.refresh_cancelled()
         del self._unanswered[queue]  # only now: until then `holding` must leave these claims out
         return [Claim(queue, first + n, raw) for n, raw in enumerate(payloads)]
+
+    def reserve(self, queue: str, count: int) -> int:
+        first = self._next[queue]
+        self._next[queue] = first + count
+        return first
 
     async def refresh_cancelled(self) -> None:
         while marks := await self._backend.marks(self._marked_at):
@@ -200,6 +206,8 @@ class Session:
     def beat(self, heartbeat: Heartbeat) -> HeartbeatReply:
         sent = self._clock.monotonic()
         reply = self._backend.beat(heartbeat)
+        if float("-inf") < self._trusted_until < self._clock.monotonic():
+            self.lapses += 1  # before it is trusted again: nobody must miss it
         self._trusted_until = sent + heartbeat.lease_s - min(_TRUST_MARGIN_S, heartbeat.lease_s / 2)
         return reply
 

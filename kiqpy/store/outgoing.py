@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from kiqpy.outcome import Lock
 
@@ -27,3 +27,10 @@ class OutgoingJob(NamedTuple):
         """The job of a row that `to_row` has made."""
         queue, jid, payload, in_s, at_s, lock = row
         return cls(queue, jid, payload, in_s, at_s, lock and Lock(*lock))
+
+
+class Pushed(NamedTuple):
+    """The result of one item. `detail`: the jid that holds the lock, or the refusal's reason."""
+
+    state: Literal["queued", "scheduled", "duplicate", "refused"]
+    detail: str = ""

@@ -15,6 +15,7 @@ from kiqpy.outcome import Bury, Defer, Done, FreeLock, Lock, Release, Retry, Ver
 from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
 from kiqpy.store._backend import DueMembers, Fetched, Orphan, PromotedJob, Suspect
 from kiqpy.store.census import Place
+from kiqpy.store.memory.backups import MemoryBackups
 from kiqpy.store.memory.calendar import MemoryCalendar
 from kiqpy.store.memory.census import MemoryCensus
 from kiqpy.store.memory.effects import run_effects
@@ -61,6 +62,7 @@ class MemoryBackend:
         self.server = server
         self.census = MemoryCensus(server, self._bury)
         self.calendar = MemoryCalendar(server, ident)
+        self.backups = MemoryBackups(server, ident)
         self._dead_limit = dead_limit
         self._dead_timeout_s = dead_timeout_s
         self._suspicion_s = suspicion_s

@@ -119,6 +119,7 @@ class MemoryServer:
         self.locks: dict[str, tuple[str, float]] = {}  # token -> jid, and until when
         self.pushes: LastReplies[Pushed] = LastReplies()
         self.settles: LastReplies[bool] = LastReplies()
+        self.backups: LastReplies[Pushed] = LastReplies()
         self.stats: Counter[str] = Counter()
         self.waiters: defaultdict[str, deque[QueueWaiter]] = defaultdict(deque)
         self.marks: dict[str, calendar.TickMark] = {}  # of periodics, by name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from kiqpy.store import (
 )
 from kiqpy.store._backend import DueMembers, Fetched, Orphan, PromotedJob, Suspect
 from kiqpy.store.census import Place
+from kiqpy.store.redis.backups import RedisBackups
 from kiqpy.store.redis.calendar import RedisCalendar
 from kiqpy.store.redis.census import RedisCensus
 from kiqpy.store.redis.connections import WAIT_S, Arg, Connections, ServerFull, SingleServer
@@ -28,6 +28,7 @@ from kiqpy.store.redis.keys import Keys
 from kiqpy.store.redis.liveness import ProcessLock, is_dead, remove
 from kiqpy.store.redis.tracking import Tracker
 from kiqpy.store.redis.wire import (
+    STATE_TTL_MS,
     due_members,
     effect_words,
     is_plain,
@@ -38,10 +39,10 @@ from kiqpy.store.redis.wire import (
     ranges,
     refusal,
     results_of,
+    utc_date,
     verdict_words,
 )
 
-_STATE_TTL_MS: Final = 86_400_000  # how long the replies to a process outlive its last heartbeat
 _SCAN_EVERY_S: Final = 3600.0
 _MAX_WAITERS: Final = 8  # queues that have a connection of their own to wait on
 _MAX_MARKS_PER_CALL: Final = 1000
@@ -73,6 +74,7 @@ class RedisBackend:
         self.census = RedisCensus(self._connections, self._keys, self._dead)
         self.calendar = RedisCalendar(self._connections, self._keys, ident)
         self._clock = clock or SystemClock()
+        self.backups = RedisBackups(self._connections, self._keys, ident, self._clock)
         self._tracker = Tracker(self._connections, self._keys.queue(""), poll_s, self._clock)
         self._suspicion_ms = int(suspicion_s * 1000)
         self._outlive_ms = int(outlive_s * 1000)
@@ -146,7 +148,7 @@ class RedisBackend:
 
     def _key_names_of_settle(self, queue: str, day: int) -> tuple[str, ...]:
         keys, ident = self._keys, self.ident
-        date = datetime.datetime.fromtimestamp(day * 86_400, datetime.UTC).strftime("%Y-%m-%d")
+        date = utc_date(day)
         return (
             keys.private(ident, queue),
             keys.state(ident),
@@ -159,7 +161,7 @@ class RedisBackend:
 
     async def recover(self, queue: str, first: int, last: int) -> dict[int, bytes]:
         names = (self._keys.private(self.ident, queue), self._keys.state(self.ident))
-        found = await self._connections.call("recover", names, (queue, first, last, _STATE_TTL_MS))
+        found = await self._connections.call("recover", names, (queue, first, last, STATE_TTL_MS))
         return {first + n: raw for n, raw in enumerate(found) if raw is not None}
 
     async def settle(self, frame: Frame[Verdict]) -> list[bool]:
@@ -169,7 +171,7 @@ class RedisBackend:
         if len(plain) < len(frame.items):
             rest = sorted([v for v in frame.items if not is_plain(v)], key=order_of)
         places: dict[str, int] = {}
-        args: list[Arg] = [queue, frame.sequence, _STATE_TTL_MS, ranges(plain)]
+        args: list[Arg] = [queue, frame.sequence, STATE_TTL_MS, ranges(plain)]
         for verdict in rest:
             args += verdict_words(verdict, keys, places)
         names = (*self._settle_names(queue, int(self._clock.now() // 86_400)), *places)
@@ -301,7 +303,7 @@ class RedisBackend:
             int(heartbeat.lease_s * 1000),
             len(queues),
             *queues,
-            _STATE_TTL_MS,
+            STATE_TTL_MS,
         ]
         args += [2 * len(fields), *_flat(fields), *_flat(heartbeat.work)]
         sent = self._clock.monotonic()

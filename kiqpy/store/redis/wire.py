@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Final
@@ -10,10 +11,12 @@ from kiqpy.errors import StoreRefused
 from kiqpy.outcome import Bury, Defer, Done, Effects, Lock, Release, Retry, Verdict
 from kiqpy.store import Frame, OutgoingJob, Pushed
 from kiqpy.store._backend import DueMembers
+from kiqpy.store.backups import BackupFrame
 from kiqpy.store.redis.connections import Arg
 from kiqpy.store.redis.keys import Keys
 from kiqpy.store.redis.scripts import effect_names
 
+STATE_TTL_MS: Final = 86_400_000  # how long the replies to a process outlive its last heartbeat
 _QUEUED, _SCHEDULED = Pushed("queued"), Pushed("scheduled")
 _KINDS: Final[Mapping[type, str]] = {
     Done: "done",
@@ -78,13 +81,26 @@ def key_index(names: Iterable[str]) -> dict[str, int]:
     return {name: n for n, name in enumerate(dict.fromkeys(names), 1)}
 
 
+def utc_date(day: int) -> str:
+    """A day that is counted from the epoch, as the daily counters are named."""
+    return datetime.datetime.fromtimestamp(day * 86_400, datetime.UTC).strftime("%Y-%m-%d")
+
+
 def lock_words(lock: Lock | None, locks: Mapping[str, int]) -> tuple[int, int]:
     return (locks[lock.token], int(lock.ttl_s * 1000)) if lock else (0, 0)
 
 
 def results_of(frame: Frame[OutgoingJob], reply: Sequence[bytes]) -> list[Pushed]:
     """One result for each item; the reply has only those that were not stored as asked."""
-    results = [_QUEUED if queue_of(item) else _SCHEDULED for item in frame.items]
+    return _corrected([_QUEUED if queue_of(item) else _SCHEDULED for item in frame.items], reply)
+
+
+def kept_of(frame: BackupFrame, reply: Sequence[bytes]) -> list[Pushed]:
+    """One result for each backup; the reply has only those that were not stored."""
+    return _corrected([_QUEUED] * len(frame.backups), reply)
+
+
+def _corrected(results: list[Pushed], reply: Sequence[bytes]) -> list[Pushed]:
     for position, what in zip(reply[1::2], reply[2::2], strict=True):
         state = "duplicate" if what.startswith(b"d") else "refused"
         results[int(position)] = Pushed(state, what[1:].decode(errors="replace"))  # type: ignore[arg-type]
