@@ -10,6 +10,7 @@ from benchmarks import bodies
 from benchmarks.harness import Party, main
 from benchmarks.ours import QUEUE
 from kiqpy import App, Job, worker
+from kiqpy.cli import _collector
 
 WORKERS = {name: worker(queue=QUEUE)(call) for name, call in bodies.ASYNC.items()}
 
@@ -69,6 +70,7 @@ class Kiqpy(Party):
     def run(self, app: App) -> None:
         async def work() -> None:
             async with app:
+                _collector.tune()  # as `kiqpy run` does
                 await asyncio.Event().wait()
 
         with asyncio.Runner(loop_factory=self.loop) as runner:

@@ -17,6 +17,7 @@ from kiqpy._flow.tasks import TaskSet
 from kiqpy._runtime.dump import dump
 from kiqpy._runtime.version import version
 from kiqpy.app import App
+from kiqpy.cli import _collector
 from kiqpy.cli._screen import complain, one_line, say
 from kiqpy.cli.fleet.link import SupervisorLink
 from kiqpy.cli.fleet.rules import processes
@@ -30,10 +31,18 @@ _MAX_NAMES_SHOWN: Final = 12
 class Foreground:
     """Starts an app, waits for a signal or its fleet's supervisor, and stops the app."""
 
-    def __init__(self, app: App, *, fast: bool = False, link: SupervisorLink | None = None) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        fast: bool = False,
+        link: SupervisorLink | None = None,
+        tune_gc: bool = False,
+    ) -> None:
         self._app = app
         self._fast = fast
         self._link = link
+        self._tune_gc = tune_gc
         self._stop_asked = asyncio.Event()
         self._signalled = False
         self._without_grace = False
@@ -48,6 +57,8 @@ class Foreground:
         self._listen()
         if not await self._start():
             return 0
+        if self._tune_gc:
+            _collector.tune()
         self._show_banner()
         failure = await self._until_stop()
         self._stopping = True

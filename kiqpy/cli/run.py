@@ -105,6 +105,16 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
     show_default=True,
     help="Use the faster event loop; auto: if it is installed.",
 )
+@click.option(
+    "--gc",
+    "collector",
+    type=click.Choice(["auto", "off"]),
+    default="auto",
+    envvar="KIQPY_GC",
+    show_envvar=True,
+    show_default=True,
+    help="auto: collect garbage less often, unless the app has set thresholds; off: as Python.",
+)
 @click.pass_context
 def run(
     context: click.Context,
@@ -118,6 +128,7 @@ def run(
     log_format: str,
     log_level: str,
     uvloop: str,
+    collector: str,
 ) -> int:
     """Run the jobs of an app until it is stopped.
 
@@ -140,7 +151,7 @@ def run(
     changes["queues"] = chosen(found, queues, concurrency)
     changes["groups"] = () if queues else None  # queues that are not named do not run
     found.override(**{name: value for name, value in changes.items() if value is not None})
-    return _serve(found, factory, link)
+    return _serve(found, factory, link, tune_gc=collector == "auto")
 
 
 def chosen(app: App, given: tuple[str, ...], concurrency: int | None) -> dict[str, int] | None:
@@ -172,12 +183,12 @@ def _loop_factory(uvloop: str) -> LoopFactory:
     return cast("LoopFactory", importlib.import_module("uvloop").new_event_loop)
 
 
-def _serve(app: App, factory: LoopFactory, link: SupervisorLink | None) -> int:
+def _serve(app: App, factory: LoopFactory, link: SupervisorLink | None, *, tune_gc: bool) -> int:
     """Run the service in its own event loop; the process then ends, even if threads still run."""
     watchdog = ExitWatchdog()
     with asyncio.Runner(loop_factory=factory) as runner:
         try:
-            service = Foreground(app, fast=factory is not None, link=link)
+            service = Foreground(app, fast=factory is not None, link=link, tune_gc=tune_gc)
             code = run_to_the_end(runner.get_loop(), service.run(), service.told_to_exit)
         finally:
             watchdog.start()
