@@ -155,8 +155,10 @@ class Faulty:
     async def suspects(self) -> list[Suspect]:
         return await self._plan.run("suspects", self._backend.suspects)
 
-    async def rescue(self, suspect: Suspect, orphans: Sequence[Orphan]) -> set[int]:
-        return await self._plan.run("rescue", lambda: self._backend.rescue(suspect, orphans))
+    async def rescue(self, suspect: Suspect, orphans: Sequence[Orphan], sequence: int) -> set[int]:
+        return await self._plan.run(
+            "rescue", lambda: self._backend.rescue(suspect, orphans, sequence)
+        )
 
     def beat(self, heartbeat: Heartbeat) -> HeartbeatReply:
         fault = self._plan.next_fault("beat")

@@ -8,6 +8,8 @@ replies harmless is here, for every backend:
   refused if it arrives after all.
 * A settle has a sequence number. The backend answers a repeated number with the reply it has kept,
   so a process never takes its own lost reply for a fence.
+* A rescue has a sequence number, too. One without a reply is sent again, so what it has moved is
+  reported by the next.
 * A process trusts its lease from the moment it *sends* a heartbeat, not from the reply.
 """
 
@@ -38,8 +40,9 @@ from kiqpy.store import (
     RescueResult,
 )
 from kiqpy.store._backend import Backend, DueMembers, Orphan, PromotedJob, Suspect
-from kiqpy.store._orphans import keep_apart, orphan_of, rescued_of
+from kiqpy.store._orphans import keep_apart, orphan_of
 from kiqpy.store._put_off import PutOffJobs
+from kiqpy.store._rescues import Rescues
 from kiqpy.store.census import CANCELS_KEPT_S, Place, readable
 
 _MAX_PER_STEP = 100  # jobs that one atomic step moves: well under 5 ms of the server's time
@@ -73,6 +76,7 @@ class Session:
         self._marks: dict[str, float] = {}  # jid -> when it was cancelled, in order of time
         self._marked_at = 0.0
         self._put_off = PutOffJobs(clock)
+        self._rescues = Rescues(backend, self._put_off)
         self._clock_steps = ClockSteps()
 
     def on_put_off(self, tell: Callable[[float], object] | None) -> None:
@@ -215,10 +219,11 @@ class Session:
         return self._clock.monotonic() < self._trusted_until
 
     async def rescue(self) -> RescueResult:
-        suspects = await self._backend.suspects()
         rescued: list[Rescued] = []
         refusals: list[StoreRefused] = []
         try:
+            await self._rescues.ask_again(rescued)
+            suspects = await self._backend.suspects()
             for suspect in suspects:
                 if suspect.confirmed:
                     await self._rescue(suspect, rescued, refusals)
@@ -237,12 +242,9 @@ class Session:
         async for held in self._pages_held(suspect.ident, suspect.queue):  # the oldest runs next
             orphans = self._orphans(held, suspect.queue, before)
             before += len(orphans)
-            moved = await self._move_back(suspect, orphans, refusals)
-            back = [orphan for orphan in orphans if orphan.delivery in moved]
-            rescued += [rescued_of(orphan, suspect.queue) for orphan in back]
-            self._put_off.rescued(orphan.in_s for orphan in back)
+            await self._rescues.move_back(suspect, orphans, rescued, refusals)
         if before == 0:  # its inbox must be emptied all the same
-            await self._move_back(suspect, [], refusals)
+            await self._rescues.move_back(suspect, [], rescued, refusals)
 
     def _orphans(self, held: Mapping[int, bytes], queue: str, before: int) -> list[Orphan]:
         """One page of orphans, newest first. `before`: how many the pages before it had."""
@@ -251,19 +253,6 @@ class Session:
         if "schedule" in self._places:
             keep_apart(orphans, queue, self._clock.random, before)
         return [self._with_effects(orphans[n], now) for n in sorted(orphans, reverse=True)]
-
-    async def _move_back(
-        self, suspect: Suspect, orphans: Sequence[Orphan], refusals: list[StoreRefused]
-    ) -> set[int]:
-        """All of them; or, where a key of another type is in the way of some, the others."""
-        try:
-            return await self._backend.rescue(suspect, orphans)
-        except StoreRefused as error:
-            if len(orphans) <= 1:
-                refusals.append(error)
-                return set()
-        moved = [await self._move_back(suspect, [orphan], refusals) for orphan in orphans]
-        return set[int]().union(*moved)
 
     def _with_effects(self, orphan: Orphan, now: float) -> Orphan:
         job = readable(orphan.payload)

@@ -12,10 +12,11 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 from kiqpy.clock import Clock, SystemClock
-from kiqpy.errors import StoreUnavailable
+from kiqpy.errors import StoreRefused, StoreUnavailable
 from kiqpy.job import Job, decode
 from kiqpy.outcome import ExtendLock, FreeLock, Lock
 from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
@@ -478,6 +479,7 @@ class DisturbedWorld(RedisWorld):
     def __init__(self, server: TestServer, *words: str) -> None:
         super().__init__(server)
         self._words = words
+        self._planned: set[str] = set()  # processes with faults that a test has planned
         self.disturbed = 0
 
     def backend(self, ident: str, **options: Any) -> Backend:
@@ -486,6 +488,8 @@ class DisturbedWorld(RedisWorld):
     async def process(self, *queues: str, **options: Any) -> Session:
         """A process that calls again when its connection was dropped, as every caller must."""
         session = await super().process(*queues, **options)
+        if options.get("faults"):
+            self._planned.add(session.ident)
         for verb in ("push", "unwait", "fetch", "settle", "holding", "promote", "rescue", "leave",
                      "wait"):  # fmt: skip
             setattr(session, verb, _again(getattr(session, verb)))
@@ -500,6 +504,15 @@ class DisturbedWorld(RedisWorld):
             if "gave no answer" not in str(error):  # a fault of the test's own
                 raise
             return super().beat(session, *queues, lease_s=lease_s)
+
+    async def rescued(self, by: Session) -> list[Any]:
+        """A sweep without its connection reports what it has moved so far; the next one goes on."""
+        found = await super().rescued(by)
+        if by.ident in self._planned:
+            return found
+        with suppress(StoreRefused):
+            found += (await by.rescue()).rescued
+        return found
 
     def _disturb(self) -> None:
         self.disturbed += 1

@@ -1099,7 +1099,7 @@ class TestRescue:
         await world.let_pass(world.suspicion_s * 1.25)
         suspect = Suspect(dead.ident, "q", True)
         orphan = Orphan(claims[0].delivery, claims[0].raw, False)
-        assert await world.backend_of(alive).rescue(suspect, [orphan]) == set()
+        assert await world.backend_of(alive).rescue(suspect, [orphan], 1) == set()
         assert len(world.private(dead)) == 1
 
     async def test_who_came_back_to_life_wins(self, world: World) -> None:
@@ -1108,14 +1108,14 @@ class TestRescue:
         world.beat(dead)
         orphans = [Orphan(claim.delivery, claim.raw, False) for claim in reversed(claims)]
         backend = world.backend_of(alive)
-        assert await backend.rescue(Suspect(dead.ident, "q", True), orphans) == set()
+        assert await backend.rescue(Suspect(dead.ident, "q", True), orphans, 1) == set()
         assert await settle(dead, *(Done(claim.delivery) for claim in claims)) == [True] * 3
 
     async def test_unconfirmed_it_does_nothing(self, world: World) -> None:
         dead, alive, claims = await self.stranded(world, 1)
         orphan = Orphan(claims[0].delivery, claims[0].raw, False)
         backend = world.backend_of(alive)
-        assert await backend.rescue(Suspect(dead.ident, "q", True), [orphan]) == set()
+        assert await backend.rescue(Suspect(dead.ident, "q", True), [orphan], 1) == set()
         assert len(world.private(dead)) == 1
 
     async def test_what_was_settled_meanwhile_is_not_rescued(self, world: World) -> None:
@@ -1126,7 +1126,7 @@ class TestRescue:
 
         async def moved_some() -> set[int]:
             await backend.suspects()
-            return await backend.rescue(Suspect(dead.ident, "q", True), orphans)
+            return await backend.rescue(Suspect(dead.ident, "q", True), orphans, 1)
 
         moved = await world.eventually(moved_some, world.suspicion_s / 4)
         assert moved == {claims[0].delivery, claims[2].delivery}
@@ -1204,6 +1204,49 @@ class TestRescue:
         assert len(await world.rescued(rescuer)) == 3
         assert jids(world.queue("q")) == [f"j{n}" for n in range(5)]
         assert faults.calls["holding"] >= 3
+
+    @pytest.mark.parametrize("how", ["after", "late"])
+    @pytest.mark.parametrize("times", [1, 2])
+    async def test_a_rescue_whose_reply_was_lost_is_reported_by_the_next(
+        self, world: World, how: How, times: int
+    ) -> None:
+        """Its jobs were back in their queue, and no event said so."""
+        faults = Faults()
+        names = await world.fill(3)
+        died, rescuer = await world.process(), await world.process(faults=faults)
+        await died.fetch("q", 3)
+        await world.die(died)
+        faults.fail("rescue", how, times=times)
+        lost = 0
+
+        async def tried() -> bool:
+            nonlocal lost
+            try:
+                return bool((await rescuer.rescue()).rescued)
+            except StoreUnavailable:
+                lost += 1
+            return lost == times
+
+        await world.eventually(tried, world.suspicion_s / 4)
+        assert jids(world.queue("q")) == (names if how == "after" else [])
+        rescued = await world.rescued(rescuer)
+        assert sorted(one.jid for one in rescued) == names
+        await faults.release()
+        assert not (await rescuer.rescue()).rescued, "once"
+        assert jids(world.queue("q")) == names
+        assert world.private(died) == {}
+
+    async def test_a_rescue_that_never_arrived_is_made_by_the_next(self, world: World) -> None:
+        faults = Faults()
+        names = await world.fill(2)
+        died, rescuer = await world.process(), await world.process(faults=faults)
+        await died.fetch("q", 1)
+        await world.die(died)
+        faults.fail("rescue", "before")
+        with pytest.raises(StoreUnavailable):
+            await world.rescued(rescuer)
+        assert [one.jid for one in await world.rescued(rescuer)] == names[:1]
+        assert jids(world.queue("q")) == names
 
     async def test_sets_of_another_type_hold_up_only_what_goes_there(
         self, redis_world: RedisWorld

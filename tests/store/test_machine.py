@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from kiqpy.errors import LeaseLost, StoreUnavailable
 from kiqpy.job import Claim
 from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
-from kiqpy.store import Frame, OutgoingJob, Pushed, _session
+from kiqpy.store import Frame, OutgoingJob, Pushed, _orphans
 from kiqpy.store._session import Session
 from tests.faults import Faults
 from tests.server import TestServer
@@ -372,7 +372,7 @@ QUICK = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_to
 @pytest.fixture(autouse=True)
 def together(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model has no clock: what is rescued is back at once. `test_contract` has it apart."""
-    monkeypatch.setattr(_session, "_GAP_S", 0.0)
+    monkeypatch.setattr(_orphans, "_GAP_S", 0.0)
 
 
 def test_in_memory() -> None:

@@ -295,8 +295,16 @@ class MemoryBackend:
             shelf.pop(owner, None)
 
     @_step
-    def rescue(self, suspect: Suspect, orphans: Sequence[Orphan]) -> set[int]:
-        owner = (suspect.ident, suspect.queue)
+    def rescue(self, suspect: Suspect, orphans: Sequence[Orphan], sequence: int) -> set[int]:
+        last, moved = self.server.rescues.get(self.ident, (0, frozenset()))
+        if last == sequence:
+            return set(moved)
+        moved = frozenset(self._rescue((suspect.ident, suspect.queue), orphans))
+        if moved:
+            self.server.rescues[self.ident] = (sequence, moved)
+        return set(moved)
+
+    def _rescue(self, owner: Owner, orphans: Sequence[Orphan]) -> set[int]:
         if not self._confirmed(owner):
             return set()
         self.server.empty_inbox(owner)
@@ -311,7 +319,7 @@ class MemoryBackend:
             else:
                 at_once.append(orphan.payload)
             run_effects(self.server, orphan.effects)
-        self._append(suspect.queue, at_once)
+        self._append(owner[1], at_once)
         return {orphan.delivery for orphan in found}
 
     def beat(self, heartbeat: Heartbeat) -> HeartbeatReply:

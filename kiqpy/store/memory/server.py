@@ -120,6 +120,7 @@ class MemoryServer:
         self.pushes: LastReplies[Pushed] = LastReplies()
         self.settles: LastReplies[bool] = LastReplies()
         self.backups: LastReplies[Pushed] = LastReplies()
+        self.rescues: dict[str, tuple[int, frozenset[int]]] = {}  # the last that moved jobs
         self.stats: Counter[str] = Counter()
         self.waiters: defaultdict[str, deque[QueueWaiter]] = defaultdict(deque)
         self.marks: dict[str, calendar.TickMark] = {}  # of periodics, by name

@@ -269,7 +269,7 @@ class RedisBackend:
                     with suppress(ServerFull):  # most are on the list; the rest in an hour
                         await self._connections.command("SADD", self._keys.privs, *members)
 
-    async def rescue(self, suspect: Suspect, orphans: Sequence[Orphan]) -> set[int]:
+    async def rescue(self, suspect: Suspect, orphans: Sequence[Orphan], sequence: int) -> set[int]:
         keys, (ident, queue, _) = self._keys, suspect
         names = (
             keys.private(ident, queue),
@@ -279,8 +279,9 @@ class RedisBackend:
             keys.suspects,
             keys.dead,
             keys.schedule,
+            keys.state(self.ident),
         )
-        args: list[Arg] = [f"{ident}|{queue}", self._suspicion_ms]
+        args: list[Arg] = [f"{ident}|{queue}", self._suspicion_ms, sequence, _STATE_TTL_MS]
         places: dict[str, int] = {}
         for orphan in orphans:
             args += (orphan.delivery, orphan.payload, int(orphan.poison), orphan.in_s)
