@@ -168,11 +168,25 @@ class FlushRestored(Event):
 
 
 class FetchFailed(Event):
-    """This process can't claim or settle jobs of a queue; it keeps trying. Once for each cause."""
+    """This process can't claim or settle jobs of a queue; it keeps trying.
+
+    Once for each cause until `fetch.restored`, and not twice in a minute.
+    """
 
     name: ClassVar[str] = "fetch.failed"
     queue: str
     error: str
+
+
+class FetchRestored(Event):
+    """This process claims and settles jobs of a queue again, `away_s` seconds after it failed to.
+
+    `queue`: the same as in `fetch.failed`.
+    """
+
+    name: ClassVar[str] = "fetch.restored"
+    queue: str
+    away_s: float
 
 
 class QueueRunning(Event):

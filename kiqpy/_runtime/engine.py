@@ -27,7 +27,7 @@ from kiqpy._extensions import builtin
 from kiqpy._extensions.composition import Composition
 from kiqpy._extensions.extension import MakeExtension
 from kiqpy._flow.loop import Loop
-from kiqpy._flow.once import Once
+from kiqpy._flow.once import Troubles
 from kiqpy._flow.service import StartStop
 from kiqpy._flow.tasks import TaskSet, ended
 from kiqpy._intake.admission import Admission, AdmissionSettings
@@ -112,7 +112,7 @@ class Engine:
         self._on_failure = on_failure
         self._on_signal = on_signal
         self._slow_down = parts.slow_down
-        self._errors = Once()
+        self._troubles = Troubles(self.clock)
         self._tasks = TaskSet()
         self._up = False
         self._service = StartStop[int]("the engine", 0, once=True)
@@ -218,9 +218,14 @@ class Engine:
     # -- what its parts report (Monitor, HeartbeatOwner)
 
     def on_error(self, queue: str, error: StoreError) -> None:
-        """Emit an event, once for each cause, until the process stops."""
-        if self._errors.first((queue, str(error))):
+        """Emit an event, once for each cause, until the queue has recovered."""
+        if self._troubles.first(queue, str(error)):
             self.bus.emit(event.FetchFailed(queue, str(error)))
+
+    def on_recovery(self, queue: str) -> None:
+        """Emit an event, if the trouble was told."""
+        if (away_s := self._troubles.over(queue)) is not None:
+            self.bus.emit(event.FetchRestored(queue, away_s))
 
     def on_failure(self, error: BaseException) -> None:
         """A part has ended for good: the app must be stopped."""

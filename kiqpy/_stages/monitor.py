@@ -13,6 +13,9 @@ class Monitor(Protocol):
     def on_error(self, queue: str, error: StoreError) -> None:
         """The store did not do what a pipeline needs; it goes on trying."""
 
+    def on_recovery(self, queue: str) -> None:
+        """The store does again what it did not do when `on_error` was last called."""
+
     def on_pause(self, queue: str, paused: bool) -> None:
         """A fetch has found the queue paused by the cluster, or not. At each fetch."""
 

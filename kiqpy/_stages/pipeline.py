@@ -105,6 +105,7 @@ class QueuePipeline:
             event_queue=self._events,
             effects_of=self._effects_of,
             on_error=self._monitor.on_error,
+            on_recovery=self._monitor.on_recovery,
         )
         return (
             StageLink(self._producer, None, self._claims),

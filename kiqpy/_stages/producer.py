@@ -32,6 +32,7 @@ class Producer:
         self._look = False  # fetch once for what it says, also while nothing is wanted
         self._awake = asyncio.Event()
         self._outlet: Edge[Claim] | None = None
+        self._failed = False  # the last fetch has
         self._found: list[Claim] = []  # claimed, and not yet put
 
     async def run(self, inlet: Edge[Any] | None, outlet: Edge[Claim] | None) -> None:
@@ -45,15 +46,25 @@ class Producer:
                     await self._round(outlet)
                     backoff.reset()
                 except FetchPaused:
+                    if self._failed:
+                        self._recover()
                     await self._pause(_PAUSED_S)
                 except StoreError as error:
+                    self._failed = True
                     self._report(error)
                     await self._pause(backoff.next_s())
         finally:
             outlet.close()
 
     def _report(self, error: StoreError) -> None:
-        self._monitor.on_error(",".join(self._source.queues), error)
+        self._monitor.on_error(self._name(), error)
+
+    def _recover(self) -> None:
+        self._failed = False
+        self._monitor.on_recovery(self._name())
+
+    def _name(self) -> str:
+        return ",".join(self._source.queues)
 
     async def _round(self, outlet: Edge[Claim]) -> None:
         if self._quiet and not self._found:
@@ -92,6 +103,8 @@ class Producer:
     async def _claim(self, outlet: Edge[Claim], limit: int) -> int:
         """Owns claims between its two steps; nothing may come between them."""
         claims = await self._source.fetch(limit)
+        if self._failed:
+            self._recover()
         if claims:
             # What a lost fetch has left may be more than is wanted now, and so may all of it be
             # if the limit was lowered meanwhile.

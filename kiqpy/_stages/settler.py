@@ -57,7 +57,8 @@ class Settler:
     last: there the next job starts when the one before is settled and told.
 
     A frame that the store takes only in part (a key of another type is in the way) is sent again
-    until it takes all of it, and `on_error` is called: its queue stands still meanwhile.
+    until it takes all of it, and `on_error` is called: its queue stands still meanwhile. Then
+    `on_recovery` is called.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Settler:
         event_queue: EventQueue,
         effects_of: Sequence[EffectsOf] = DEFAULT_EFFECTS,
         on_error: Callable[[str, StoreError], None] = lambda _queue, _error: None,
+        on_recovery: Callable[[str], None] = lambda _queue: None,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
@@ -77,6 +79,7 @@ class Settler:
         self._event_queue = event_queue
         self._effects_of = effects_of
         self._on_error = on_error
+        self._on_recovery = on_recovery
 
     async def run(self, inlet: Edge[Settlement] | None, outlet: Edge[Any] | None) -> None:
         assert inlet is not None
@@ -103,15 +106,20 @@ class Settler:
         return self._events(batch, verdicts, kept)
 
     async def _until_settled(self, frame: Frame[Verdict]) -> list[bool]:
-        backoff = ExponentialBackoff(self._clock)
+        backoff, refused = ExponentialBackoff(self._clock), False
         while True:
             try:
-                return await self._store.settle(frame)
+                kept = await self._store.settle(frame)
             except StoreUnavailable:
                 await backoff.pause()
             except VerdictsRefused as error:
+                refused = True
                 self._on_error(frame.source, error)
                 await backoff.pause()
+            else:
+                if refused:
+                    self._on_recovery(frame.source)
+                return kept
 
     def _events(
         self, batch: list[Settlement], verdicts: list[Verdict], kept: list[bool]

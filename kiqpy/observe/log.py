@@ -30,6 +30,7 @@ _WARNINGS: Final[tuple[type[Event], ...]] = (
 )
 _INFOS: Final[tuple[type[Event], ...]] = (
     event.FlushRestored,
+    event.FetchRestored,
     event.QueueRunning,
     event.QueuePausing,
     event.QueuePaused,

@@ -327,13 +327,17 @@ async def the_server_refuses_a_job(play: Play) -> None:
 # -- queues
 
 
-@scenario(event.FetchFailed)
-async def a_queue_is_no_queue(play: Play) -> None:
+@scenario(event.FetchFailed, event.FetchRestored)
+async def a_queue_is_no_queue_for_a_while(play: Play) -> None:
     play.server.cli("SET", "queue:default", "no list")
     async with play.app():
         told = await play.told(event.FetchFailed)
-    assert told.queue == "default"
+        play.server.cli("DEL", "queue:default")
+        restored = await play.told(event.FetchRestored)
+    assert told.queue == restored.queue == "default"
     assert told.error
+    assert 0 < restored.away_s < 60
+    assert len(play.of(event.FetchFailed)) == len(play.of(event.FetchRestored)) == 1
 
 
 @scenario(event.QueuePausing, event.QueuePaused, event.QueueRunning, slow=True)

@@ -36,7 +36,7 @@ async def test_a_wrong_retry_set_holds_up_its_queue_and_says_so_once(
     ran.clear()
     jobs = Jobs(redis_url=redis_url)
     heard: list[Any] = []
-    jobs.attach("fetch.failed", heard.append)
+    jobs.attach("fetch.*", heard.append)
     jobs.attach("queue.restarted", heard.append)
     clean.cli("SET", "retry", "another program's")
     async with jobs:
@@ -49,7 +49,9 @@ async def test_a_wrong_retry_set_holds_up_its_queue_and_says_so_once(
         assert clean.cli("LLEN", "queue:bad") != 0, "nothing more is claimed meanwhile"
         clean.cli("DEL", "retry")
         await eventually(lambda: clean.cli("ZCARD", "retry") == 5, "all to be put off")
-    assert [event.name for event in heard if event.queue == "bad"] == ["fetch.failed"]
+    assert [event.name for event in heard if event.queue == "bad"] == [
+        *("fetch.failed", "fetch.restored")
+    ]
     assert "WRONGTYPE retry" in heard[0].error
 
 

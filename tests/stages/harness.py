@@ -62,6 +62,7 @@ class World:
         self.bus.attach("*", self.events.append)
         self.dispatcher = ReporterDispatcher(reporters, self.bus)
         self.errors: list[StoreError] = []
+        self.recoveries: list[str] = []
         self.pauses: list[tuple[str, bool]] = []
         self.failures: list[BaseException] = []
         self.take_lease()
@@ -73,6 +74,9 @@ class World:
 
     def on_error(self, _queue: str, error: StoreError) -> None:
         self.errors.append(error)
+
+    def on_recovery(self, queue: str) -> None:
+        self.recoveries.append(queue)
 
     def on_pause(self, queue: str, paused: bool) -> None:
         self.pauses.append((queue, paused))

@@ -191,6 +191,32 @@ async def test_a_store_that_is_away_is_asked_less_and_less_often() -> None:
         assert len(world.held()) == 3
 
 
+@pytest.mark.parametrize("call", ["fetch", "wait"])
+async def test_the_end_of_an_outage_is_told_once(call: str) -> None:
+    world = World()
+    async with mill(world, 3):
+        await world.clock.advance(10)
+        assert world.recoveries == []
+        world.faults.fail(call, "before", times=1000)
+        await world.clock.advance(60)
+        assert world.errors
+        assert set(world.recoveries) <= ({QUEUE} if call == "wait" else set())
+        world.faults.heal()
+        world.recoveries.clear()
+        await world.clock.advance(60)
+        assert world.recoveries == [QUEUE]
+
+
+async def test_a_pause_is_an_answer_too() -> None:
+    world = World()
+    async with mill(world, 3):
+        world.faults.fail("fetch", "before")
+        world.put(JOBS[0])
+        world.server.paused.add(QUEUE)
+        await world.clock.advance(10)
+        assert len(world.errors) == len(world.recoveries) == 1
+
+
 async def test_after_an_answer_the_back_off_is_short_again() -> None:
     world = World()
     world.faults.fail("fetch", "before", times=10)
