@@ -281,7 +281,7 @@ class RedisBackend:
             keys.schedule,
             keys.state(self.ident),
         )
-        args: list[Arg] = [f"{ident}|{queue}", self._suspicion_ms, sequence, _STATE_TTL_MS]
+        args: list[Arg] = [f"{ident}|{queue}", self._suspicion_ms, sequence, STATE_TTL_MS]
         places: dict[str, int] = {}
         for orphan in orphans:
             args += (orphan.delivery, orphan.payload, int(orphan.poison), orphan.in_s)
