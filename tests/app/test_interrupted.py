@@ -37,7 +37,7 @@ async def forever() -> None:
 
 
 ended_by: list[str] = []
-started = asyncio.Event()
+started = threading.Event()  # not asyncio's: each test has a loop of its own
 
 
 async def test_a_job_that_timed_out_keeps_its_workers_backoff(clean: TestServer) -> None:
@@ -84,8 +84,9 @@ async def test_a_stop_that_is_cancelled_comes_to_its_end(clean: TestServer) -> N
     """The grace is over then; the job goes back and nothing stays held."""
     jobs = App(redis_url=clean.url, workers=[forever], shutdown_timeout=600)
     await jobs.start()
+    started.clear()
     await jobs.enqueue(forever.new())
-    await asyncio.wait_for(started.wait(), 5)
+    await eventually(started.is_set, "the job's start")
     stopping = asyncio.create_task(jobs.stop())
     await asyncio.sleep(0)
     stopping.cancel()
@@ -174,7 +175,7 @@ async def test_a_thread_that_ends_while_the_process_stops_has_ended(
     await jobs.enqueue(ends_late.new(1))
     receipt = await jobs.enqueue(forever.new())
     await asyncio.to_thread(entered.wait, 20)
-    await eventually(lambda: started.is_set(), "the other job's start")
+    await eventually(started.is_set, "the other job's start")
     stopping = asyncio.create_task(jobs.stop(grace=0))
     await eventually(lambda: "cancelled" in ended_by, "the other job's cancellation")
     finish.set()

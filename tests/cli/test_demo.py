@@ -203,9 +203,16 @@ def until_some(find: Callable[[], list[Path]]) -> list[Path]:
 
 def children(pid: int) -> list[Path]:
     """The child processes that jobs run in."""
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    found = [Path("/proc", child) for child in listed]
-    return [c for c in found if b"multiprocessing.spawn" in c.joinpath("cmdline").read_bytes()]
+    each_threads = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    found = [Path("/proc", child) for child in " ".join(each_threads).split()]
+    return [c for c in found if b"multiprocessing.spawn" in command(c)]
+
+
+def command(process: Path) -> bytes:
+    try:
+        return process.joinpath("cmdline").read_bytes()
+    except OSError:  # it has ended
+        return b""
 
 
 def alive(process: Path) -> bool:
