@@ -288,6 +288,15 @@ class PeriodicEnqueued(Event):
     tick_at: float  # epoch seconds
 
 
+class ExecutorExhausted(Event):
+    """A job has waited 5 s for a thread or a child process; said once, until no job waits."""
+
+    name: ClassVar[str] = "executor.exhausted"
+    executor: str  # "thread" or "process"
+    limit: int  # the option `threads` or `processes`
+    waiting: int  # jobs that wait now
+
+
 class LoopFailed(Event):
     """A round of one of kiqpy's own loops failed; it is repeated, other loops go on.
 

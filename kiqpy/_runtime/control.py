@@ -81,8 +81,10 @@ class ControlFace:
     def scale(self, name: str, limit: int) -> None:
         """Run up to `limit` jobs of a queue (or of its group) at a time in this process.
 
-        Jobs above a lower limit are not interrupted. Raises ConfigError if the process does not
-        work on the queue, or `limit` is below 1.
+        Jobs above a lower limit are not interrupted. A queue whose workers are all plain runs no
+        more than there are threads or child processes for them.
+
+        Raises ConfigError if the process does not work on the queue, or `limit` is below 1.
         """
         self._lifecycle.running().pipelines.scale(name, count("limit", limit))
 

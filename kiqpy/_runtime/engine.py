@@ -38,6 +38,7 @@ from kiqpy._registry import Registry
 from kiqpy._reporting.bus import Bus
 from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._rules.decide import Rules
+from kiqpy._runtime.capacity import Capacity
 from kiqpy._runtime.heartbeat import HeartbeatSettings, HeartbeatThread, MakeHeartbeat
 from kiqpy._runtime.loops import LoopSet
 from kiqpy._runtime.pipelines import Pipelines
@@ -116,7 +117,7 @@ class Engine:
         self._tasks = TaskSet()
         self._up = False
         self._service = StartStop[int]("the engine", 0, once=True)
-        self._executor = Executor(config.threads, config.processes)
+        self._executor = Executor(config.threads, config.processes, clock, bus)
         self._composition = Composition(self, builtin.extensions(extensions))
         self.dispatcher = ReporterDispatcher(self._composition.reporters(), bus)
         self.effects_of = self.store.effects_of = self._composition.effects_of()
@@ -144,6 +145,7 @@ class Engine:
             clock=self.clock,
             monitor=self,
             effects_of=self.effects_of,
+            capacity=Capacity(self.registry.specs(), self.config.threads, self.config.processes),
         )
 
     def _more_loops(self) -> Iterable[Loop]:

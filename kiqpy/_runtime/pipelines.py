@@ -13,6 +13,7 @@ from kiqpy._flow.service import StartStop
 from kiqpy._flow.tasks import ended, own_context
 from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._rules.effects import EffectsOf
+from kiqpy._runtime.capacity import Capacity
 from kiqpy._stages.consumer import CANCEL_S, Perform, Run
 from kiqpy._stages.monitor import Monitor
 from kiqpy._stages.pipeline import QueuePipeline
@@ -42,6 +43,7 @@ class Pipelines:
         clock: Clock,
         monitor: Monitor,
         effects_of: Sequence[EffectsOf],
+        capacity: Capacity,
     ) -> None:
         self.is_quiet = False
         self._closed = True  # until the start
@@ -52,6 +54,7 @@ class Pipelines:
         self._clock = clock
         self._monitor = monitor
         self._effects_of = effects_of
+        self._capacity = capacity
         self._tasks: dict[QueuePipeline, asyncio.Task[None]] = {}
         self._specs: dict[QueuePipeline, QueueSpec] = {}
         self._pauses: dict[str, type[Event]] = {}
@@ -103,7 +106,7 @@ class Pipelines:
         store = store or self._store
         return QueuePipeline(
             source=spec.source(StoreSources(store, self._clock, self._monitor)),
-            limit=spec.concurrency,
+            limit=self._capacity.bound(spec.concurrency, spec),
             store=store,
             perform=perform or self._perform,
             dispatcher=self._dispatcher,
@@ -176,8 +179,9 @@ class Pipelines:
         await pipeline.drain()
 
     def scale(self, queue: str, limit: int) -> None:
-        """Run so many jobs of a queue, or of its group, at a time."""
-        self._named(queue).scale(limit)
+        """Run so many jobs of a queue, or of its group, at a time; no more than its capacity."""
+        pipeline = self._named(queue)
+        pipeline.scale(self._capacity.bound(limit, self._specs[pipeline]))
 
     def find(self, queue: str) -> QueuePipeline | None:
         """The pipeline that works on a queue."""

@@ -9,9 +9,12 @@ from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
+from kiqpy._reporting.bus import Bus
 from kiqpy._spec import Spec
 from kiqpy._stages.consumer import Run
+from kiqpy._stages.exhaustion import Watched
 from kiqpy._stages.gates import Slots
+from kiqpy.clock import Clock
 from kiqpy.errors import BrokenChild
 from kiqpy.job import Job
 from kiqpy.middleware import Next
@@ -32,9 +35,11 @@ class Executor:
     code has ended.
     """
 
-    def __init__(self, threads: int, processes: int) -> None:
+    def __init__(self, threads: int, processes: int, clock: Clock, bus: Bus) -> None:
         self.threads = Slots(threads)
         self.processes = Slots(processes)
+        self._reserve_thread = Watched(self.threads, "thread", clock, bus)
+        self._reserve_slot = Watched(self.processes, "process", clock, bus)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="kiqpy-job")
         self._askers = ThreadPoolExecutor(processes, thread_name_prefix="kiqpy-child")
         self._children: Children | None = None
@@ -62,7 +67,7 @@ class Executor:
         """
         if spec.executor == "async":
             return None
-        return self._reserve_child if spec.executor == "process" else self.threads
+        return self._reserve_child if spec.executor == "process" else self._reserve_thread
 
     def runs(self, spec: Spec) -> Next:
         """What calls this worker for a job."""
@@ -84,7 +89,7 @@ class Executor:
 
     async def _reserve_child(self, run: Run) -> None:
         """A slot, then a child that is ready."""
-        if (turn := self.processes(run)) is not None:
+        if (turn := self._reserve_slot(run)) is not None:
             await turn
         children = self._ours()
         taken = self._askers.submit(children.take)

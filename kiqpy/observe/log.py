@@ -27,6 +27,7 @@ _WARNINGS: Final[tuple[type[Event], ...]] = (
     event.ReporterDetached,
     event.LeaseLapsed,
     event.LoopLag,
+    event.ExecutorExhausted,
 )
 _INFOS: Final[tuple[type[Event], ...]] = (
     event.FlushRestored,

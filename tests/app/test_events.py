@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, TypeVar
@@ -135,7 +136,16 @@ async def blocks() -> None:
     time.sleep(0.6)  # noqa: ASYNC251  # that is what is wrong with it
 
 
-WORKERS = [note, unwanted, later, fails, fails_at_once, waits, swallows, blocks, junk, leaks]
+@worker
+def keeps_thread() -> None:
+    thread_gate.wait(60)
+
+
+thread_gate = threading.Event()
+WORKERS = [
+    *(note, unwanted, later, fails, fails_at_once, waits, swallows, blocks, junk, leaks),
+    keeps_thread,
+]
 
 
 # -- jobs that come and go
@@ -438,6 +448,19 @@ async def a_job_blocks_the_loop(play: Play) -> None:
         told = await play.told(event.LoopLag)
         await play.told(event.JobSuccess)
     assert 0.25 < told.lag_s < 20
+
+
+@scenario(event.ExecutorExhausted)
+async def jobs_wait_for_a_thread(play: Play) -> None:
+    thread_gate.clear()
+    play.monkeypatch.setattr("kiqpy._stages.exhaustion._PATIENCE_S", 0.05)
+    async with play.app(threads=1) as jobs:
+        await jobs.enqueue_many([keeps_thread.new(), keeps_thread.new()])
+        told = await play.told(event.ExecutorExhausted)
+        thread_gate.set()
+        await eventually(lambda: len(play.of(event.JobSuccess)) == 2, "both to succeed")
+    assert play.of(event.ExecutorExhausted) == [told]
+    assert told == event.ExecutorExhausted("thread", limit=1, waiting=1)
 
 
 # -- by the clock

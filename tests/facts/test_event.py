@@ -65,7 +65,7 @@ WRONG = [
     ("job.succes", "no event matches 'job.succes'; did you mean 'job.success'?"),
     ("job.sucess*", "no event matches 'job.sucess\\*'; did you mean 'job.success'?"),
     ("Job.success", "no event matches 'Job.success'; did you mean 'job.success'?"),
-    ("", "no event matches ''; known: fetch.failed, fetch.restored, "),
+    ("", "no event matches ''; known: executor.exhausted, fetch.failed, "),
     (7, "is no pattern: give an event's name, or \"job"),
 ]
 

@@ -25,6 +25,7 @@ from kiqpy._registry import Registry
 from kiqpy._reporting.bus import Bus
 from kiqpy._reporting.dispatcher import ReporterDispatcher
 from kiqpy._rules.effects import DEFAULT_EFFECTS
+from kiqpy._runtime.capacity import Capacity
 from kiqpy._runtime.engine import Engine, EngineParts
 from kiqpy._runtime.heartbeat import HeartbeatSettings, HeartbeatThread
 from kiqpy._runtime.loops import LoopSet
@@ -149,6 +150,7 @@ def _pipelines(at: Place, *specs: Queue) -> Service:
         clock=at.clock,
         monitor=at,
         effects_of=DEFAULT_EFFECTS,
+        capacity=Capacity((), threads=1, processes=1),
     )
 
 

@@ -118,3 +118,9 @@ def is_signalled() -> str:
 def logs() -> None:
     logging.getLogger("shop.mail").info("sent to %s", "ann", extra={"to": "ann"})
     logging.getLogger("shop.quiet").debug("not to be heard")
+
+
+@worker(executor="process", timeout=6)
+def waits_for(file: str) -> None:
+    while not Path(file).exists():
+        time.sleep(0.01)

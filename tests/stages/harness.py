@@ -147,7 +147,7 @@ def performer(
     built_in = [Cancelling, Expiring, WorkerSlots, UniqueJobs]
     return Performer(
         registry=Registry(workers),
-        executor=Executor(threads, processes),
+        executor=Executor(threads, processes, world.clock, world.bus),
         dispatcher=world.dispatcher,
         clock=world.clock,
         defaults=Defaults(rules or Rules(), timeout),
