@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from kiqpy._declare.checks import Duration, Instant
 from kiqpy._extensions.extension import MakeExtension
+from kiqpy._flow.thread import from_any_loop
 from kiqpy._intake.protocol import JobClient
 from kiqpy._registry import Registry
 from kiqpy._reporting.bus import Bus, Handler
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+@from_any_loop(but=("start", "stop"))
 class App(Declaration, ControlFace, WebFace):
     """Declares queues, workers and reporters, and runs them: `async with Jobs() as jobs`.
 
@@ -218,7 +220,10 @@ class App(Declaration, ControlFace, WebFace):
     @property
     def cron(self) -> Periodics:
         """The periodic jobs at run time: `await app.cron()` lists them, and they have switches."""
-        return Periodics(self, lambda: self._lifecycle.running().loops.look_at_periodics())
+        return Periodics(self, self._look_at_periodics, self._lifecycle.home)
+
+    def _look_at_periodics(self) -> None:
+        self._lifecycle.running().loops.look_at_periodics()
 
     # -- enqueueing
 
@@ -341,10 +346,5 @@ class App(Declaration, ControlFace, WebFace):
         except ImportError as error:
             raise ConfigError(f"{error}; pip install 'kiqpy[web]'") from error
         return dashboard(
-            self,
-            auth=auth,
-            read_only=read_only,
-            title=title,
-            redact=redact,
-            trace_url=trace_url,
+            self, auth=auth, read_only=read_only, title=title, redact=redact, trace_url=trace_url
         )

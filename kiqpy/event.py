@@ -229,7 +229,7 @@ class ReporterDetached(Event):
 
 
 class ProcessStarted(Event):
-    """The app has started: it enqueues jobs and, if it is a server, runs them."""
+    """The app has started and runs jobs. One that only enqueues is no process, and says nothing."""
 
     name: ClassVar[str] = "process.started"
     identity: str

@@ -12,7 +12,7 @@ from functools import cache
 import pytest
 
 LOADED = '{}\nimport sys\nprint("\\n".join(sys.modules))'
-BARE = "import redis.asyncio, anyio"  # what an app stands on
+BARE = "import redis.asyncio"  # what an app stands on
 WORKERS = "from kiqpy import Job, Worker, worker"
 APP = "from kiqpy import App"
 EVERY_NAME = "import kiqpy\nfor name in kiqpy.__all__: getattr(kiqpy, name)"

@@ -52,7 +52,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "hiredis": ("kiqpy/store/redis/connections/",),
     "croniter": ("kiqpy/periodic.py",),
     "structlog": ("kiqpy/cli/",),
-    "anyio": ("kiqpy/_runtime/sync.py",),
+    "anyio": (),
     "click": ("kiqpy/cli/",),
     "pytest": ("kiqpy/testing/plugin.py",),
     "msgspec": ("kiqpy/_payload/json.py",),

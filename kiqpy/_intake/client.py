@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, final
 from kiqpy._flow.pause import ExponentialBackoff, wait
 from kiqpy._flow.service import StartStop
 from kiqpy._flow.tasks import ended
+from kiqpy._flow.thread import LoopThread
 from kiqpy._intake.buffer import Buffer, Pending, Waiting, size_of
 from kiqpy._intake.protocol import ClientSnapshot
 from kiqpy._intake.results import PushResults, buffered
@@ -81,6 +82,7 @@ class Client:
         self._last_error: str | None = None
         self._frame: Frame[OutgoingJob] | None = None  # of `_sending`, until there is an answer
         self._task: asyncio.Task[None] | None = None
+        self._thread: LoopThread | None = None  # what has started it
         self._stopping = False
         self._service = StartStop[None]("the client", None)
 
@@ -108,6 +110,7 @@ class Client:
         """
         size, accepted_at = size_of(outgoing), self._clock.monotonic()
         self._check_process()
+        self._check_loop()
         if not self._has_room(len(outgoing), size):
             await self._wait_for_room(len(outgoing), size)
         if self._outage:
@@ -130,6 +133,13 @@ class Client:
             raise LifecycleError("the app has stopped and takes no more jobs")
         if self._task is not None and self._task.done():
             raise LifecycleError(_NOT_SENDING)
+
+    def _check_loop(self) -> None:
+        if self._thread is not None and not self._thread.is_current():
+            raise LifecycleError(
+                "a client is used in its app's event loop: app.enqueue and app.flush may be awaited"
+                " in any other"
+            )
 
     def _forked(self) -> bool:
         """Whether this is a forked child. The parent sends what was accepted, so we drop it."""
@@ -180,6 +190,7 @@ class Client:
 
     async def _begin(self) -> None:
         self._stopping = self._outage = False
+        self._thread = LoopThread()
         if self._buffer.jobs:
             self._any.set()
         self._task = asyncio.create_task(self._flush_forever(), name="kiqpy:client")
@@ -269,6 +280,7 @@ class Client:
 
     async def flush(self) -> None:
         """Return when everything accepted so far is durable. Cancel: safe, flushing goes on."""
+        self._check_loop()
         self._urgent.set()
         self._any.set()
         await self._idle.wait()

@@ -40,7 +40,7 @@ class Enqueuer:
         admitted = self._admission.at_once(job, in_, at)
         if isinstance(admitted, Receipt):
             return admitted
-        if self.thread.is_current():
+        if self.thread.is_here():
             return self._client.push_nowait(admitted)
         return self.thread.run(self._push_nowait(admitted))
 

@@ -44,6 +44,7 @@ class Bus:
         self.listened: frozenset[str] = frozenset()  # names of events that have a handler
         self._handlers: list[tuple[frozenset[str], Handler]] = []
         self._known: dict[type[Event], list[Handler]] = {}
+        self._ends: list[Callable[[], object]] = []
         self._lock = threading.Lock()
 
     def attach(self, pattern: str, handler: Handler) -> None:
@@ -64,6 +65,23 @@ class Bus:
         """Stop calling `handler`, whatever it was attached to."""
         with self._lock:
             self._change([pair for pair in self._handlers if pair[1] != handler])
+
+    def on_end(self, call: Callable[[], object]) -> None:
+        """Call it, once, when no further event comes: the app has stopped. From any thread."""
+        with self._lock:
+            self._ends.append(call)
+
+    def forget_end(self, call: Callable[[], object]) -> None:
+        """Do not call it any more. From any thread."""
+        with self._lock:
+            self._ends = [each for each in self._ends if each != call]
+
+    def end(self) -> None:
+        """The app has stopped: call those who wait for that."""
+        with self._lock:
+            ends, self._ends = self._ends, []
+        for call in ends:
+            call()
 
     def _change(self, handlers: list[tuple[frozenset[str], Handler]]) -> None:
         self._handlers = handlers

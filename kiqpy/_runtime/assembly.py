@@ -50,6 +50,7 @@ class Assembly:
         self._bus = bus
         self._clock = clock
         self._environment: Environment | None = None
+        self._abandoned: list[Environment] = []
 
     @contextmanager
     def placed(self, environment: Environment, clock: Clock) -> Generator[None]:
@@ -62,6 +63,7 @@ class Assembly:
 
     async def build(self, owner: EngineOwner, server: bool | None) -> Engine:
         """An engine that is not started yet; `server` goes before the option. Then `close`."""
+        await self._close_abandoned()
         config = await self._configured(server)
         if self._environment is None:
             mode = self._mode() or config.test_mode
@@ -93,6 +95,17 @@ class Assembly:
 
     async def close(self) -> None:
         """Free what `build` took. The engine has stopped, or was never started. Idempotent."""
+        await self._close_abandoned()
         environment, self._environment = self._environment, None
         if environment is not None:
             await environment.close()
+
+    def abandon(self) -> None:
+        """Leave what `build` took to the next `build` or `close`: its event loop was closed."""
+        environment, self._environment = self._environment, None
+        if environment is not None:
+            self._abandoned.append(environment)
+
+    async def _close_abandoned(self) -> None:
+        while self._abandoned:
+            await self._abandoned.pop().close()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kiqpy._declare.checks import count, queue_name
+from kiqpy._flow.thread import LoopThread, from_any_loop
 from kiqpy._runtime.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
     from kiqpy.admin import Admin
 
 
+@from_any_loop()
 class ControlFace:
     """The run-time control of an app. What is changed for "this process" ends with the process.
 
@@ -20,13 +22,18 @@ class ControlFace:
     _lifecycle: Lifecycle
 
     @property
+    def _home(self) -> LoopThread | None:
+        return self._lifecycle.home
+
+    @property
     def admin(self) -> Admin:
         """Inspect and change jobs, queues and processes, on a server or a client-only app."""
         from kiqpy.admin import Admin  # an expensive import that only operators need
 
         engine = self._lifecycle.running()
         queues = [*engine.config.queues, *engine.pipelines.queues()]  # a client has no pipelines
-        return Admin(engine.store.census, engine.clock, queues, engine.effects_of)
+        home = engine.enqueuer.thread
+        return Admin(engine.store.census, engine.clock, queues, engine.effects_of, home)
 
     async def quiet(self, on: bool = True) -> None:
         """Claim no more jobs in this process until `quiet(False)`; running jobs go on.

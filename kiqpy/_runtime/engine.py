@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, final
 
 from kiqpy import event
@@ -189,7 +190,8 @@ class Engine:
             await self.pipelines.start()
         await self.loops.start()
         self._up = True
-        self.bus.emit(event.ProcessStarted(self.store.ident))
+        if self.config.server:
+            self.bus.emit(event.ProcessStarted(self.store.ident))
 
     def pipeline(self, queue: str, limit: int, store: Store, performer: Performer) -> QueuePipeline:
         """One queue's stages, not yet running; `store` may be another process's half."""
@@ -283,7 +285,8 @@ class Engine:
         return await self._service.stop(lambda: self._end(grace_s), on_cancel=self.hurry)
 
     async def _end(self, grace_s: float = 0.0) -> int:
-        if self._up:
+        is_process = self._up and self.config.server
+        if is_process:
             self.bus.emit(event.ProcessStopping(self.store.ident, grace_s))
         self.loops.drain()
         self.pipelines.close()
@@ -296,10 +299,18 @@ class Engine:
         await self._heartbeat.stop()
         await self._finish({*self._tasks}, 0.0)  # what the last heartbeat's reply began
         await self.store.close()
-        if self._up:
+        if is_process:
             self.bus.emit(event.ProcessStopped(self.store.ident, len(released)))
+        self.bus.end()
         self._composition.detach(self.bus)
         return unflushed
+
+    def abandon(self) -> None:
+        """Its event loop was closed without a stop: leave to nobody what would be left running."""
+        self._heartbeat.abandon()
+        self._composition.detach(self.bus)
+        with suppress(RuntimeError):  # it cancels what the closed loop has awaited
+            self._executor.close()
 
     def hurry(self) -> None:
         """End the grace of a `stop` that is under way."""

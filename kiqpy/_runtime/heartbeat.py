@@ -62,6 +62,10 @@ class HeartbeatSender(Protocol):
         """Beat no more, and give up the lease. If the store does not answer, it runs out."""
         ...
 
+    def abandon(self) -> None:
+        """Beat no more: the event loop was closed without a stop. The lease runs out."""
+        ...
+
 
 MakeHeartbeat = Callable[[Maintenance, Clock, HeartbeatSettings, HeartbeatOwner], HeartbeatSender]
 
@@ -177,6 +181,10 @@ class HeartbeatThread:
     async def stop(self) -> None:
         """See `HeartbeatSender.stop`; waits for the thread to end."""
         await self._service.stop(self._end)
+
+    def abandon(self) -> None:
+        """See `HeartbeatSender.abandon`."""
+        self._halt.set()
 
     async def _end(self) -> None:
         self._halt.set()

@@ -14,6 +14,7 @@ from typing import Protocol, final
 from kiqpy._declare.checks import Duration, duration
 from kiqpy._flow.forks import is_importing_main
 from kiqpy._flow.tasks import TaskSet, own_context, whole
+from kiqpy._flow.thread import LoopThread
 from kiqpy._runtime.assembly import EngineOwner
 from kiqpy._runtime.dump import dump
 from kiqpy._runtime.engine import Engine
@@ -30,6 +31,8 @@ class EngineBuilder(Protocol):
 
     async def close(self) -> None: ...
 
+    def abandon(self) -> None: ...
+
 
 @final
 class Lifecycle:
@@ -37,13 +40,14 @@ class Lifecycle:
 
     `engine`: what runs, from the end of `start` to the beginning of `stop`. `failure`: what broke
     it for good since the last start. `ending` is set when the app broke, when an operator asked it
-    to stop, and when it has stopped.
+    to stop, and when it has stopped. `home`: the event loop in which it starts, runs or stops.
     """
 
     def __init__(self, name: str, builder: EngineBuilder) -> None:
         self.engine: Engine | None = None
         self.failure: BaseException | None = None
         self.ending = asyncio.Event()
+        self.home: LoopThread | None = None
         self._name = name
         self._builder = builder
         self._machine = StateMachine(name)
@@ -75,6 +79,7 @@ class Lifecycle:
 
     def check_start(self) -> None:
         """LifecycleError if `start` would be refused now."""
+        self._leave_closed_loop()
         self._machine.check(Call.START)
 
     async def start(self, server: bool | None = None) -> None:
@@ -84,7 +89,10 @@ class Lifecycle:
                 f"{self._name} is started while a child process imports this script, and each child"
                 ' would start it again: write `if __name__ == "__main__":` before what starts it'
             )
+        home = LoopThread()
+        self._leave_closed_loop()
         self._machine.take(Call.START)
+        self.home = home
         self.failure = None
         self.ending = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -110,12 +118,35 @@ class Lifecycle:
                 await starting.result().stop(0.0)
             await self._builder.close()
         finally:
+            self.home = None
             self._machine.take(Call.NOT_STARTED)
+
+    def _leave_closed_loop(self) -> None:
+        """Let an app whose event loop was closed without a stop be started anew.
+
+        What it held is rescued when its lease has run out.
+        """
+        if self.home is None or not self.home.is_closed():
+            return
+        if (engine := self.live) is not None:
+            engine.abandon()
+        self._builder.abandon()
+        self.engine = self._stopping = self.home = None
+        self._machine.take(Call.ABANDON)
 
     # -- stop
 
     async def stop(self, grace: Duration | None = None) -> None:
-        """See `App.stop`."""
+        """See `App.stop`. In another event loop than `home`, it is handed over."""
+        if self.home is None or self.home.is_current():
+            await self._stop_here(grace)
+        elif self.home.is_closed():
+            self._leave_closed_loop()
+            await self._builder.close()
+        else:
+            await self.home.hand_over(self._stop_here(grace))
+
+    async def _stop_here(self, grace: Duration | None) -> None:
         grace_s = None if grace is None else duration("grace", grace)
         before = self._machine.take(Call.STOP)
         if before is State.STOPPING:
@@ -137,7 +168,7 @@ class Lifecycle:
             unflushed = await engine.stop(grace_s)
             await self._builder.close()
         finally:
-            self._stopping = None
+            self._stopping = self.home = None
             self._machine.take(Call.STOPPED)
             self._stopped.set()
             self.ending.set()

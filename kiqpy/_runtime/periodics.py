@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, final
 
+from kiqpy._flow.thread import LoopThread, from_any_loop
 from kiqpy._registry import Registry
 from kiqpy.config import Config
 from kiqpy.errors import ConfigError, suggest
@@ -47,6 +48,7 @@ class PeriodicRow(NamedTuple):
 
 
 @final
+@from_any_loop()
 class Periodics:
     """`await jobs.cron()` lists them; `enable`, `disable` and `run_now` take a name.
 
@@ -54,8 +56,14 @@ class Periodics:
     StoreUnavailable; ConfigError with the nearest name for one that is not declared.
     """
 
-    def __init__(self, app: Declaring, on_switch: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        app: Declaring,
+        on_switch: Callable[[], None] = lambda: None,
+        home: LoopThread | None = None,
+    ) -> None:
         self._app = app
+        self._home = home
         self._on_switch = on_switch  # so that this process does not have to look to notice
 
     async def __call__(self) -> list[PeriodicRow]:

@@ -29,6 +29,7 @@ class Call(Enum):
     FAIL = "fail"
     STOP = "stop"
     STOPPED = "stopped"  # the stop has come to its end
+    ABANDON = "abandon"  # its event loop was closed: whatever it was, it does not run any more
 
 
 _IS_STARTED: Final = "is started already; stop it first, or make another"
@@ -63,6 +64,7 @@ TRANSITIONS: Final[Mapping[Call, Mapping[State, State | str]]] = {
         State.STOPPED: State.STOPPED,
     },
     Call.STOPPED: {State.STOPPING: State.STOPPED},
+    Call.ABANDON: dict.fromkeys(State, State.STOPPED),
 }
 
 

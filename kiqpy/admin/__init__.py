@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, final
 
+from kiqpy._flow.thread import LoopThread, from_any_loop
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf
 from kiqpy.admin._moves import MAX_SEARCHED, Action, Jobs, Mover, Progress, known_place, known_queue
+from kiqpy.admin._pages import offset
 from kiqpy.admin._rows import BulkResult, Day, Found, JobRow, Page, QueueCounts, Stats, row, where
 from kiqpy.admin._running import reported, runs_of
 from kiqpy.admin._search import Field, Search, Searcher, token
@@ -32,11 +34,11 @@ __all__ = [
 ]
 
 _MAX_DAYS: Final = 5 * 366  # then the daily counters are gone
-_MAX_PER_PAGE: Final = 1000
 _SIGNALS: Final = ("TSTP", "CONT", "TERM", "TTIN")
 
 
 @final
+@from_any_loop()
 class Admin:
     """Looks are bounded, acts may be repeated: two operators at once make one copy of a job.
 
@@ -53,7 +55,9 @@ class Admin:
         clock: Clock,
         queues: Sequence[str] = (),
         effects_of: Sequence[EffectsOf] = DEFAULT_EFFECTS,
+        home: LoopThread | None = None,
     ) -> None:
+        self._home = home
         self._census = census
         self._clock = clock
         self._queues = tuple(queues)
@@ -106,7 +110,7 @@ class Admin:
         first. By default the newest come first in "dead", and the soonest everywhere else.
         """
         at = await known_place(self._census, place)
-        start = _start(page, per)
+        start = offset(page, per)
         last_first = at == "dead" if newest is None else newest
         if at in PLACES:
             entries = await self._census.page(at, start, per, last_first=last_first)
@@ -329,11 +333,3 @@ class Admin:
     async def reset_stats(self) -> None:
         """Set the totals of processed and failed jobs to 0; days and queues keep theirs."""
         await self._census.reset_counters()
-
-
-def _start(page: int, per: int) -> int:
-    if page < 1:
-        raise ArgumentError(f"page={page}: pages begin at 1")
-    if not 1 <= per <= _MAX_PER_PAGE:
-        raise ArgumentError(f"per={per}: give 1 to {_MAX_PER_PAGE:,}")
-    return (page - 1) * per

@@ -58,6 +58,7 @@ async def test_events_come_in_order_and_once_however_many_patterns_match() -> No
             bus.emit(LoopLag(n))
         bus.emit(QueuePaused("q"))
         bus.emit(STOPPED)
+        bus.end()
         assert await all_of(it) == [LoopLag(0), LoopLag(1), LoopLag(2), STOPPED]
         assert it.dropped == 0
 
@@ -68,7 +69,7 @@ async def test_the_oldest_are_dropped_and_counted() -> None:
         for n in range(10):
             bus.emit(LoopLag(n))
         assert it.dropped == 7
-        bus.emit(STOPPED)
+        bus.end()
         assert await all_of(it) == [LoopLag(7), LoopLag(8), LoopLag(9)]
 
 
@@ -81,7 +82,7 @@ async def test_of_a_queue_are_its_own_events_and_its_jobs() -> None:
     async with stream(bus, queue="mail") as it:
         for event in told:
             bus.emit(event)
-        bus.emit(STOPPED)
+        bus.end()
         assert await all_of(it) == [told[0], told[2], told[5], told[6]]
 
 
@@ -105,7 +106,7 @@ async def test_several_may_take_from_one_stream() -> None:
         for n in range(9):
             bus.emit(LoopLag(n))
             await rest()
-        bus.emit(STOPPED)
+        bus.end()
         taken = await asyncio.wait_for(asyncio.gather(*takers), 5)
     assert sorted(event.lag_s for part in taken for event in part) == list(range(9))  # type: ignore[attr-defined]
 

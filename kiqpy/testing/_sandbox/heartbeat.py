@@ -53,6 +53,9 @@ class TimerHeartbeat:
         """See `HeartbeatSender.stop`."""
         await self._service.stop(self._end)
 
+    def abandon(self) -> None:
+        """See `HeartbeatSender.abandon`; its timer has ended with the loop."""
+
     async def _end(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None:

@@ -15,6 +15,7 @@ from typing import Any, final
 
 import redis.exceptions
 
+from kiqpy.errors import LifecycleError
 from kiqpy.store.redis.connections.blocking import BlockingConnection
 from kiqpy.store.redis.connections.connector import WAIT_S, Connector, SingleServer
 from kiqpy.store.redis.connections.errors import ServerFull, translate
@@ -37,6 +38,7 @@ class Connections:
         self._blocking: dict[str, BlockingConnection] = {}
         self._client: Any = None
         self._known = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # the connections belong to it
 
     @contextmanager
     def translate_errors(self) -> Generator[None]:
@@ -54,8 +56,15 @@ class Connections:
         return reply
 
     async def _execute(self, *words: Arg) -> Any:
+        if self._loop is not (loop := asyncio.get_running_loop()):
+            self._belong_to(loop)
         async with asyncio.timeout(self._connector.command_s):
             return await self._pool.execute(words)
+
+    def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not None:
+            raise LifecycleError("a store is used in the event loop in which its app was started")
+        self._loop = loop
 
     async def call(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """Run a script once and return its reply; the server gets its text if it has not yet."""
