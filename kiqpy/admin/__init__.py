@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Final, final
 
 from kiqpy._flow.thread import LoopThread, from_any_loop
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf
-from kiqpy.admin._moves import MAX_SEARCHED, Action, Jobs, Mover, Progress, known_place, known_queue
-from kiqpy.admin._pages import offset
-from kiqpy.admin._rows import BulkResult, Day, Found, JobRow, Page, QueueCounts, Stats, row, where
+from kiqpy.admin._moves import (
+    MAX_SEARCHED,
+    Action,
+    Jobs,
+    Mover,
+    Progress,
+    is_poisoned,
+    known_place,
+    known_queue,
+)
+from kiqpy.admin._pages import last_days, offset
+from kiqpy.admin._rows import (
+    BulkResult,
+    Day,
+    Found,
+    JobRow,
+    Page,
+    QueueCounts,
+    Stats,
+    row,
+)
 from kiqpy.admin._running import reported, runs_of
 from kiqpy.admin._search import Field, Search, Searcher, token
 from kiqpy.clock import Clock
@@ -33,7 +50,6 @@ __all__ = [
     "Stats",
 ]
 
-_MAX_DAYS: Final = 5 * 366  # then the daily counters are gone
 _SIGNALS: Final = ("TSTP", "CONT", "TERM", "TTIN")
 
 
@@ -78,10 +94,7 @@ class Admin:
 
     async def stats(self, days: int = 30) -> Stats:
         """All counts: in total, of the last `days` days (today first, UTC), of each queue."""
-        if not 0 <= days <= _MAX_DAYS:
-            raise ArgumentError(f"days={days}: give 0 to {_MAX_DAYS}")
-        today = datetime.fromtimestamp(self._clock.now(), UTC).date()
-        dates = [(today - timedelta(days=n)).isoformat() for n in range(days)]
+        dates = last_days(self._clock.now(), days)
         queues = await self.queues()
         names = [queue.name for queue in queues]
         counters = await self._census.counters(dates, names)
@@ -137,7 +150,7 @@ class Admin:
         if most < 1:
             raise ArgumentError(f"most={most}: give 1 or more")
         if score is not None:
-            return await self._scored(jid, place, score)
+            return await Searcher(self._census).with_score(jid, place, score)
         places = (
             await self._moves.places()
             if place is None
@@ -149,14 +162,6 @@ class Admin:
             rows = [JobRow("running", one.job, one.raw, one.run_at) for one in running]
             return Found(rows, found.searched, found.complete or bool(rows))
         return found
-
-    async def _scored(self, jid: str, place: str | None, score: float) -> Found:
-        at = where(place or "")
-        if at not in PLACES:
-            raise ArgumentError(f"{place!r} has no scores: leave `score` out")
-        entries = await self._census.by_score(at, score)
-        rows = [row(at, entry) for entry in entries if entry.job and entry.job.jid == jid]
-        return Found(rows, len(entries), complete=True)
 
     async def search(
         self,
@@ -235,9 +240,15 @@ class Admin:
         act: Action = "delete and unlock" if unlock else "delete"
         return await self._moves.carry_out(act, jobs, place)
 
-    async def retry_all(self, place: str, *, progress: Progress | None = None) -> BulkResult:
-        """`retry` all that are in a set now; `progress(done, total)` is called after each 100."""
-        return await self._moves.carry_out_all("retry", place, progress)
+    async def retry_all(
+        self, place: str, *, poisoned: bool = False, progress: Progress | None = None
+    ) -> BulkResult:
+        """`retry` all that are in a set now; `progress(done, total)` is called after each 100.
+
+        `poisoned`: only those that are dead because their processes died.
+        """
+        only = is_poisoned if poisoned else None
+        return await self._moves.carry_out_all("retry", place, progress, only)
 
     async def requeue_all(self, place: str, *, progress: Progress | None = None) -> BulkResult:
         """`requeue` all that are in a set now."""

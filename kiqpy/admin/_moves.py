@@ -26,6 +26,10 @@ Progress = Callable[[int, int], object]  # how many were looked at so far, and o
 MAX_SEARCHED: Final = 1_000_000  # entries: about two seconds, a thousand at a time
 _MAX_LOOKED_PER_CALL: Final = 1000  # looked at in one call to the store
 _MAX_MOVED_PER_CALL: Final = 100
+_CRASHES: Final = (
+    "recovered",
+    "recovered_at",
+)  # how many processes died with a job, and since when
 
 
 async def known_place(census: Census, place: str) -> str:
@@ -69,10 +73,10 @@ def transfer(
         if (sealed := unsealed(job)) is not None:
             return Transfer(raw, "queue", sealed, job.queue, job.jid)
         fate = Fate("queue", "operator")
-        changes = {"enqueued_at": now} | (_one_back(job) if act == "retry" else {})
-        moved = Transfer(
-            raw, "queue", handed_on(raw, job, changes, rand) or raw, job.queue, job.jid
-        )
+        again = act == "retry"
+        changes = {"enqueued_at": now} | (_one_back(job) if again else {})
+        payload = handed_on(raw, job, changes, rand, drop=_CRASHES if again else ())
+        moved = Transfer(raw, "queue", payload or raw, job.queue, job.jid)
     elif act in ("kill", "cancel"):
         fate = Fate("dead", "operator")
         payload = handed_on(raw, job, _why(found, job, act, now), rand)
@@ -82,6 +86,11 @@ def transfer(
         fate = Fate("gone", "operator", outcome, unlock=act == "delete and unlock")
         moved = Transfer(raw, "away")
     return moved._replace(effects=choose_effects(job, fate, now, effects_of))
+
+
+def is_poisoned(found: JobRow) -> bool:
+    """Whether a job is dead because its processes died; most of them ran beside the culprit."""
+    return found.error_class == "kiqpy.Poison"
 
 
 def _one_back(job: Job) -> dict[str, Any]:
@@ -196,20 +205,31 @@ class Mover:
         done = sum(await self._census.transfer(place, wanted))
         return BulkResult(done, len(wanted) - done, len(rows) - len(wanted))
 
-    async def carry_out_all(self, act: Action, place: str, progress: Progress | None) -> BulkResult:
-        """Act upon all that are in a place at the start, a page at a time.
+    async def carry_out_all(
+        self,
+        act: Action,
+        place: str,
+        progress: Progress | None,
+        only: Callable[[JobRow], bool] | None = None,
+    ) -> BulkResult:
+        """Act upon all that are in a place at the start, or those that `only` takes, in pages.
 
-        What stays (unreadable) is stepped over; what comes meanwhile is left alone, or else a
-        job that fails at once would be retried for ever.
+        What stays (unreadable, or not taken) is stepped over. What comes meanwhile is left alone,
+        or else a job that fails at once would be retried for ever.
         """
         check(act, place)
         at = await known_place(self._census, place)
         total = left = await self._size(at)
-        result = BulkResult()
+        result, others = BulkResult(), 0
         while left > 0 and (
-            entries := await self._page(at, result.unreadable, min(_MAX_MOVED_PER_CALL, left))
+            entries := await self._page(
+                at, result.unreadable + others, min(_MAX_MOVED_PER_CALL, left)
+            )
         ):
-            result += await self._act(act, at, [row(at, entry) for entry in entries])
+            rows = [row(at, entry) for entry in entries]
+            taken = rows if only is None else [found for found in rows if only(found)]
+            result += await self._act(act, at, taken)
+            others += len(rows) - len(taken)
             left -= len(entries)
             if progress is not None:
                 progress(total - left, total)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple, cast, final
 
 from kiqpy._payload.json import canonical, encode, split
-from kiqpy.admin._rows import JobRow, row
+from kiqpy.admin._rows import Found, JobRow, row, where
 from kiqpy.errors import ArgumentError
 from kiqpy.store.census import PLACES, Census
 
@@ -106,6 +106,15 @@ class Searcher:
                 if not fields or matches(found, text, fields):
                     rows.setdefault(entry.raw, found)
         return Search([*rows.values()], searched, at)
+
+    async def with_score(self, jid: str, place: str | None, score: float) -> Found:
+        """The entries of a set with this jid and exactly this score."""
+        at = where(place or "")
+        if at not in PLACES:
+            raise ArgumentError(f"{place!r} has no scores: leave `score` out")
+        entries = await self._census.by_score(at, score)
+        rows = [row(at, entry) for entry in entries if entry.job and entry.job.jid == jid]
+        return Found(rows, len(entries), complete=True)
 
     async def locate(self, place: str, tokens: Iterable[str], most: int) -> list[JobRow]:
         """The rows that are still as they were when their tokens were made."""

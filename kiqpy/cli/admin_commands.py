@@ -67,6 +67,8 @@ def _moves(command: Callable[..., int]) -> Callable[..., int]:
     def moving(
         target: Target, jids: tuple[str, ...], place: str | None, everything: bool, **given: Any
     ) -> int:
+        if given.get("poisoned") and not (jids or everything):
+            place, everything = place or "dead", True
         if everything == bool(jids):
             raise click.UsageError("name jobs by their JIDs, or use --all --place PLACE")
         if everything and place is None:
@@ -77,11 +79,23 @@ def _moves(command: Callable[..., int]) -> Callable[..., int]:
 
 
 @click.command(short_help="run retries or dead jobs now")
+@click.option(
+    "--poisoned",
+    is_flag=True,
+    help="Move all jobs that are dead because the processes that ran them died.",
+)
 @with_target
 @_moves
-def retry(target: Target, jids: Sequence[str], place: str | None, yes: bool) -> int:
-    """Move jobs of retry, scheduled or dead to their queues now."""
-    return _move(target, "retry", jids, place, yes)
+def retry(target: Target, jids: Sequence[str], place: str | None, yes: bool, poisoned: bool) -> int:
+    """Move jobs of retry, scheduled or dead to their queues now.
+
+    When one job kills its processes again and again, jobs that ran beside it end in the dead set
+    with it. Delete the culprit, then bring the others back with --poisoned.
+    """
+    if poisoned and jids:
+        raise click.UsageError("--poisoned finds its jobs by itself: leave the JIDs out")
+    given = {"poisoned": True} if poisoned else {}
+    return _move(target, "retry", jids, place, yes, **given)
 
 
 @click.command(short_help="move jobs to the dead set")
@@ -113,18 +127,21 @@ def _move(
         )
         return result
 
-    if not jids and not yes and not _confirmed(target, act, place or ""):
+    which = "poisoned" if given.get("poisoned") else "all"
+    if not jids and not yes and not _confirmed(target, act, place or "", which):
         complain("nothing was changed")
         return 1
     return _report(target, act, target.run(do))
 
 
-def _confirmed(target: Target, act: MoveName, place: str) -> bool:
+def _confirmed(target: Target, act: MoveName, place: str, which: str) -> bool:
     """Ask outside the event loop: a prompt inside it would keep ctrl-c from being handled."""
     count = target.run(lambda app: app.admin.size(place))
+    jobs = f"the poisoned among {count:,} jobs" if which == "poisoned" else f"all {count:,} jobs"
+    question = f"{act} {jobs} of {place}?"
     if not sys.stdin.isatty():
-        raise click.UsageError(f"{act} all {count:,} jobs of {place}? Confirm with --yes")
-    return click.confirm(f"{act} all {count:,} jobs of {place}?", err=True)
+        raise click.UsageError(f"{question} Confirm with --yes")
+    return click.confirm(question, err=True)
 
 
 def _progress(act: MoveName) -> Callable[[int, int], None]:

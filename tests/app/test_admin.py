@@ -655,6 +655,20 @@ async def test_all_steps_over_what_it_can_not_move(house: House) -> None:
     assert house.raw("dead") == []
 
 
+async def test_jobs_that_died_beside_a_culprit_are_brought_back(house: House) -> None:
+    """Only those, with their crashes forgotten: the next one does not bury them at once."""
+    crashes = {"recovered": 4, "recovered_at": time.time(), "error_class": "kiqpy.Poison"}
+    for n in range(130):
+        house.put("dead", failed(f"other{n:03}"), score=2 * n)
+        house.put("dead", raw_job(f"j{n:03}", **crashes), score=2 * n + 1)
+    result = await house.admin.retry_all("dead", poisoned=True)
+    assert (result.done, result.gone) == (130, 0)
+    assert house.jids("dead") == [f"other{n:03}" for n in range(130)]
+    back = [payload(raw) for raw in house.raw("queue:mail")]
+    assert sorted(job["jid"] for job in back) == [f"j{n:03}" for n in range(130)]
+    assert not any(job.keys() & {"recovered", "recovered_at"} for job in back)
+
+
 async def test_all_leaves_alone_what_comes_meanwhile(house: House) -> None:
     house.put("dead", *(failed(f"j{n:03}") for n in range(150)))
     later = [failed(f"k{n:03}") for n in range(100)]

@@ -135,6 +135,18 @@ def test_retry_all(operator: Operator) -> None:
     assert (operator.size("queue:mail"), operator.size("dead")) == (120, 1)
 
 
+def test_retry_poisoned(operator: Operator) -> None:
+    operator.put("dead", "other", score=1)
+    operator.put("dead", "beside", score=2, recovered=4, error_class="kiqpy.Poison")
+    refused = operator("retry", "--poisoned")
+    assert refused.code == 2
+    assert "retry the poisoned among 2 jobs of dead? Confirm with --yes" in refused.err
+    assert operator("retry", "beside", "--poisoned").code == 2
+    answer = operator("retry", "--poisoned", "--yes")
+    assert (answer.code, answer.out) == (0, "retried 1\n")
+    assert (operator.size("queue:mail"), operator.size("dead")) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("typed", "code", "left"), [(b"n\n", 1, 2), (b"y\n", 0, 0), (b"\x03", 130, 2)]
 )
