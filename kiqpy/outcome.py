@@ -122,11 +122,11 @@ class Fate(NamedTuple):
     `outcome`: how its run ended; None if its process died or an operator moved
     it, unless to cancel it. `in_s`: seconds
     until it is due, in the schedule or the retry set. `unlock`: an operator wants its lock freed,
-    whatever its `unique_until`.
+    whatever its `unique_until`. By "clock" it goes to its queue because it is due.
     """
 
     to: Literal["gone", "queue", "schedule", "retry", "dead"]
-    by: Literal["run", "rescue", "operator"]
+    by: Literal["run", "rescue", "operator", "clock"]
     outcome: Outcome | None = None
     in_s: float = 0.0
     unlock: bool = False
@@ -138,6 +138,8 @@ class KeyNames(Protocol):
     prefix: str
 
     def lock(self, token: str) -> str: ...
+
+    def lane(self, queue: str, name: str) -> tuple[str, ...]: ...
 
 
 class Effect(Protocol):

@@ -9,10 +9,19 @@ from typing import Literal, TypeVar
 from kiqpy.errors import KiqError, StoreUnavailable
 from kiqpy.outcome import Lock, Verdict
 from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
-from kiqpy.store._backend import Backend, DueMembers, Fetched, Orphan, PromotedJob, Suspect
+from kiqpy.store._backend import (
+    Backend,
+    DueMembers,
+    Fetched,
+    LaneClaim,
+    Orphan,
+    PromotedJob,
+    Suspect,
+)
 from kiqpy.store.backups import BackupFrame, Backups
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import Census, Place
+from kiqpy.store.lanes import Lanes
 
 T = TypeVar("T")
 How = Literal["before", "after", "late"]
@@ -20,7 +29,7 @@ ANY = "*"
 
 VERBS = (
     "push", "wait", "unwait", "fetch", "recover", "settle", "holding", "due", "promote",
-    "marks", "unlock", "suspects", "rescue", "beat", "leave", "keep",
+    "marks", "unlock", "heads", "suspects", "rescue", "beat", "leave", "keep",
 )  # fmt: skip
 
 
@@ -125,6 +134,13 @@ class Faulty:
 
     async def fetch(self, queue: str, limit: int, first: int) -> Fetched:
         return await self._plan.run("fetch", lambda: self._backend.fetch(queue, limit, first))
+
+    @property
+    def lanes(self) -> Lanes:
+        return self._backend.lanes
+
+    async def heads(self, queue: str, claims: Sequence[LaneClaim]) -> list[bool]:
+        return await self._plan.run("heads", lambda: self._backend.heads(queue, claims))
 
     async def marks(self, after: float) -> list[tuple[str, float]]:
         return await self._plan.run("marks", lambda: self._backend.marks(after))

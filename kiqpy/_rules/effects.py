@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from kiqpy._rules import unique
+from kiqpy._rules import lanes, unique
 from kiqpy.job import Job
 from kiqpy.outcome import Effects, Fate
 
@@ -21,7 +21,10 @@ class EffectsOf(NamedTuple):
     choose: Callable[[Job, Fate, float], Effects]
 
 
-DEFAULT_EFFECTS: Final = (EffectsOf("unique_token", unique.effects),)
+DEFAULT_EFFECTS: Final = (
+    EffectsOf("unique_token", unique.effects),
+    EffectsOf(lanes.FIELD, lanes.effects),
+)
 
 
 def choose_effects(job: Job, fate: Fate, now: float, rules: Sequence[EffectsOf]) -> Effects:

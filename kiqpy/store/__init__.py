@@ -17,6 +17,7 @@ from kiqpy.outcome import Lock, Verdict
 from kiqpy.store.backups import Backups
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import Census
+from kiqpy.store.lanes import Lanes
 from kiqpy.store.outgoing import OutgoingJob as OutgoingJob
 from kiqpy.store.outgoing import Pushed as Pushed
 
@@ -142,6 +143,14 @@ class Source(Protocol):
         """
         ...
 
+    async def heads(self, queue: str, claims: Sequence[Claim]) -> list[Claim]:
+        """Those of the claims that are in no lane, or are the heads of their lanes, and may run.
+
+        The others wait in their lanes, and are not claimed any more. Call it before they run.
+        Raises: StoreUnavailable: call again, with the same claims.
+        """
+        ...
+
     def frame(self, queue: str, verdicts: Sequence[Verdict]) -> Frame[Verdict]:
         """Number a batch of verdicts. Only one frame of a queue may be under way at a time."""
         ...
@@ -168,7 +177,7 @@ class Source(Protocol):
 
 
 class Maintenance(Protocol):
-    """What happens by time. `effects_of`: rules that choose the effects of rescued jobs.
+    """What happens by time. `effects_of`: rules that choose the effects of rescued and due jobs.
 
     `lapses`: how often this process was without its lease, by its own clock, before a heartbeat
     took the lease again. Others may have rescued its claims each time.
@@ -222,6 +231,9 @@ class Store(Intake, Source, Maintenance, Protocol):
 
     @property
     def backups(self) -> Backups: ...
+
+    @property
+    def lanes(self) -> Lanes: ...
 
     async def open(self) -> None:
         """Return when the store has answered.

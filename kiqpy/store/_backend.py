@@ -10,6 +10,7 @@ from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
 from kiqpy.store.backups import Backups
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import Census, Place
+from kiqpy.store.lanes import Lanes
 
 
 class DueMembers(NamedTuple):
@@ -31,6 +32,7 @@ class PromotedJob(NamedTuple):
     member: bytes
     queue: str | None
     payload: bytes
+    effects: Effects = ()
 
 
 class Orphan(NamedTuple):
@@ -44,6 +46,15 @@ class Orphan(NamedTuple):
     poison: bool
     in_s: float = 0.0
     effects: Effects = ()
+
+
+class LaneClaim(NamedTuple):
+    """A claimed job that names a lane. `at`: its scheduled time in epoch seconds, None: none."""
+
+    delivery: int
+    lane: str
+    jid: str
+    at: float | None = None
 
 
 class Fetched(NamedTuple):
@@ -72,6 +83,8 @@ class Backend(Protocol):
     def calendar(self) -> Calendar: ...
     @property
     def backups(self) -> Backups: ...
+    @property
+    def lanes(self) -> Lanes: ...
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
@@ -79,6 +92,7 @@ class Backend(Protocol):
     async def wait(self, queue: str, timeout_s: float) -> bool: ...
     async def unwait(self, queue: str) -> None: ...
     async def fetch(self, queue: str, limit: int, first: int) -> Fetched: ...
+    async def heads(self, queue: str, claims: Sequence[LaneClaim]) -> list[bool]: ...
     async def marks(self, after: float) -> list[tuple[str, float]]: ...
     async def unlock(self, locks: Sequence[tuple[str, Lock]]) -> None: ...
     async def recover(self, queue: str, first: int, last: int) -> dict[int, bytes]: ...

@@ -21,7 +21,6 @@ from contextlib import suppress
 from typing import Literal
 
 from kiqpy._flow.pages import pages
-from kiqpy._rules.backoff import Rand
 from kiqpy._rules.clock_steps import ClockSteps
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
 from kiqpy._rules.shared import buried
@@ -40,6 +39,7 @@ from kiqpy.store import (
     RescueResult,
 )
 from kiqpy.store._backend import Backend, DueMembers, Orphan, PromotedJob, Suspect
+from kiqpy.store._lane_claims import lane_claim
 from kiqpy.store._orphans import keep_apart, orphan_of
 from kiqpy.store._put_off import PutOffJobs
 from kiqpy.store._rescues import Rescues
@@ -64,6 +64,7 @@ class Session:
         self.census, self.calendar = backend.census, backend.calendar
         self.backups = backend.backups
         self.lapses = 0
+        self.lanes = backend.lanes
         self._backend = backend
         self._clock = clock
         self._places = tuple(places)
@@ -122,6 +123,15 @@ class Session:
         first = self._next[queue]
         self._next[queue] = first + count
         return first
+
+    async def heads(self, queue: str, claims: Sequence[Claim]) -> list[Claim]:
+        found = [lane_claim(claim) for claim in claims]
+        in_lanes = [claim for claim in found if claim is not None]
+        if not in_lanes:
+            return list(claims)
+        may_run = iter(await self._backend.heads(queue, in_lanes))
+        pairs = zip(claims, found, strict=True)
+        return [claim for claim, of in pairs if of is None or next(may_run)]
 
     async def refresh_cancelled(self) -> None:
         while marks := await self._backend.marks(self._marked_at):
@@ -201,11 +211,19 @@ class Session:
     async def _promote(self, place: Place, due: DueMembers) -> Promotion:
         if due.trouble:
             raise StoreRefused(due.trouble)
-        moves = [_promoted(member, due.now, self._clock.random) for member in due.members]
+        moves = [self._promoted(member, due.now) for member in due.members]
         if moves:
             moved = await self._backend.promote(place, moves)
             return Promotion(moved, sum(move.queue is None for move in moves), 0.0)
         return Promotion(0, 0, None if due.next_at is None else max(0.0, due.next_at - due.now))
+
+    def _promoted(self, member: bytes, now: float) -> PromotedJob:
+        job = readable(member)
+        if job is None:
+            return PromotedJob(member, None, buried(member, "default", now, self._clock.random))
+        payload = amend_job(job, member, {"enqueued_at": now}, drop=("at",))
+        effects = choose_effects(job, Fate("queue", "clock"), now, self.effects_of)
+        return PromotedJob(member, job.queue, payload, effects)
 
     def beat(self, heartbeat: Heartbeat) -> HeartbeatReply:
         sent = self._clock.monotonic()
@@ -269,12 +287,3 @@ class Session:
 
 def _claims(queue: str, held: Mapping[int, bytes]) -> list[Claim]:
     return [Claim(queue, delivery, held[delivery]) for delivery in sorted(held)]
-
-
-def _promoted(member: bytes, now: float, rand: Rand) -> PromotedJob:
-    job = readable(member)
-    if job is None:
-        return PromotedJob(member, None, buried(member, "default", now, rand))
-    return PromotedJob(
-        member, job.queue, amend_job(job, member, {"enqueued_at": now}, drop=("at",))
-    )

@@ -52,6 +52,8 @@ def count_in_memory(_server: MemoryServer, effect: CountBatch) -> None:
 
 
 def count(job: Job, fate: Fate, _now: float) -> Effects:
+    if fate.by == "clock":  # a retry goes on
+        return ()
     return (CountBatch(str(job.payload["bid"]), f"{fate.by}:{fate.to}"),)
 
 

@@ -13,12 +13,13 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar, final
 from kiqpy.errors import FetchPaused, LeaseLost, StoreRefused
 from kiqpy.outcome import Bury, Defer, Done, FreeLock, Lock, Release, Retry, Verdict
 from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
-from kiqpy.store._backend import DueMembers, Fetched, Orphan, PromotedJob, Suspect
+from kiqpy.store._backend import DueMembers, Fetched, LaneClaim, Orphan, PromotedJob, Suspect
 from kiqpy.store.census import Place
 from kiqpy.store.memory.backups import MemoryBackups
 from kiqpy.store.memory.calendar import MemoryCalendar
 from kiqpy.store.memory.census import MemoryCensus
 from kiqpy.store.memory.effects import run_effects
+from kiqpy.store.memory.lanes import MemoryLanes, keep_heads
 from kiqpy.store.memory.server import MemoryServer, Owner, QueueWaiter, SuspectMark
 
 __all__ = ["MemoryBackend", "MemoryServer"]
@@ -63,6 +64,7 @@ class MemoryBackend:
         self.census = MemoryCensus(server, self._bury)
         self.calendar = MemoryCalendar(server, ident)
         self.backups = MemoryBackups(server, ident)
+        self.lanes = MemoryLanes(server)
         self._dead_limit = dead_limit
         self._dead_timeout_s = dead_timeout_s
         self._suspicion_s = suspicion_s
@@ -97,6 +99,7 @@ class MemoryBackend:
                 return Pushed("duplicate", holder)
         if due_at is None:
             self.server.queues[item.queue].appendleft(item.payload)
+            run_effects(self.server, item.effects())
             return Pushed("queued")
         self.server.places["schedule"].add(item.payload, due_at)
         return Pushed("scheduled")
@@ -144,6 +147,10 @@ class MemoryBackend:
         taken = self._oldest(owner, limit)
         self.server.privates[owner].update(enumerate(taken, first))
         return Fetched(taken, self.server.marked_at())
+
+    @_step
+    def heads(self, queue: str, claims: Sequence[LaneClaim]) -> list[bool]:
+        return keep_heads(self.server, (self.ident, queue), claims)
 
     @_step
     def marks(self, after: float) -> list[tuple[str, float]]:
@@ -259,6 +266,7 @@ class MemoryBackend:
             self._bury(move.payload)
         else:
             self.server.queues[move.queue].appendleft(move.payload)
+            run_effects(self.server, move.effects)
         return True
 
     @_step

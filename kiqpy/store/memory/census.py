@@ -164,10 +164,10 @@ class MemoryCensus:
         if transfer.to == "queue":
             self._server.queues[transfer.queue].appendleft(transfer.payload)
             self._take_back(transfer.jid)
-            self._server.wake([transfer.queue])
         elif transfer.to == "dead":
             self._bury(transfer.payload)
         run_effects(self._server, transfer.effects)
+        self._server.wake([transfer.queue] if transfer.to == "queue" else [])
         return True
 
     def _remove(self, place: str, member: bytes) -> bool:
@@ -219,13 +219,14 @@ class MemoryCensus:
             server.locks,
             server.stats,
             server.cancels,
+            server.heads,
+            server.lanes,
         )
         with server.gate:
-            dropped = sum(map(len, shelves)) + sum(bool(self._size(place)) for place in PLACES)
+            dropped = sum(map(len, shelves)) + sum(map(bool, server.places.values()))
             for shelf in shelves:
                 shelf.clear()
-            for place in PLACES:
-                server.places[place].drop_first(len(server.places[place]))
+            server.places.clear()
         return dropped
 
     async def reset_counters(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from kiqpy.outcome import Effects, ExtendLock, FreeLock, TakeLock
+from kiqpy.store.memory.lanes import block_lane, enter_lane, halt_lane, next_in_lane
 from kiqpy.store.memory.server import MemoryServer
 
 
@@ -31,6 +32,10 @@ EFFECTS: Final[dict[str, Callable[[MemoryServer, Any], None]]] = {
     "free_lock": free_lock,
     "extend_lock": extend_lock,
     "take_lock": take_lock,
+    "enter_lane": enter_lane,
+    "next_in_lane": next_in_lane,
+    "halt_lane": halt_lane,
+    "block_lane": block_lane,
 }
 
 

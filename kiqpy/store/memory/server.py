@@ -21,6 +21,7 @@ from kiqpy.store.census import Place, counted
 
 R = TypeVar("R")
 Owner = tuple[str, str]  # a process and one of its queues
+Lane = tuple[str, str]  # a queue and one of its lanes
 
 
 class Ranked:
@@ -49,6 +50,11 @@ class Ranked:
     def until(self, score: float) -> int:
         """How many members have at most this score."""
         return bisect_right(self._order, score, key=lambda entry: entry[0])
+
+    def holds(self, score: float) -> bool:
+        """Whether a member has exactly this score."""
+        at = bisect_left(self._order, score, key=lambda entry: entry[0])
+        return at < len(self._order) and self._order[at][0] == score
 
     def slice(self, start: int, stop: int) -> list[tuple[float, bytes]]:
         return self._order[start:stop]
@@ -101,11 +107,7 @@ class MemoryServer:
         self.clock = clock
         self.gate = threading.RLock()
         self.queues: defaultdict[str, deque[bytes]] = defaultdict(deque)
-        self.places: dict[Place, Ranked] = {
-            "schedule": Ranked(),
-            "retry": Ranked(),
-            "dead": Ranked(),
-        }
+        self.places: defaultdict[Place, Ranked] = defaultdict(Ranked)
         self.privates: defaultdict[Owner, dict[int, bytes]] = defaultdict(dict)
         self.inboxes: defaultdict[Owner, deque[bytes]] = defaultdict(deque)
         self.floors: defaultdict[Owner, int] = defaultdict(int)
@@ -117,6 +119,8 @@ class MemoryServer:
         self.paused: set[str] = set()
         self.cancels: dict[str, float] = {}  # +jid, -jid or =jid -> when
         self.locks: dict[str, tuple[str, float]] = {}  # token -> jid, and until when
+        self.heads: dict[Lane, str] = {}  # the jid of each lane's head, "": none may run
+        self.lanes: dict[Lane, str] = {}  # the state of a lane, if it has one, and since when
         self.pushes: LastReplies[Pushed] = LastReplies()
         self.settles: LastReplies[bool] = LastReplies()
         self.backups: LastReplies[Pushed] = LastReplies()
@@ -166,6 +170,12 @@ class MemoryServer:
     def marked_at(self) -> float:
         """When a job was last cancelled; 0: never."""
         return max(self.cancels.values(), default=0.0)
+
+    def forget_lane(self, lane: Lane, place: Place) -> None:
+        """It holds no job."""
+        for shelf in (self.heads, self.lanes):
+            shelf.pop(lane, None)
+        self.places.pop(place, None)
 
     def wake(self, queues: Iterable[str]) -> None:
         """Give jobs to waiting processes, the longest waiting first, as BLMOVE does."""

@@ -17,7 +17,7 @@ from kiqpy.store import (
     Pushed,
     VerdictsRefused,
 )
-from kiqpy.store._backend import DueMembers, Fetched, Orphan, PromotedJob, Suspect
+from kiqpy.store._backend import DueMembers, Fetched, LaneClaim, Orphan, PromotedJob, Suspect
 from kiqpy.store.census import Place
 from kiqpy.store.redis.backups import RedisBackups
 from kiqpy.store.redis.calendar import RedisCalendar
@@ -25,6 +25,7 @@ from kiqpy.store.redis.census import RedisCensus
 from kiqpy.store.redis.connections import WAIT_S, Arg, Connections, ServerFull, SingleServer
 from kiqpy.store.redis.dead import DeadSet
 from kiqpy.store.redis.keys import Keys
+from kiqpy.store.redis.lanes import RedisLanes
 from kiqpy.store.redis.liveness import ProcessLock, is_dead, remove
 from kiqpy.store.redis.tracking import Tracker
 from kiqpy.store.redis.wire import (
@@ -33,6 +34,7 @@ from kiqpy.store.redis.wire import (
     effect_words,
     is_plain,
     key_index,
+    lane_words,
     order_of,
     push_args,
     queue_of,
@@ -72,6 +74,7 @@ class RedisBackend:
         self._connections = Connections(SingleServer(url, options or {}), pool_size)
         self._dead = DeadSet(self._connections, self._keys, dead_limit, dead_timeout_s)
         self.census = RedisCensus(self._connections, self._keys, self._dead)
+        self.lanes = RedisLanes(self._connections, self._keys)
         self.calendar = RedisCalendar(self._connections, self._keys, ident)
         self._clock = clock or SystemClock()
         self.backups = RedisBackups(self._connections, self._keys, ident, self._clock)
@@ -101,9 +104,10 @@ class RedisBackend:
         queues = key_index([queue for item in frame.items if (queue := queue_of(item))])
         locks = key_index([item.lock.token for item in frame.items if item.lock])
         args: list[Arg] = [frame.sequence, int(frame.atomic), len(queues), *queues]
-        args += push_args(frame.items, age_s, queues, locks)
+        places = {keys.lock(token): n for token, n in locks.items()}
+        args += push_args(frame.items, age_s, queues, locks, keys, places)
         names = [keys.push(frame.source), keys.queues, keys.schedule]
-        names += [keys.queue(queue) for queue in queues] + [keys.lock(token) for token in locks]
+        names += [*map(keys.queue, queues), *places]
         return results_of(frame, await self._connections.call("push", names, args))
 
     # -- source
@@ -186,6 +190,13 @@ class RedisBackend:
         kept = {n: one == ord("1") for n, one in zip(ids, answer, strict=True)}
         return [kept[verdict.delivery] for verdict in frame.items]
 
+    async def heads(self, queue: str, claims: Sequence[LaneClaim]) -> list[bool]:
+        keys = self._keys
+        names = [keys.private(self.ident, queue), keys.queue(queue), *keys.lanes(queue)]
+        names += [keys.waiting(queue, claim.lane) for claim in claims]
+        answer = await self._connections.call("heads", names, lane_words(claims))
+        return [mark == ord("1") for mark in answer]
+
     async def marks(self, after: float) -> list[tuple[str, float]]:
         command = ("ZRANGEBYSCORE", self._keys.cancels, f"({after:.6f}", "+inf", "WITHSCORES")
         found = await self._connections.command(*command, "LIMIT", 0, _MAX_MARKS_PER_CALL)
@@ -209,7 +220,7 @@ class RedisBackend:
     # -- maintenance
 
     async def due(self, places: Sequence[Place], limit: int) -> list[DueMembers]:
-        names = [self._place(place) for place in places]
+        names = [self._keys.at(place) for place in places]
         now, *found = await self._connections.call("due", names, (limit,))
         return [due_members(float(now), each) for each in found]
 
@@ -217,9 +228,11 @@ class RedisBackend:
         keys = self._keys
         queues = key_index(move.queue for move in moves if move.queue is not None)
         args: list[Arg] = [len(queues), *queues]
+        places: dict[str, int] = {}
         for move in moves:
             args += (queues[move.queue] if move.queue else 0, move.member, move.payload)
-        names = [self._place(place), keys.dead, keys.queues, *map(keys.queue, queues)]
+            args += effect_words(move.effects, keys, places)
+        names = [keys.at(place), keys.dead, keys.queues, *map(keys.queue, queues), *places]
         moved = int(await self._connections.call("promote", names, args))
         if any(move.queue is None for move in moves):
             await self._dead.trim()
@@ -330,9 +343,6 @@ class RedisBackend:
         names = (keys.lease(ident), keys.process(ident), keys.processes, *keys.work(ident))
         await self._connections.call("leave", names, (ident,))
         self._lock.release()
-
-    def _place(self, place: Place) -> str:
-        return self._keys.at(place)
 
 
 def _flat(fields: Mapping[str, Arg]) -> list[Arg]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, final
 
 from kiqpy.store.census import counted
+from kiqpy.store.lanes import lane_place
 
 _COUNTED: Final = ("processed", "failed")
 
@@ -56,6 +57,18 @@ class Keys:
 
     def lock(self, token: str) -> str:
         return f"{self.prefix}unique:{token}"
+
+    def lane(self, queue: str, name: str) -> tuple[str, ...]:
+        """The keys that a step in a lane uses: see `lua/shared/lanes.lua`."""
+        return self.queue(queue), self.waiting(queue, name), *self.lanes(queue)
+
+    def waiting(self, queue: str, lane: str) -> str:
+        """The jobs that wait in a lane."""
+        return self.at(lane_place(queue, lane))
+
+    def lanes(self, queue: str) -> tuple[str, str]:
+        """Hashes of a queue: lane -> jid of its head, and lane -> its state, if it has one."""
+        return f"{self.prefix}kiq:heads|{queue}", f"{self.prefix}kiq:lanes|{queue}"
 
     def process(self, ident: str) -> str:
         return f"{self.prefix}{ident}"

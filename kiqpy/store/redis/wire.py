@@ -10,7 +10,7 @@ from typing import Final
 from kiqpy.errors import StoreRefused
 from kiqpy.outcome import Bury, Defer, Done, Effects, Lock, Release, Retry, Verdict
 from kiqpy.store import Frame, OutgoingJob, Pushed
-from kiqpy.store._backend import DueMembers
+from kiqpy.store._backend import DueMembers, LaneClaim
 from kiqpy.store.backups import BackupFrame
 from kiqpy.store.redis.connections import Arg
 from kiqpy.store.redis.keys import Keys
@@ -49,8 +49,13 @@ def push_args(
     age_s: float,
     queues: Mapping[str, int],
     locks: Mapping[str, int],
+    keys: Keys,
+    places: dict[str, int],
 ) -> list[Arg]:
-    """The jobs in order, as `push.lua` reads them: those for one queue in runs, others singly."""
+    """The jobs in order, as `push.lua` reads them: those for one queue in runs, others singly.
+
+    The keys of effects are added to `places`.
+    """
     words: list[Arg] = []
     for queue, run in groupby(items, _plain_queue):
         if queue:
@@ -60,11 +65,12 @@ def push_args(
         else:
             for item in run:
                 words += (_singly(item, age_s, queues, locks), item.payload)
+                words += effect_words(item.effects() if queue_of(item) else (), keys, places)
     return words
 
 
 def _plain_queue(item: OutgoingJob) -> str:
-    return queue_of(item) if item.lock is None else ""
+    return queue_of(item) if item.lock is None and not item.lane else ""
 
 
 def _singly(
@@ -170,4 +176,12 @@ def effect_words(effects: Effects, keys: Keys, places: dict[str, int]) -> list[A
         words += (effect.op, len(names))
         words += [places.setdefault(name, len(places) + 1) for name in names]
         words += (len(args), *args)
+    return words
+
+
+def lane_words(claims: Iterable[LaneClaim]) -> list[Arg]:
+    """Claimed jobs with their lanes, as `heads.lua` reads them."""
+    words: list[Arg] = []
+    for delivery, lane, jid, at in claims:
+        words += (delivery, lane, jid, "" if at is None else at)
     return words

@@ -1,11 +1,13 @@
 -- push: store a frame of jobs once, however often it is sent.
--- uses: types
--- KEYS  1 kiq:push:CLIENT (hash: seq, reply)  2 queues  3 schedule  4.. queue lists, then locks
+-- uses: types, locks, lanes, effects
+-- KEYS  1 kiq:push:CLIENT (hash: seq, reply)  2 queues  3 schedule  4.. queue lists, then locks,
+--       then the keys of effects
 -- ARGV  1 sequence  2 atomic 0|1  3 number of queue keys, then their names,
 --       then the jobs in order, in two forms. A run of jobs for one queue: "index count" as one
---       argument, then so many payloads. A scheduled or unique job: one argument (more would cost
---       time) with queue index | 0, "at" | "in" | "now", score or delay in s, lock index (0: none),
---       lock ttl in ms from when the job is due, jid; then its payload
+--       argument, then so many payloads. A job that is scheduled, unique or in a lane: one argument
+--       (more would cost time) with queue index | 0, "at" | "in" | "now", score or delay in s, lock
+--       index (0: none), lock ttl in ms from when the job is due, jid; then its payload, then its
+--       effects (see shared/effects.lua)
 -- returns {"new"|"again", then position and result of each job that was not stored as asked}:
 --       "d"..jid: duplicate, jid holds the lock;  "e"..text: refused
 -- atomic because a reply may be lost, so jobs and kept reply must be stored in one step.
@@ -66,7 +68,8 @@ local function time()
   return clock
 end
 
-local function single(position, how, payload)
+local function single(position, at)
+  local how, payload = ARGV[at], ARGV[at + 1]
   local pattern = '^(%d+) (%l+) (%S+) (%d+) (%d+) (.*)$'
   local queue, when, due, lock, ttl, jid = string.match(how, pattern)
   queue, lock, ttl = tonumber(queue), tonumber(lock), tonumber(ttl)
@@ -93,7 +96,9 @@ local function single(position, how, payload)
   if type(result) == 'table' and result.err then
     tell(position, 'e' .. result.err)
     if key then redis.call('DEL', key) end  -- a job that is not stored must not hold a lock
+    return
   end
+  run_effects(at + 2, 3 + n_queues)
 end
 
 local position, at = 0, 4 + n_queues
@@ -111,9 +116,9 @@ while at <= #ARGV do
     end
     at = last + 1
   else
-    single(position, ARGV[at], ARGV[at + 1])
+    single(position, at)
     position = position + 1
-    at = at + 2
+    at = after_effects(at + 2)
   end
 end
 

@@ -1,5 +1,5 @@
 -- rescue: return the jobs of a dead process to the head of their queue.
--- uses: types, room, locks, effects
+-- uses: types, room, locks, lanes, effects
 -- KEYS  1 private hash  2 queue  3 inbox  4 lease  5 kiq:suspects  6 dead  7 schedule
 --       8 kiq:settle:IDENT of the rescuer  9.. the keys of effects
 -- ARGV  1 IDENT|QUEUE  2 suspicion in ms  3 sequence of the rescuer  4 state ttl in ms

@@ -1,5 +1,5 @@
 -- settle: carry out verdicts on claims that this process still owns. A plain ack is a verdict too.
--- uses: types, locks, effects
+-- uses: types, locks, lanes, effects
 -- KEYS  1 private hash  2 kiq:settle:IDENT  3 queue  4 retry  5 schedule  6 dead
 --       7 stat:processed  8 stat:failed  9 and 10 the same of the day, 11 and 12 of the queue
 --       13.. the keys of effects

@@ -1,5 +1,5 @@
 -- transfer: move or delete entries of a set or a queue, if they are still there.
--- uses: types, room, locks, effects
+-- uses: types, room, locks, lanes, effects
 -- KEYS  1 set or queue  2 dead  3 queues  4 kiq:cancels  5.. queue lists, then the keys of effects
 -- ARGV  1 "set" | "queue"  2 number of queues, then their names,
 --       then for each entry: member, "queue" | "dead" | "away", new bytes, jid, queue index | 0,
