@@ -62,7 +62,7 @@ class App(Declaration, ControlFace, WebFace):
     Running: `middleware`, `timeout`, `shutdown_timeout`, `leaked_tasks`.
     Failing: `retry`, `backoff`, `backtrace`, `death_handlers`, `dead_limit`, `dead_timeout`.
     Time: `schedulers`, `poll_interval`, `fetch_interval`, `heartbeat_interval`, `lease_ttl`,
-    `suspicion`, `stuck_after`, `elect_ttl`.
+    `suspicion`, `stuck_after`, `unready_after`, `elect_ttl`.
     Hearing of it: `reporters`, `start_log_level`, `done_log_level`, `fail_log_level`, `slow_after`,
     `metrics`, `tracing`, `propagation`. Tests: `test_mode`.
 

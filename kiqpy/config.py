@@ -78,6 +78,7 @@ class Config(Record, kw_only=True):
     lease_ttl: float = 30.0
     suspicion: float = 10.0
     stuck_after: float | None = 900.0
+    unready_after: float = 10.0
     identity: str | None = None
     namespace: str = ""
     max_payload: int = 2**20
@@ -253,6 +254,7 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "lease_ttl": seconds(0.2, 1000),
     "suspicion": seconds(0.1, 1000),
     "stuck_after": time_limit,
+    "unready_after": seconds(0, 1000),
     "identity": matching(r"[A-Za-z0-9_.-]{1,64}", "use 1 to 64 of A-Z a-z 0-9 _ . -"),
     "namespace": matching(
         r"[A-Za-z0-9_.:{}-]{0,64}", "use up to 64 of A-Z a-z 0-9 _ . : { } -", optional=False

@@ -237,6 +237,12 @@ class Declaration:
     `None`: for ever. There is no other limit on how long a job may take.
     """
 
+    unready_after: ClassVar[Duration] = 10.0
+    """How long Redis may be away, or the event loop blocked, before the app is not ready.
+
+    It is for `jobs.health()` and the probes; nothing else changes at that moment.
+    """
+
     elect_ttl: ClassVar[Duration] = 60.0
     """How long a leader that has died keeps others from enqueueing the periodics' ticks."""
 
@@ -322,6 +328,7 @@ if TYPE_CHECKING:
         lease_ttl: Duration
         suspicion: Duration
         stuck_after: Duration | None
+        unready_after: Duration
         elect_ttl: Duration
         reporters: ReporterList
         start_log_level: LogLevel

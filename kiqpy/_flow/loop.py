@@ -81,6 +81,8 @@ class LoopRunner:
 
     def __init__(self, loop: Loop, clock: Clock, on_failure: OnFailure) -> None:
         self.loop = loop
+        self.failure: Exception | None = None  # of the last tick
+        self._ticking_since: float | None = None
         self._clock = clock
         self._on_failure = on_failure
         self._failures = Failures(clock)
@@ -88,6 +90,11 @@ class LoopRunner:
         self._stopping = False
         self._alarm: Timer | None = None
         self._alarm_at = inf  # by the monotonic clock
+
+    def ticking_s(self) -> float:
+        """For how long the tick runs that is under way; 0.0: none is."""
+        since = self._ticking_since
+        return 0.0 if since is None else self._clock.monotonic() - since
 
     def stop(self) -> None:
         """Begin no further tick."""
@@ -124,12 +131,17 @@ class LoopRunner:
         await self._close()
 
     async def _tick(self, backoff: ExponentialBackoff) -> float:
+        self._ticking_since = self._clock.monotonic()
         try:
             delay_s = await self.loop.tick()
         except Exception as error:
+            self.failure = error
             if not isinstance(error, StoreError) or self._failures.tells(error):
                 self._on_failure(self.loop.name, error)
             return backoff.next_s()
+        finally:
+            self._ticking_since = None
+        self.failure = None
         self._failures.good()
         backoff.reset()
         return delay_s

@@ -43,7 +43,7 @@ from kiqpy._runtime.capacity import Capacity
 from kiqpy._runtime.heartbeat import HeartbeatSettings, HeartbeatThread, MakeHeartbeat
 from kiqpy._runtime.loops import LoopSet
 from kiqpy._runtime.pipelines import Pipelines
-from kiqpy._runtime.process_info import ProcessInfo
+from kiqpy._runtime.process_info import ProcessInfo, Vitals
 from kiqpy._stages.consumer import Run
 from kiqpy._stages.executor import Executor
 from kiqpy._stages.perform import Defaults, Performer
@@ -111,6 +111,7 @@ class Engine:
         self.store = parts.store
         self.bus = bus
         self.clock = clock
+        self.vitals = Vitals(clock)
         self._on_failure = on_failure
         self._on_signal = on_signal
         self._slow_down = parts.slow_down
@@ -118,7 +119,7 @@ class Engine:
         self._tasks = TaskSet()
         self._up = False
         self._service = StartStop[int]("the engine", 0, once=True)
-        self._executor = Executor(config.threads, config.processes, clock, bus)
+        self.executor = Executor(config.threads, config.processes, clock, bus)
         self._composition = Composition(self, builtin.extensions(extensions))
         self.dispatcher = ReporterDispatcher(self._composition.reporters(), bus)
         self.effects_of = self.store.effects_of = self._composition.effects_of()
@@ -181,6 +182,7 @@ class Engine:
     async def _begin(self) -> None:
         self.recompose()
         await self.store.open()
+        self.vitals.store_answered()
         if self.config.server:
             self.pipelines.prepare()  # so that the first heartbeat can tell of them
             await self._heartbeat.start()
@@ -209,7 +211,7 @@ class Engine:
         config = self.config
         return Performer(
             registry=self.registry,
-            executor=self._executor,
+            executor=self.executor,
             dispatcher=self.dispatcher,
             clock=self.clock,
             defaults=Defaults(
@@ -245,6 +247,7 @@ class Engine:
 
     def on_reply(self, reply: HeartbeatReply) -> None:
         """See `HeartbeatOwner`."""
+        self.vitals.store_answered()
         self._tasks.start(self.pipelines.reconcile(reply), name="kiqpy:reconcile")
         if reply.signal:
             self._on_signal(reply.signal)
@@ -255,6 +258,7 @@ class Engine:
 
     def on_lag(self, lag_s: float) -> None:
         """See `HeartbeatOwner`."""
+        self.vitals.loop_was_blocked(lag_s)
         self.bus.emit(event.LoopLag(lag_s))
 
     # -- control
@@ -293,7 +297,7 @@ class Engine:
         released, _ = await asyncio.gather(self.pipelines.stop(grace_s), self.loops.stop())
         _report_released(released)
         await self._finish({asyncio.ensure_future(self.dispatcher.stop())}, _SETTLE_S)
-        self._executor.close()
+        self.executor.close()
         unflushed = await self.client.stop(_SETTLE_S)
         await self._finish({*self._tasks}, 0.0)
         await self._heartbeat.stop()
@@ -310,7 +314,7 @@ class Engine:
         self._heartbeat.abandon()
         self._composition.detach(self.bus)
         with suppress(RuntimeError):  # it cancels what the closed loop has awaited
-            self._executor.close()
+            self.executor.close()
 
     def hurry(self) -> None:
         """End the grace of a `stop` that is under way."""

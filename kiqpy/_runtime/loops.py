@@ -18,7 +18,7 @@ from kiqpy._loops.rescue import Rescuer
 from kiqpy._reporting.bus import Bus
 from kiqpy.clock import Clock
 from kiqpy.config import Config
-from kiqpy.errors import StoreError
+from kiqpy.errors import StoreError, StoreUnavailable
 from kiqpy.event import LoopFailed
 from kiqpy.job import Job
 from kiqpy.store import OutgoingJob, Store
@@ -50,7 +50,7 @@ class LoopSet:
         self._more = more
         self._runners: list[LoopRunner] = []
         self._cron: Cron | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[LoopRunner, asyncio.Task[None]] = {}
         self._service = StartStop[None]("the set of loops", None)
 
     def _loops(self) -> Iterator[Loop]:
@@ -109,7 +109,7 @@ class LoopSet:
         for loop in (*self._loops(), *more):
             runner = LoopRunner(loop, self._clock, self._on_failure)
             self._runners.append(runner)
-            self._tasks.add(asyncio.create_task(runner.run(), name=f"kiqpy:loop:{loop.name}"))
+            self._tasks[runner] = asyncio.create_task(runner.run(), name=f"kiqpy:loop:{loop.name}")
         if is_server and self._config.schedulers:
             self._store.on_put_off(self._expect)
 
@@ -125,10 +125,11 @@ class LoopSet:
 
     async def _end(self) -> None:
         self.drain()
-        await ended(self._tasks, _TICK_S, self._clock)
-        for task in self._tasks:
+        tasks = set(self._tasks.values())
+        await ended(tasks, _TICK_S, self._clock)
+        for task in tasks:
             task.cancel()
-        await ended(self._tasks, _TICK_S, self._clock)
+        await ended(tasks, _TICK_S, self._clock)
         self._runners.clear()
         self._tasks.clear()
 
@@ -142,6 +143,28 @@ class LoopSet:
         for runner in self._runners:
             if runner.loop.name == name:
                 runner.wake()
+
+    def hung(self, round_s: float) -> dict[str, str]:
+        """The loops that do nothing more, with why: ended, or at one round for longer than that."""
+        found: dict[str, str] = {}
+        for runner, task in self._tasks.items():
+            if task.done():
+                found[runner.loop.name] = "has ended"
+            elif (took_s := runner.ticking_s()) > round_s:
+                found[runner.loop.name] = f"has been at one round for {took_s:.0f} s"
+        return found
+
+    def failing(self) -> dict[str, str]:
+        """The loops whose last round raised, with what; not those that the store has not answered.
+
+        That is told of the store.
+        """
+        failures = {runner.loop.name: runner.failure for runner in self._runners}
+        return {
+            name: str(error) if isinstance(error, StoreError) else repr(error)
+            for name, error in failures.items()
+            if error is not None and not isinstance(error, StoreUnavailable)
+        }
 
     def look_at_periodics(self) -> None:
         """Have the leader's loop read now what was switched; does nothing elsewhere."""

@@ -222,6 +222,10 @@ class Pipelines:
             if p.source.queues and not p.draining
         }
 
+    def paused(self) -> list[str]:
+        """The queues that the cluster has paused, as the last fetches have found."""
+        return sorted(self._pauses)
+
     def runs(self) -> list[Run]:
         """What runs now."""
         return [run for pipeline in self._tasks for run in pipeline.runs()]

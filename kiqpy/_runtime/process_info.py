@@ -19,6 +19,28 @@ _MAX_PAYLOAD_BYTES: Final = 2048  # of each of them
 
 
 @final
+class Vitals:
+    """What a process notices of itself, for a report of its health. Seconds are monotonic.
+
+    `answered_at`: when the store did so the last time, as far as is known here. `lag`: the last
+    block of the event loop: how long it was, and when it ended.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.answered_at = clock.monotonic()
+        self.lag: tuple[float, float] | None = None
+        self._clock = clock
+
+    def store_answered(self) -> None:
+        """It has answered now."""
+        self.answered_at = self._clock.monotonic()
+
+    def loop_was_blocked(self, lag_s: float) -> None:
+        """Until now, and for so long."""
+        self.lag = lag_s, self._clock.monotonic()
+
+
+@final
 class ProcessInfo:
     """Makes a heartbeat of what the pipelines do now. `lease_s`: how long it is to count."""
 

@@ -6,11 +6,16 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cached_property
 from inspect import isasyncgenfunction
-from typing import TypeVar, final
+from typing import TYPE_CHECKING, TypeVar, final
 
 from kiqpy._flow.tasks import own_context
 from kiqpy._runtime.lifecycle import Lifecycle
+
+if TYPE_CHECKING:
+    from kiqpy._runtime.health import HealthWatch
+    from kiqpy.observe.health import Health, HealthProbes
 
 WebApp = TypeVar("WebApp")
 State = TypeVar("State")
@@ -66,6 +71,31 @@ class WebFace:
 
     name: str
     _lifecycle: Lifecycle
+
+    @cached_property
+    def _health_watch(self) -> HealthWatch:
+        from kiqpy._runtime.health import HealthWatch  # only who asks pays for it
+
+        return HealthWatch(self._lifecycle)
+
+    async def health(self) -> Health:
+        """How the app is: one check for each part, and from these `live` and `ready`.
+
+        Also before the start, while it stops, and on a client-only app. It asks the store, unless
+        that has answered within the last second, and takes half a second at most. Raises nothing.
+        Cancel: safe.
+        """
+        return await self._health_watch.report()
+
+    def probes(self) -> HealthProbes:
+        """`/live` and `/ready` as an ASGI app: `service.mount("/health", jobs.probes())`.
+
+        Each answers 200 or 503, and the report as JSON. Needs no framework and asks nobody who
+        they are: the report has no arguments of jobs.
+        """
+        from kiqpy.observe.health import HealthProbes
+
+        return HealthProbes(self.health)
 
     def _beside(self, *, client_only: bool = False) -> AbstractAsyncContextManager[None]:
         """The app runs within the block; as its options say, or as a client."""

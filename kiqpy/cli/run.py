@@ -16,9 +16,11 @@ from kiqpy.cli import _logs
 from kiqpy.cli._exit_watchdog import ExitWatchdog
 from kiqpy.cli._load_app import load_app
 from kiqpy.cli._main_task import run_to_the_end
+from kiqpy.cli._probes import ProcessProbes, address_given, listen
 from kiqpy.cli._serve import Foreground
 from kiqpy.cli.fleet import start as fleet
 from kiqpy.cli.fleet.link import SupervisorLink
+from kiqpy.cli.fleet.questions import answer_questions
 from kiqpy.errors import ConfigError
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
@@ -62,6 +64,13 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
     show_envvar=True,
     metavar="MB",
     help="Replace a process that uses more memory than this, one at a time.",
+)
+@click.option(
+    "--health-port",
+    envvar="KIQPY_HEALTH_PORT",
+    metavar="[HOST:]PORT",
+    show_envvar=True,
+    help="Answer /live and /ready there, for all processes; without HOST on all addresses.",
 )
 @click.option(
     "--redis",
@@ -123,6 +132,7 @@ def run(
     concurrency: int | None,
     processes: int,
     max_memory: float | None,
+    health_port: str | None,
     redis: str | None,
     shutdown_timeout: float | None,
     log_format: str,
@@ -139,9 +149,9 @@ def run(
     one stops it now. TSTP stops claiming jobs. TTIN writes tasks and stacks to stderr. USR2
     replaces the processes one at a time, if there are several.
     """
-    link = SupervisorLink.inherited()
+    link, health = SupervisorLink.inherited(), address_given("--health-port", health_port)
     if link is None and fleet.check(processes, max_memory):
-        fleet.become_supervisor(context, processes, max_memory)
+        fleet.become_supervisor(context, processes, max_memory, health)
     if link is not None:
         context.call_on_close(link.close)
     _logs.configure(log_level, log_format, sys.stderr)
@@ -151,7 +161,11 @@ def run(
     changes["queues"] = chosen(found, queues, concurrency)
     changes["groups"] = () if queues else None  # queues that are not named do not run
     found.override(**{name: value for name, value in changes.items() if value is not None})
-    return _serve(found, factory, link, tune_gc=collector == "auto")
+    probes = ProcessProbes(found)
+    answer_questions(probes.answer)
+    if health is not None and link is None:  # else the supervisor asks
+        context.call_on_close(listen(health, probes).stop)
+    return _serve(found, factory, link, probes, tune_gc=collector == "auto")
 
 
 def chosen(app: App, given: tuple[str, ...], concurrency: int | None) -> dict[str, int] | None:
@@ -183,11 +197,19 @@ def _loop_factory(uvloop: str) -> LoopFactory:
     return cast("LoopFactory", importlib.import_module("uvloop").new_event_loop)
 
 
-def _serve(app: App, factory: LoopFactory, link: SupervisorLink | None, *, tune_gc: bool) -> int:
+def _serve(
+    app: App,
+    factory: LoopFactory,
+    link: SupervisorLink | None,
+    probes: ProcessProbes,
+    *,
+    tune_gc: bool,
+) -> int:
     """Run the service in its own event loop; the process then ends, even if threads still run."""
     watchdog = ExitWatchdog()
     with asyncio.Runner(loop_factory=factory) as runner:
         try:
+            probes.watch(runner.get_loop())
             service = Foreground(app, fast=factory is not None, link=link, tune_gc=tune_gc)
             code = run_to_the_end(runner.get_loop(), service.run(), service.told_to_exit)
         finally:

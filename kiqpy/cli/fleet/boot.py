@@ -1,4 +1,4 @@
-"""The program of a fleet's supervisor: `python -I -S boot.py SIZE MAX_MB COMMAND...`.
+"""The program of a fleet's supervisor: `python -I -S boot.py SIZE MAX_MB HEALTH COMMAND...`.
 
 The supervisor outlives many workers and does very little, so it must stay small: importing `kiqpy`
 would load click, redis and asyncio (29 MB). Instead, three empty packages are registered under

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from kiqpy.errors import ConfigError
 
-_FLEET_OPTIONS: Final = ("processes", "max_memory")
+_FLEET_OPTIONS: Final = ("processes", "max_memory", "health_port")
 
 
 def check(processes: int, max_memory: float | None, system: str = os.name) -> bool:
@@ -31,11 +31,20 @@ def check(processes: int, max_memory: float | None, system: str = os.name) -> bo
     return True
 
 
-def become_supervisor(context: click.Context, processes: int, max_memory: float | None) -> NoReturn:
-    """Replace this process by the supervisor: the pid stays, all imports are gone."""
+def become_supervisor(
+    context: click.Context,
+    processes: int,
+    max_memory: float | None,
+    health: tuple[str, int] | None = None,
+) -> NoReturn:
+    """Replace this process by the supervisor: the pid stays, all imports are gone.
+
+    `health`: where it answers probes.
+    """
     command = [sys.executable, *_interpreter_flags(), "-m", "kiqpy", "run", *words(context)]
     boot = str(Path(__file__).with_name("boot.py"))
-    arguments = [str(processes), f"{max_memory or 0:g}", *command]
+    answers = "-" if health is None else f"{health[0]}:{health[1]}"
+    arguments = [str(processes), f"{max_memory or 0:g}", answers, *command]
     os.execv(sys.executable, [sys.executable, "-I", "-S", boot, *arguments])
 
 

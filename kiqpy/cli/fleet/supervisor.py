@@ -15,11 +15,15 @@ from collections.abc import Callable
 
 # There is no event loop to take a Clock from; the fleet is given this one, and another in tests.
 from time import monotonic
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from kiqpy.cli.fleet.fleet import Fleet
 
+if TYPE_CHECKING:
+    from kiqpy.cli.fleet.questions import FleetAnswers
+
 MEASURE_EVERY_S: Final = 5.0
+PROBES: Final = ("/live", "/ready")
 _MB: Final = 1024 * 1024
 
 
@@ -62,11 +66,15 @@ class WorkerLink:
 
 @final
 class Supervisor:
-    """Runs a fleet until it has finished; carries out what the fleet decides."""
+    """Runs a fleet until it has finished; carries out what the fleet decides.
 
-    def __init__(self, size: int, max_mb: float, command: list[str]) -> None:
+    `health`: where it answers for its workers, `HOST:PORT`; empty: nowhere.
+    """
+
+    def __init__(self, size: int, max_mb: float, health: str, command: list[str]) -> None:
         self._size = size
         self._max_mb = max_mb
+        self._health = health
         self._command = command
         self._selector = selectors.DefaultSelector()
         self._links: dict[int, WorkerLink] = {}  # by pid
@@ -74,10 +82,13 @@ class Supervisor:
         self._banner_shown = False
         self._fleet = Fleet(size, self, monotonic)
         self._on_signal: dict[int, Callable[[], None]] = {}
+        self._answers: FleetAnswers | None = None
 
     def run(self) -> int:
         """Supervise until all workers have ended; the fleet's exit code."""
         self._listen()
+        if self._health and not self._answer():
+            return 1
         while True:
             self._fleet.tick()
             if self._fleet.finished:
@@ -92,6 +103,22 @@ class Supervisor:
             return fleet_in
         measure_in = max(0.0, self._measured_at + MEASURE_EVERY_S - monotonic())
         return measure_in if fleet_in is None else min(fleet_in, measure_in)
+
+    def _answer(self) -> bool:
+        """Answer probes; False if nobody can listen there, which is said."""
+        from kiqpy.cli.fleet.listener import Listener, address_of  # what they need takes memory
+        from kiqpy.cli.fleet.questions import FleetAnswers
+
+        self._answers = FleetAnswers(self._fleet, self._size)
+        try:
+            listener = Listener(address_of(self._health), PROBES, self._answers.answer)
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else error
+            _write(f"Error: can't listen on {self._health}: {why}; choose another --health-port")
+            return False
+        listener.start()
+        _write(f"kiqpy: health is at {listener.url}/live and /ready")
+        return True
 
     # -- signals
 
@@ -152,6 +179,8 @@ class Supervisor:
             self._drop_link(pid)
 
     def _drop_link(self, pid: int) -> None:
+        if self._answers is not None:
+            self._answers.drop(pid)
         link = self._links.pop(pid, None)
         if link is not None:
             self._selector.unregister(link)
@@ -172,13 +201,18 @@ class Supervisor:
             far.set_inheritable(True)
             mine = {"KIQPY_FLEET": f"{slot}/{self._size}", "KIQPY_FLEET_FD": str(far.fileno())}
             try:
-                pid = os.posix_spawn(self._command[0], self._command, {**os.environ, **mine})
+                pid = self._spawn(mine)
             except OSError:
                 link.close()
                 raise
         self._links[pid] = link
         self._selector.register(link, selectors.EVENT_READ, lambda: self._read(pid))
         return pid
+
+    def _spawn(self, mine: dict[str, str]) -> int:
+        if self._answers is None:
+            return os.posix_spawn(self._command[0], self._command, {**os.environ, **mine})
+        return self._answers.spawn(self._command, {**os.environ, **mine})
 
     def send(self, pid: int, word: str) -> None:
         if pid in self._links:
@@ -212,6 +246,6 @@ def resident_mb(pid: int) -> float:
 
 
 def main(arguments: list[str]) -> int:
-    """`SIZE MAX_MB COMMAND...`; MAX_MB 0 means no limit."""
-    size, max_mb, *command = arguments
-    return Supervisor(int(size), float(max_mb), command).run()
+    """`SIZE MAX_MB HEALTH COMMAND...`; MAX_MB 0 means no limit, HEALTH - that none is asked."""
+    size, max_mb, health, *command = arguments
+    return Supervisor(int(size), float(max_mb), health.strip("-"), command).run()
