@@ -380,6 +380,23 @@ class TestClear:
         if isinstance(world, RedisWorld):
             assert sorted(world.cli("KEYS", "*")) == sorted(foreign)
 
+    async def test_all_forgets_what_periodics_leaders_and_clients_have_left(
+        self, world: World
+    ) -> None:
+        session = await world.process()
+        it = session.calendar
+        await it.register({"daily": "0 9 * * *", "off": "0 9 * * *"})
+        await it.switch("off", False, True)
+        assert await it.lead(60.0) is True
+        frame = world.frame(outgoing("a"))
+        await session.push(frame)
+        await session.census.clear_all()
+        state = await it.state(["daily", "off"])
+        assert [dict(each) for each in state[1:]] == [{}, {}, {}]
+        assert await (await world.process()).calendar.lead(60.0) is True
+        assert [one.state for one in await session.push(frame)] == ["queued"]
+        assert jids(world.queue("q")) == ["a"], "its reply was not kept"
+
 
 class TestProcesses:
     async def test_who_lives_and_what_it_does(self, world: World) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any, Final, cast, final
+from typing import Final, cast, final
 
 from kiqpy.store import Heartbeat
 from kiqpy.store.census import (
@@ -204,30 +204,8 @@ class MemoryCensus:
             return count
 
     async def clear_all(self) -> int:
-        server = self._server
-        shelves: tuple[Any, ...] = (
-            server.queues,
-            server.privates,
-            server.inboxes,
-            server.floors,
-            server.leases,
-            server.processes,
-            server.signals,
-            server.privs,
-            server.suspects,
-            server.paused,
-            server.locks,
-            server.stats,
-            server.cancels,
-            server.heads,
-            server.lanes,
-        )
-        with server.gate:
-            dropped = sum(map(len, shelves)) + sum(map(bool, server.places.values()))
-            for shelf in shelves:
-                shelf.clear()
-            server.places.clear()
-        return dropped
+        with self._server.gate:
+            return self._server.clear()
 
     async def reset_counters(self) -> None:
         for name in ("processed", "failed"):

@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Generic, NamedTuple, TypeVar, final
+from typing import Generic, NamedTuple, Protocol, TypeVar, final
 
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreRefused
@@ -70,6 +70,12 @@ class LastReplies(Generic[R]):
     def __init__(self) -> None:
         self._last: dict[object, tuple[int, list[R]]] = {}
 
+    def __len__(self) -> int:
+        return len(self._last)
+
+    def clear(self) -> None:
+        self._last.clear()
+
     def replay(self, source: object, sequence: int) -> list[R] | None:
         if source not in self._last:
             return None
@@ -97,6 +103,11 @@ class QueueWaiter(NamedTuple):
     def end(self, came: bool = False) -> None:
         if not self.done.done():
             self.done.set_result(came)
+
+
+class _Shelf(Protocol):
+    def __len__(self) -> int: ...
+    def clear(self) -> object: ...
 
 
 @final
@@ -131,6 +142,39 @@ class MemoryServer:
         self.switched: dict[str, bool] = {}
         self.schedules: dict[str, str] = {}  # the schedule that a mark belongs to, by name
         self.leaders: dict[str, tuple[str, float]] = {}  # group -> ident, and until when
+
+    def clear(self) -> int:
+        """Forget all that stands for a key; return how many. Who waits for a job goes on."""
+        shelves: tuple[_Shelf, ...] = (
+            self.queues,
+            self.privates,
+            self.inboxes,
+            self.floors,
+            self.leases,
+            self.processes,
+            self.signals,
+            self.privs,
+            self.suspects,
+            self.paused,
+            self.cancels,
+            self.locks,
+            self.pushes,
+            self.settles,
+            self.backups,
+            self.rescues,
+            self.stats,
+            self.marks,
+            self.switched,
+            self.schedules,
+            self.leaders,
+            self.heads,
+            self.lanes,
+        )
+        dropped = sum(map(len, shelves)) + sum(map(bool, self.places.values()))
+        for shelf in shelves:
+            shelf.clear()
+        self.places.clear()
+        return dropped
 
     def leased(self, ident: str) -> bool:
         return self.leases.get(ident, float("-inf")) > self.clock.now()
