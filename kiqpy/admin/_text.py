@@ -1,7 +1,8 @@
-"""Durations as people read them, for the command line and the dashboard."""
+"""Durations and instants as people read them, for the command line and the dashboard."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 _UNITS: Final = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
@@ -17,3 +18,11 @@ def duration_text(seconds: float, separator: str = "") -> str:
             words.append(f"{left // size:,}{unit}")
             left %= size
     return separator.join(words[:2])
+
+
+def instant_text(at: float, zone: str = "Z") -> str:
+    """Epoch seconds in UTC, followed by `zone`; as a number if no calendar reaches that far."""
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S") + zone
+    except (ValueError, OverflowError, OSError):
+        return f"{at:g}"

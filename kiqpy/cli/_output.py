@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import asdict
 from typing import Any, Final
 
 import click
 
 from kiqpy.admin import BulkResult, JobRow, Process, QueueRow, RunningJob, Stats
-from kiqpy.admin._text import duration_text
+from kiqpy.admin._text import duration_text, instant_text
 
 _MAX_CELL_WIDTH: Final = 60
 
@@ -68,12 +68,7 @@ def span(seconds: float | None) -> str | None:
 
 def instant(at: float | None) -> str | None:
     """Epoch seconds as UTC text; as a number if no calendar reaches that far."""
-    if at is None:
-        return None
-    try:
-        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        return f"{at:g}"
+    return None if at is None else instant_text(at)
 
 
 def arguments(row: JobRow | RunningJob) -> str:
@@ -141,10 +136,4 @@ def busy_document(row: RunningJob) -> dict[str, Any]:
 
 
 def bulk_document(result: BulkResult) -> dict[str, Any]:
-    return {
-        "done": result.done,
-        "gone": result.gone,
-        "unreadable": result.unreadable,
-        "missing": list(result.missing),
-        "complete": result.complete,
-    }
+    return asdict(result)

@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from kiqpy.cli.fleet.link import SupervisorLink
 from kiqpy.cli.fleet.questions import answer_questions
 from kiqpy.errors import ConfigError
 
+_shown = partial(click.option, show_envvar=True, show_default=True)
 LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
 
 
@@ -47,13 +49,11 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
     metavar="N",
     help="Jobs at a time, for each -q without N; without -q, for each queue of the app.",
 )
-@click.option(
+@_shown(
     "--processes",
     type=click.IntRange(min=1),
     default=1,
     envvar="KIQPY_PROCESSES",
-    show_envvar=True,
-    show_default=True,
     metavar="N",
     help="Run N processes under a supervisor, each with all these queues and limits.",
 )
@@ -87,41 +87,33 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
     metavar="SECONDS",
     help="Time for running jobs to finish at a stop.  [default: the app's, 25]",
 )
-@click.option(
+@_shown(
     "--log-format",
     type=click.Choice(["auto", "console", "json"]),
     default="auto",
     envvar="KIQPY_LOG_FORMAT",
-    show_envvar=True,
-    show_default=True,
     help="auto: console on a terminal, else json.",
 )
-@click.option(
+@_shown(
     "--log-level",
     type=click.Choice(_logs.LEVELS, case_sensitive=False),
     default="info",
     envvar="KIQPY_LOG_LEVEL",
-    show_envvar=True,
-    show_default=True,
     help="Write log lines of this level and above.",
 )
-@click.option(
+@_shown(
     "--uvloop",
     type=click.Choice(["auto", "on", "off"]),
     default="auto",
     envvar="KIQPY_UVLOOP",
-    show_envvar=True,
-    show_default=True,
     help="Use the faster event loop; auto: if it is installed.",
 )
-@click.option(
+@_shown(
     "--gc",
     "collector",
     type=click.Choice(["auto", "off"]),
     default="auto",
     envvar="KIQPY_GC",
-    show_envvar=True,
-    show_default=True,
     help="auto: collect garbage less often, unless the app has set thresholds; off: as Python.",
 )
 @click.pass_context

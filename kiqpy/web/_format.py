@@ -7,7 +7,7 @@ import math
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from kiqpy.admin._text import duration_text
+from kiqpy.admin._text import duration_text, instant_text
 
 _UNSHOWN: Final = "-"
 
@@ -45,12 +45,7 @@ def relative(at: float | None, now: float) -> str:
 
 def utc(at: float | None) -> str:
     """An instant in UTC; a time beyond all calendars as its number."""
-    if at is None:
-        return _UNSHOWN
-    try:
-        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (ValueError, OverflowError, OSError):
-        return f"{at:g}"
+    return _UNSHOWN if at is None else instant_text(at, " UTC")
 
 
 def iso(at: float | None) -> str:
