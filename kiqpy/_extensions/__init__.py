@@ -1,1 +1,1 @@
-"""What is composed around the stages: one capability a file. `builtin.py` lists them in order."""
+"""Capabilities composed around the stages, one in each file; `builtin.py` lists them in order."""

@@ -1,4 +1,4 @@
-"""The one list of what every app is composed of, in order; and the smallest items of it."""
+"""The ordered list of extensions that every app has, and the smallest of these extensions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from kiqpy.reporter import Reporter
 
 
 def extensions(more: Iterable[MakeExtension] = ()) -> list[MakeExtension]:
-    """`more` are gates behind the worker's slots, and middleware outside of the app's own."""
+    """All extensions of an app, in order.
+
+    The gates of `more` come after `max_concurrency`, their middleware before the app's own.
+    """
     return [
         tracing,
         measuring,
@@ -57,7 +60,7 @@ def measuring(host: Host) -> Extension:
 
 @final
 class Logging(Extension):
-    """Lines about jobs and all else; the job's fields in the lines that it writes itself."""
+    """Log lines about jobs and other events; adds the job's fields to the lines that a job logs."""
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)
@@ -82,7 +85,7 @@ class Logging(Extension):
 
 @final
 class Declared(Extension):
-    """The middleware and reporters that the app declares."""
+    """The middleware and the reporters that the app declares."""
 
     def client_middleware(self) -> Sequence[ClientMiddleware | type[object]]:
         return self.host.config.client_middleware
@@ -104,7 +107,7 @@ class CallingDeathHooks(Extension):
 
 @final
 class WatchingLeaks(Extension):
-    """`leaked_tasks`: tasks that outlive their job are reported, or cancelled, too."""
+    """`leaked_tasks`: reports tasks that outlive their job, and cancels them if asked to."""
 
     def loops(self) -> Sequence[Loop]:
         how = self.host.config.leaked_tasks
@@ -113,7 +116,7 @@ class WatchingLeaks(Extension):
 
 @final
 class Discovering(Extension):
-    """Queues whose names a declared pattern matches are worked on once they have held a job."""
+    """Adds queues that match a declared pattern, as soon as they have held a job."""
 
     def loops(self) -> Sequence[Loop]:
         if not any(spec.patterns() for spec in self.host.config.specs()):

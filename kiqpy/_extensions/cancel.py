@@ -1,4 +1,4 @@
-"""Cancelled jobs are not run; those that run are interrupted within a second."""
+"""Keeps cancelled jobs from running, and interrupts running ones within a second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kiqpy.store import Source
 
 @final
 class Cancelling(Extension):
-    """A check before the run, a loop during it."""
+    """Checks a job before it runs; a loop interrupts jobs that are running."""
 
     def checks(self) -> Sequence[JobCheck]:
         return (check_cancelled(self.host.store),)
@@ -26,7 +26,7 @@ class Cancelling(Extension):
 
 
 def check_cancelled(store: Source) -> JobCheck:
-    """Refuses a job that the fetch which claimed it, or a later look, has found cancelled."""
+    """Refuses a job on the list of cancelled jobs; each fetch and the loop refresh that list."""
 
     def check(job: Job) -> Cancelled | None:
         cancelled = store.cancelled

@@ -1,4 +1,4 @@
-"""The parts of all extensions, each kind put together in the order of the list."""
+"""Combines the parts of all extensions, each kind in the order of the extensions."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from kiqpy.reporter import Reporter
 
 @final
 class Composition:
-    """What one started app is extended with."""
+    """The extensions of one started app."""
 
     def __init__(self, host: Host, makers: Iterable[MakeExtension]) -> None:
         self._extensions: list[Extension] = [make(host) for make in makers]
         self._handlers: list[Handler] = []
 
     def around_enqueuer(self, enqueuer: JobEnqueuer) -> JobEnqueuer:
-        """The ways in with all that stands before them, the first extension's outermost."""
+        """The enqueuer, wrapped by each extension; the first extension's is the outermost."""
         for extension in reversed(self._extensions):
             enqueuer = extension.around_enqueuer(enqueuer)
         return enqueuer
 
     def client_middleware(self) -> tuple[ClientMiddleware | type[object], ...]:
-        """Around each push, outermost first."""
+        """Client middleware, called around each push; outermost first."""
         return tuple(chain.from_iterable(e.client_middleware() for e in self._extensions))
 
     def reporters(self) -> list[Reporter]:
-        """Started in this order."""
+        """Reporters, in the order in which they are started."""
         return list(chain.from_iterable(e.reporters() for e in self._extensions))
 
     def loops(self) -> list[Loop]:
-        """Of a server."""
+        """The loops of all extensions, in order."""
         return list(chain.from_iterable(e.loops() for e in self._extensions))
 
     def steps(self) -> Steps:
-        """What stands before and around every attempt."""
+        """The checks, gates, contexts and middleware of every attempt."""
         extensions = self._extensions
         return Steps(
             checks=tuple(chain.from_iterable(e.checks() for e in extensions)),
@@ -55,20 +55,20 @@ class Composition:
         )
 
     def effects_of(self) -> tuple[EffectsOf, ...]:
-        """What becomes of jobs besides."""
+        """Rules that choose the effects of settling, rescuing or moving a job."""
         return tuple(chain.from_iterable(e.effects_of() for e in self._extensions))
 
     def _gates(self, spec: Spec) -> tuple[Gate, ...]:
         return tuple(chain.from_iterable(e.gates(spec) for e in self._extensions))
 
     def attach(self, bus: Bus) -> None:
-        """Attach the handlers."""
+        """Attach the extensions' handlers to the bus."""
         for pattern, handler in chain.from_iterable(e.handlers() for e in self._extensions):
             bus.attach(pattern, handler)
             self._handlers.append(handler)
 
     def detach(self, bus: Bus) -> None:
-        """Detach them. Idempotent."""
+        """Detach the handlers from the bus. Idempotent."""
         for handler in self._handlers:
             bus.detach(handler)
         self._handlers.clear()

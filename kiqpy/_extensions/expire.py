@@ -1,4 +1,4 @@
-"""Jobs whose time has run out are not run."""
+"""Keeps expired jobs from running."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from kiqpy.outcome import Aborted
 
 @final
 class Expiring(Extension):
-    """A check against the payload's `expires_at`."""
+    """Checks the payload's `expires_at` before each attempt."""
 
     def checks(self) -> Sequence[JobCheck]:
         return (check_expired(self.host.clock),)
 
 
 def check_expired(clock: Clock) -> JobCheck:
-    """Refuses a job that has expired by this clock."""
+    """Refuses a job whose `expires_at` has passed on this clock."""
 
     def check(job: Job) -> Aborted | None:
         if "expires_at" in job.payload:

@@ -25,19 +25,19 @@ class RunningQueues(Protocol):
     """The queues that this process works on, as an extension sees them."""
 
     def runs(self) -> list[Run]:
-        """What runs now."""
+        """The runs in progress in this process."""
         ...
 
     def subscriptions(self) -> dict[str, int]:
-        """Each queue that is claimed from, with the limit that it has, alone or with others."""
+        """Each queue that this process claims from, with the limit of its pipeline."""
         ...
 
     def cancel(self, cancelled: dict[str, bool]) -> None:
-        """Interrupt those of the cancelled jobs that run here; they are taken off the list."""
+        """Interrupt the cancelled jobs that run here, and remove them from `cancelled`."""
         ...
 
     async def discover(self, names: Iterable[str]) -> None:
-        """Take in those queues that a declaration's pattern matches."""
+        """Work on the named queues that match a declared pattern."""
         ...
 
 
@@ -81,25 +81,25 @@ class Host(Protocol):
 
 
 class Extension:
-    """Override the parts that a capability has. Order is the list's.
+    """Base of all extensions: override the parts that yours has. They run in the list's order.
 
-    Each is asked once a start, and some again after `Host.recompose`. Checks and gates are asked
-    of a server only, and of an app that only enqueues run the loops that are `on_clients`.
+    The app asks for each part once a start, and for some again after `Host.recompose`. An app that
+    only enqueues has no checks and gates, and runs only those loops that are `on_clients`.
     """
 
     def __init__(self, host: Host) -> None:
         self.host = host
 
     def around_enqueuer(self, enqueuer: JobEnqueuer) -> JobEnqueuer:
-        """What stands before the ways in; unlike client middleware it sees a batch as one."""
+        """Wrap the enqueuer. Unlike client middleware, the wrapper sees a batch as one call."""
         return enqueuer
 
     def client_middleware(self) -> Sequence[ClientMiddleware | type[object]]:
-        """Around each push; the first extension's is the outermost."""
+        """Middleware called around each push; the first extension's is the outermost."""
         return ()
 
     def server_middleware(self) -> Sequence[ServerMiddleware | type[object]]:
-        """Around each attempt; the first extension's is the outermost."""
+        """Middleware called around each attempt; the first extension's is the outermost."""
         return ()
 
     def contexts(self) -> Sequence[Callable[[Job], object]]:
@@ -107,27 +107,27 @@ class Extension:
         return ()
 
     def checks(self) -> Sequence[JobCheck]:
-        """Asked first, and again whenever a gate has waited."""
+        """Checks of each attempt, asked before all gates, and again after each gate that waited."""
         return ()
 
     def gates(self, spec: Spec) -> Sequence[Gate]:
-        """Asked before each attempt of this worker's jobs; what they took is given back after."""
+        """Gates of this worker's jobs, asked before each attempt; runs return what they took."""
         return ()
 
     def effects_of(self) -> Sequence[EffectsOf]:
-        """What the store does in the step that settles, rescues or moves a job; see `Effect`."""
+        """Rules that choose effects of settling, rescuing or moving a job; see `Effect`."""
         return ()
 
     def reporters(self) -> Sequence[Reporter]:
-        """Told of jobs' ends, each behind a queue of its own."""
+        """Reporters, each called behind a queue of its own."""
         return ()
 
     def handlers(self) -> Sequence[tuple[str, Handler]]:
-        """Pattern and handler, attached from before the start until after the stop."""
+        """Event patterns, each with a handler, attached before the start until after the stop."""
         return ()
 
     def loops(self) -> Sequence[Loop]:
-        """Run from the start to the stop."""
+        """Loops that run from the start of the app to its stop."""
         return ()
 
 

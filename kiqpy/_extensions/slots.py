@@ -12,7 +12,7 @@ from kiqpy._stages.gates import Gate, Slots
 
 @final
 class WorkerSlots(Extension):
-    """A gate for each worker that has the option; the worker's names share its slots."""
+    """Gives each worker with the option a gate; all names of a worker share its slots."""
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)

@@ -1,4 +1,4 @@
-"""Tracing as an extension: around the ways in, and around each attempt."""
+"""Tracing as an extension: a span around each enqueue and around each attempt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOOK_S: Final = 5.0  # an application that sets its tracer provider late waits 
 
 @final
 class TracingJobs(Extension):
-    """Spans, from when the application has set a tracer provider; until then no job pays."""
+    """Makes spans once the application has set a tracer provider; costs nothing until then."""
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)
@@ -58,7 +58,7 @@ class ProviderWatch(Loop):
 
 @final
 class TracedEnqueuer:
-    """The ways in, with a span around each call."""
+    """An enqueuer with a span around each call."""
 
     def __init__(self, inner: JobEnqueuer, tracing: Tracing) -> None:
         self._inner = inner

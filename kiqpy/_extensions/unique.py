@@ -1,4 +1,4 @@
-"""Locks of unique jobs: freed or extended by what becomes of the job, or freed when it starts."""
+"""Frees or extends the locks of unique jobs when a job ends, or frees them when it starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kiqpy.store import Source
 
 @final
 class UniqueJobs(Extension):
-    """Effects of each end; a gate, the last one, for what it frees can't be taken again."""
+    """Adds effects to each end of a job, and the last gate: a freed lock can't be taken again."""
 
     def effects_of(self) -> Sequence[EffectsOf]:
         return DEFAULT_EFFECTS
@@ -30,7 +30,7 @@ class UniqueJobs(Extension):
 
 
 def unlock_gate(store: Source, clock: Clock) -> Gate:
-    """Lets every job through; those with `unique_until` when the store has freed their lock."""
+    """Lets every job pass; if its lock ends when it starts, after the store has freed it."""
 
     def gate(run: Run) -> Awaitable[None] | None:
         job = run.job

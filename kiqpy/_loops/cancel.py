@@ -12,7 +12,7 @@ _LOOK_S: Final = 0.8  # so that a running job is interrupted within a second
 
 
 class RunningJobs(Protocol):
-    """Who runs jobs, and can interrupt them."""
+    """The part that runs jobs and can interrupt them."""
 
     def runs(self) -> Collection[object]: ...
 

@@ -61,7 +61,7 @@ class Cron(Loop):
         self._complaints = Once()
 
     def look(self) -> None:
-        """Read the switches at the next tick, however soon it comes."""
+        """Read the operators' switches at the next tick, even if it is due soon."""
         self._next_at = float("-inf")
 
     async def tick(self) -> float:

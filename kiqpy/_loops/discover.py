@@ -12,14 +12,14 @@ _DISCOVER_S: Final = 5.0
 
 
 class TakesQueues(Protocol):
-    """Who works on queues, and may work on more."""
+    """The part that works on queues and can add some."""
 
     async def discover(self, names: Iterable[str]) -> None: ...
 
 
 @final
 class Discoverer(Loop):
-    """Passes on the names of all queues; patterns are matched by who takes them."""
+    """Passes the names of all queues to the pipelines, which match them with their patterns."""
 
     name = "discover"
 

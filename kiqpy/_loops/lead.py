@@ -66,7 +66,7 @@ class Leader(Loop):
         return leads
 
     async def close(self) -> None:
-        """Lead no more; a store that does not answer forgets the leader when its time is up."""
+        """Stop leading. If the store does not answer, the leadership expires."""
         self._until = float("-inf")
         self.leads()
         with suppress(StoreError):

@@ -52,7 +52,7 @@ class LeakWatch(Loop):
 
 
 def _place(body: object) -> str:
-    """Where the code of a task begins: "FILE:LINE in FUNCTION"; what it is, if it is not Python."""
+    """Where a task's code begins, "FILE:LINE in FUNCTION"; its repr, if it is not Python code."""
     code: Any = getattr(body, "cr_code", None) or getattr(body, "gi_code", None)
     if code is None:
         return getattr(body, "__qualname__", None) or type(body).__name__

@@ -18,10 +18,10 @@ ChooseEnvironment = Callable[[str | None, Clock], Environment]  # of a test mode
 
 
 class EngineOwner(Protocol):
-    """Who is told of what an engine cannot settle by itself."""
+    """Receives what an engine cannot decide by itself."""
 
     def on_failure(self, error: BaseException) -> None:
-        """One of kiqpy's own stages broke again and again, and was given up."""
+        """A stage of kiqpy failed several times and is not restarted again."""
         ...
 
     def on_signal(self, name: str) -> None:
@@ -30,7 +30,7 @@ class EngineOwner(Protocol):
 
 
 class AppHooks(NamedTuple):
-    """What the app itself decides about its start; `app` is the one that test modes are set for."""
+    """How an app takes part in its start. `app`: the object that test modes are set for."""
 
     app: DeclaredApp
     init: Init
@@ -40,7 +40,7 @@ class AppHooks(NamedTuple):
 
 @final
 class Assembly:
-    """Reads the options, chooses the environment, and puts the engine together in it."""
+    """Reads the options, chooses the environment, and builds the engine in it."""
 
     def __init__(
         self, declaration: DeclaredOptions, hooks: AppHooks, bus: Bus, clock: Clock
@@ -101,7 +101,7 @@ class Assembly:
             await environment.close()
 
     def abandon(self) -> None:
-        """Leave what `build` took to the next `build` or `close`: its event loop was closed."""
+        """Let the next `build` or `close` free what `build` took: its event loop was closed."""
         environment, self._environment = self._environment, None
         if environment is not None:
             self._abandoned.append(environment)

@@ -1,4 +1,4 @@
-"""What runs between `start` and `stop` of an app: started in order, stopped in reverse.
+"""The engine of an app: starts its parts in order, and stops them in reverse.
 
 Theory of the stop. Nothing may be lost, and nothing that hangs may keep the process alive: each
 step is awaited for a bounded time and then cancelled.
@@ -184,7 +184,7 @@ class Engine:
         await self.store.open()
         self.vitals.store_answered()
         if self.config.server:
-            self.pipelines.prepare()  # so that the first heartbeat can tell of them
+            self.pipelines.prepare()  # so that the first heartbeat lists them
             await self._heartbeat.start()
         await self.client.start()
         await self.dispatcher.start()
@@ -207,7 +207,7 @@ class Engine:
         self._performer.recompose(self._composition.steps())
 
     def performer(self) -> Performer:
-        """What runs this app's jobs."""
+        """The part that runs this app's jobs."""
         config = self.config
         return Performer(
             registry=self.registry,
@@ -221,7 +221,7 @@ class Engine:
             steps=self._composition.steps(),
         )
 
-    # -- what its parts report (Monitor, HeartbeatOwner)
+    # -- reports of its parts (Monitor, HeartbeatOwner)
 
     def on_error(self, queue: str, error: StoreError) -> None:
         """Emit an event, once for each cause, until the queue has recovered."""
@@ -229,12 +229,12 @@ class Engine:
             self.bus.emit(event.FetchFailed(queue, str(error)))
 
     def on_recovery(self, queue: str) -> None:
-        """Emit an event, if the trouble was told."""
+        """Emit an event, if one was emitted for the trouble."""
         if (away_s := self._troubles.over(queue)) is not None:
             self.bus.emit(event.FetchRestored(queue, away_s))
 
     def on_failure(self, error: BaseException) -> None:
-        """A part has ended for good: the app must be stopped."""
+        """Ask the app to stop, because a part of it has failed for good."""
         self._on_failure(error)
 
     def on_pause(self, queue: str, paused: bool) -> None:
@@ -270,7 +270,7 @@ class Engine:
         await self.pipelines.add(Queue(limit, queue))
 
     async def quiet(self, on: bool = True) -> None:
-        """Claim nothing more until told otherwise; what runs ends in its own time."""
+        """Stop claiming jobs, or with `on=False` claim again; running jobs go on."""
         if on == self.pipelines.is_quiet:
             return
         await self.pipelines.quiet(on)
@@ -310,7 +310,7 @@ class Engine:
         return unflushed
 
     def abandon(self) -> None:
-        """Its event loop was closed without a stop: leave to nobody what would be left running."""
+        """End threads and processes at once: the event loop was closed without a stop."""
         self._heartbeat.abandon()
         self._composition.detach(self.bus)
         with suppress(RuntimeError):  # it cancels what the closed loop has awaited

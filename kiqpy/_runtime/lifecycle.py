@@ -229,7 +229,7 @@ class Lifecycle:
 
     async def _quiet_for_good(self, engine: Engine) -> None:
         _log.warning(
-            "%s was told to stop from afar: it claims no more jobs; enqueueing goes on. "
+            "an operator told %s to stop: it claims no more jobs; enqueueing goes on. "
             "`await app.wait_stopped()` returns when that happens; then leave `async with`",
             self._name,
         )

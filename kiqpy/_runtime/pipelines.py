@@ -1,4 +1,4 @@
-"""The queues that a process works on: added, scaled, paused and removed while it runs."""
+"""The pipelines of a process: added, scaled, paused and removed while it runs."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class Pipelines:
             await asyncio.sleep(0)  # until `_ended` has seen it, too
 
     async def discover(self, names: Iterable[str]) -> None:
-        """Take in queues that match a declared pattern, unless a pipeline here has them."""
+        """Work on the queues that match a declared pattern, unless a pipeline here has them."""
         for queue in sorted(set(names) - set(self.queues())):
             matching = (p for p, spec in self._specs.items() if spec.matches(queue))
             pipeline = next(matching, None)
@@ -172,7 +172,7 @@ class Pipelines:
                 await pipeline.wake()
 
     async def remove(self, queue: str) -> None:
-        """Claim no more of a queue; its running jobs end in their own time."""
+        """Stop claiming from a queue; its running jobs go on."""
         pipeline = self._named(queue)
         if self._specs[pipeline].shared:
             raise ConfigError(f"queue {queue!r} belongs to a group: it can be paused, not removed")
@@ -195,7 +195,7 @@ class Pipelines:
         removed = "" if pipeline is None else " any more, it was removed"
         raise ConfigError(f"no queue {queue!r} is worked on here{removed}; there are: {known}")
 
-    # -- what there is
+    # -- inspect
 
     def subscriptions(self) -> dict[str, int]:
         """Each queue that is claimed from, with the limit of its pipeline."""
@@ -203,7 +203,7 @@ class Pipelines:
         return {queue: p.limit for p in pipelines for queue in p.source.queues}
 
     def queues(self) -> list[str]:
-        """Each queue that has something to do with this process, draining ones too."""
+        """Each queue that this process works on, including queues that are draining."""
         return [queue for pipeline in self._specs for queue in pipeline.source.queues]
 
     def concurrency(self) -> int:
@@ -227,13 +227,13 @@ class Pipelines:
         return sorted(self._pauses)
 
     def runs(self) -> list[Run]:
-        """What runs now."""
+        """The runs in progress."""
         return [run for pipeline in self._tasks for run in pipeline.runs()]
 
     # -- all of them
 
     async def quiet(self, on: bool) -> None:
-        """Claim nothing until told otherwise; what runs goes on."""
+        """Stop claiming jobs, or with `on=False` claim again; running jobs go on."""
         self.is_quiet = on
         for pipeline in self._tasks:
             pipeline.quiet(on)
@@ -245,12 +245,12 @@ class Pipelines:
         await asyncio.gather(*(pipeline.wake() for pipeline in pipelines))
 
     def cancel(self, cancelled: dict[str, bool]) -> None:
-        """Interrupt those of the cancelled jobs that run here; they are taken off the list."""
+        """Interrupt the cancelled jobs that run here, and remove them from `cancelled`."""
         for pipeline in self._tasks:
             pipeline.cancel(cancelled)
 
     async def reconcile(self, reply: HeartbeatReply) -> None:
-        """Compare what the store has on record with what is known here."""
+        """Compare the claims that the store has on record for this process with the runs here."""
         for pipeline in list(self._tasks):
             try:
                 await pipeline.reconcile(reply)
@@ -258,7 +258,7 @@ class Pipelines:
                 self._monitor.on_error(pipeline.name, error)
 
     async def drain(self) -> None:
-        """Claim no more, ever, of the queues there are; others may be added."""
+        """Never claim from the present queues again; others may be added."""
         await asyncio.gather(*(pipeline.drain() for pipeline in self._tasks))
 
     def close(self) -> None:

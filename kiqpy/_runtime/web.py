@@ -50,7 +50,7 @@ class _Beside:
             self._lifecycle.raise_failure()
 
     async def _watch(self, ending: asyncio.Event) -> None:
-        """Log that the app broke before the service ended; nobody else waits for that."""
+        """Log that the app broke while the service runs; the service does not wait for the app."""
         await ending.wait()
         if self._lifecycle.failure is not None:
             _log.critical(
@@ -107,9 +107,9 @@ class WebFace:
 
         Stopping takes up to `shutdown_timeout`. With the option `server=False` it only enqueues.
         If the app breaks meanwhile, that is logged as critical, the service goes on, and at its
-        end the error is raised, unless the service itself failed. Told to stop by an operator, the
-        app goes quiet. Raises as `start` and `stop`. Cancel: ends the grace; jobs that still run
-        go back to their queues.
+        end the error is raised, unless the service itself failed. If an operator stops the app
+        remotely, it goes quiet. Raises as `start` and `stop`. Cancel: ends the grace; jobs that
+        still run go back to their queues.
         """
         async with self._beside():
             yield

@@ -58,13 +58,13 @@ class Run:
     # -- what a gate took for it
 
     def hold(self, release: Callable[[], object]) -> None:
-        """Call `release` when the job's code has ended, however it ends; last taken, first."""
+        """Call `release` when the job's code has ended, however it did; last taken, first."""
         if self.holds is None:
             self.holds = []
         self.holds.append(release)
 
     def let_go(self) -> None:
-        """Call what was given to `hold`. Idempotent."""
+        """Call everything that was given to `hold`. Idempotent."""
         while self.holds:
             self.holds.pop()()
 
@@ -119,7 +119,7 @@ class Run:
     # -- its end
 
     def end(self, outcome: Outcome) -> Settlement:
-        """What the run comes to, whatever it did: the one finish path of every run."""
+        """The settlement of the run. Every run ends here, whatever it did."""
         took_s = self._clock.monotonic() - self.started
         if self.timer is not None:
             self.timer.cancel()
@@ -169,7 +169,7 @@ else:
 
 @final
 class Consumer:
-    """Runs claims concurrently. What runs is in `running`; there is no other count of it."""
+    """Runs claims concurrently. `running` holds the runs in progress; there is no other count."""
 
     def __init__(self, perform: Perform, clock: Clock, bus: Bus) -> None:
         self.running: set[Run] = set()

@@ -29,7 +29,7 @@ _Ended = tuple[Any, BaseException | None]
 
 @final
 class Executor:
-    """Calls workers; so many at a time in threads, so many in processes.
+    """Calls workers in the event loop, in threads and in processes, with a bound for each kind.
 
     A run is given its thread or its child before its time counts, and holds it until the job's
     code has ended.
@@ -70,7 +70,7 @@ class Executor:
         return self._reserve_child if spec.executor == "process" else self._reserve_thread
 
     def runs(self, spec: Spec) -> Next:
-        """What calls this worker for a job."""
+        """The function that calls this worker for a job."""
         if spec.executor == "async":
             return spec.run
         return partial(self._process if spec.executor == "process" else self._thread, spec)

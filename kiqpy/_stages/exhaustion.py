@@ -1,4 +1,4 @@
-"""Tells that jobs wait long for a thread or a child process: nobody sees it otherwise."""
+"""Emits an event when jobs have waited long for a thread or a child process."""
 
 from __future__ import annotations
 

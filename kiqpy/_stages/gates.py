@@ -55,7 +55,7 @@ class Slots:
         run.hold(self._release)
 
     def _release(self) -> None:
-        """The slot goes straight to who waits longest: nobody comes between."""
+        """Hand the slot to the run that has waited longest, so that no newer one can take it."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():

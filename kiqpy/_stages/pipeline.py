@@ -135,7 +135,7 @@ class QueuePipeline:
         await self._producer.wake()
 
     def quiet(self, on: bool) -> None:
-        """Claim nothing more until told otherwise; `wake` ends a wait that is under way."""
+        """Stop claiming jobs, or with `on=False` claim again; `wake` ends a wait in progress."""
         self._quiet = on
         self._producer.quiet(on)
 
@@ -161,7 +161,7 @@ class QueuePipeline:
             if run.job is not None and (keep := cancelled.pop(run.job.jid, None)) is not None:
                 run.interrupt("cancelled" if keep else "forgotten")
 
-    # -- what there is
+    # -- inspect
 
     def runs(self) -> list[Run]:
         """What runs now."""

@@ -131,7 +131,7 @@ class Producer:
         self._resume()
 
     def quiet(self, on: bool) -> None:
-        """Claim nothing more until told otherwise."""
+        """Stop claiming jobs, or with `on=False` claim again."""
         self._quiet = on
         self._resume()
 

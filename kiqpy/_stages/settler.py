@@ -52,9 +52,9 @@ class Settler:
     """Group commit: what piled up while the last frame was under way is the next frame.
 
     Credit goes back when a frame leaves, so that the next fetch is on its way together with it; but
-    not while a reporter is behind. So whoever blocks, store or reporter, stops the fetching one
+    not while a reporter is behind. So a store or a reporter that blocks stops the fetching one
     frame later, and only that: what has run is settled all the same. With one slot it goes back
-    last: there the next job starts when the one before is settled and told.
+    last: there the next job starts when the one before is settled and reported.
 
     A frame that the store takes only in part (a key of another type is in the way) is sent again
     until it takes all of it, and `on_error` is called: its queue stands still meanwhile. Then
@@ -124,7 +124,7 @@ class Settler:
     def _events(
         self, batch: list[Settlement], verdicts: list[Verdict], kept: list[bool]
     ) -> list[Event]:
-        """What there is to tell; what nobody hears is not even made."""
+        """The events to emit; an event without a listener is not created."""
         heard = {of for of, kind in _KINDS.items() if self._dispatcher.has_listeners(kind)}
         stopped = self._dispatcher.has_listeners(JobStopped)
         events: list[Event] = []
@@ -189,7 +189,7 @@ _KINDS: Final[dict[type, type[Event]]] = {
 
 
 def _aftermath(job: Job | None, error: BaseException, verdict: Verdict) -> Iterator[Event]:
-    """What else is to be told of a failure."""
+    """Further events about a failure."""
     if isinstance(verdict, Bury):
         yield JobDead(job, error, verdict.payload)
     elif isinstance(verdict, Retry) and job is not None:

@@ -56,7 +56,7 @@ _SIGNALS: Final = ("TSTP", "CONT", "TERM", "TTIN")
 @final
 @from_any_loop()
 class Admin:
-    """Looks are bounded, acts may be repeated: two operators at once make one copy of a job.
+    """Every call is bounded and may be repeated; two operators at once move a job only once.
 
     A place is "retry", "scheduled", "dead" or "queue:NAME". Jobs are named by their jid or by a
     row that was shown; a row is acted upon only if it is still where it was seen, unchanged.
@@ -142,7 +142,7 @@ class Admin:
     ) -> Found:
         """The job with this jid: in `place`, or wherever it is, running ones included.
 
-        It takes a look at each entry, `most` of them, and then gives up and says so
+        It reads one entry after the other, at most `most`, and then gives up and says so
         (`complete`). With the `score` of a set's entry (`JobRow.at`) it is found at once.
         """
         if not jid:
@@ -175,9 +175,9 @@ class Admin:
     ) -> Search:
         """Jobs of a place that hold `text`: anywhere, or in one of the named `fields`.
 
-        Upper and lower case differ. It stops once `limit` were found (a few more may be told) or
+        Upper and lower case differ. It stops once `limit` were found (it may return a few more) or
         `most` entries were looked at; go on with the `cursor` that is returned. What moves
-        meanwhile may be missed, or told again by a later call.
+        meanwhile may be missed, or returned again by a later call.
         """
         if not text or limit < 1 or most < 1:
             raise ArgumentError("a search needs a text, and a limit and most of 1 or more")
@@ -206,7 +206,7 @@ class Admin:
         return await self._census.processes()
 
     async def busy(self, queue: str | None = None, *, most: int = 10_000) -> list[RunningJob]:
-        """The jobs that run, as the processes said at their last heartbeat; longest first.
+        """The running jobs that processes reported at their last heartbeats; longest first.
 
         Of one queue, if it is named. A process reports 250 at most. What began since is missing
         here; `find` and `cancel` see it.
@@ -266,11 +266,14 @@ class Admin:
         return await self._moves.carry_out_all(act, place, progress)
 
     async def clear(self, place: str) -> int:
-        """Drop all of a place in one step; how many. A queue loses its name, locks stay."""
+        """Delete all jobs of a place in one step; return how many.
+
+        A queue is no longer listed. Unique locks stay until they expire.
+        """
         return await self._census.clear(await known_place(self._census, place))
 
     async def clear_all(self, *, force: bool = False) -> int:
-        """Drop all data of Sidekiq's and kiqpy's in this namespace; how many keys.
+        """Delete all keys of Sidekiq and kiqpy in this namespace; return how many.
 
         Raises StoreRefused while processes live, unless `force`: theirs is dropped as well, so
         that what they run counts for nothing.
@@ -334,7 +337,7 @@ class Admin:
         return await self.signal(ident, "TSTP" if on else "CONT")
 
     async def stop_process(self, ident: str) -> bool:
-        """Let a process end in its own time. False: there is no such process."""
+        """Stop a process; its jobs get their grace. False: there is no such process."""
         return await self.signal(ident, "TERM")
 
     async def prune(self) -> int:

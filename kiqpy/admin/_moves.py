@@ -1,4 +1,4 @@
-"""What an operator does to jobs at rest: found, changed in values, carried out page by page."""
+"""Finds jobs at rest, decides how each is moved, and moves them page by page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CRASHES: Final = (
 
 
 async def known_place(census: Census, place: str) -> str:
-    """See `where`; a queue has a name that kiqpy's may have, or it is there."""
+    """The store's name of a place; of a queue only if kiqpy allows its name, or if it exists."""
     at = where(place)
     if at not in PLACES:
         await known_queue(census, at.removeprefix("queue:"))
@@ -58,7 +58,7 @@ def transfer(
     rand: Rand,
     effects_of: Sequence[EffectsOf] = DEFAULT_EFFECTS,
 ) -> Transfer | None:
-    """What the store must do; None if it can't be done to bytes that are no job. Pure.
+    """How the store must move a job; None if bytes that are no job can't go there. Pure.
 
     What moves can be read by Ruby then, as after a failure. What Ruby's parser refuses is moved as
     it is.
@@ -111,7 +111,7 @@ def _why(found: JobRow, job: Job, act: Action, now: float) -> dict[str, Any]:
 
 
 def check(act: Action, place: str) -> None:
-    """ArgumentError for what makes no sense where a job is."""
+    """Raise ArgumentError if the action makes no sense in the place where a job is."""
     if place == "running":
         raise ArgumentError(f"a job that runs can't be {_DONE[act]}: cancel(jid) stops it")
     if act in ("retry", "requeue") and place.startswith("queue:"):
@@ -133,7 +133,7 @@ _DONE: Final = {
 
 @final
 class Mover:
-    """To find jobs and to move them."""
+    """Finds jobs, and moves them."""
 
     def __init__(
         self, census: Census, clock: Clock, effects_of: Sequence[EffectsOf] = DEFAULT_EFFECTS
@@ -164,7 +164,7 @@ class Mover:
         return Found(rows, searched, complete=True)
 
     async def places(self) -> list[str]:
-        """Everywhere a job can rest; where few are, first."""
+        """Every place where a job can rest; places with few jobs first."""
         names = [queue.name for queue in await self._census.queues()]
         return ["retry", "schedule", "dead", *(f"queue:{name}" for name in names)]
 

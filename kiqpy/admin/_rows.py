@@ -1,4 +1,4 @@
-"""What an operator is shown: frozen rows. Instants are epoch seconds, durations end in `_s`."""
+"""The frozen rows that operators see. Instants are epoch seconds, durations end in `_s`."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Page(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a search has come to. Not `complete`: it gave up after it had `searched` so many."""
+    """The result of a search. Not `complete`: it gave up after it had read `searched` entries."""
 
     rows: Sequence[JobRow]
     searched: int
@@ -128,9 +128,9 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BulkResult:
-    """What became of the jobs that were named: how many, and which could not be found.
+    """How many of the named jobs were moved, and which were not found.
 
-    `gone`: somebody else moved it meanwhile, or it was run. `unreadable`: can only be deleted or
+    `gone`: it was run, or another operator moved it. `unreadable`: can only be deleted or
     killed, and stays where it is. Not `complete`: the search for `missing` gave up early.
     """
 
@@ -168,7 +168,7 @@ class QueueCounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """All there is in numbers. `days`: today first."""
+    """Counts of all jobs and processes. `days`: today first."""
 
     processed: int
     failed: int
@@ -208,7 +208,7 @@ def where(place: str) -> str:
 
 
 def shown(place: str) -> str:
-    """The name that users know."""
+    """The public name of a place of the store."""
     return _PUBLIC_NAMES.get(place, place)
 
 

@@ -80,7 +80,7 @@ _PARTS: Final[Mapping[Field, Callable[[JobRow], Sequence[str]]]] = {
 
 @final
 class Searcher:
-    """To look for jobs, a page of entries at a time."""
+    """Looks for jobs, a page of entries at a time."""
 
     def __init__(self, census: Census) -> None:
         self._census = census

@@ -1,4 +1,4 @@
-"""The dashboard: what there is in Redis as web pages, and buttons to act upon it. Extra `web`."""
+"""The dashboard: jobs, queues and processes as web pages, with buttons. Needs `kiqpy[web]`."""
 
 from __future__ import annotations
 

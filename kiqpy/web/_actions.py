@@ -150,7 +150,7 @@ def _done(action: Button, notice: Notice) -> str:
     if action.kind == "jobs" or action.name == "clear":
         return f"{action.past}: {counted(notice.done)}."
     changed = f"{action.past}." if notice.done else "Nothing to do: it was so already, or is gone."
-    heard = " It hears of that at its next heartbeat, within some seconds."
+    heard = " It obeys at its next heartbeat, within seconds."
     return changed + (heard if notice.done and action.kind == "process" else "")
 
 

@@ -93,11 +93,11 @@ class Guard:
         self.read_only = read_only
 
     async def admit_view(self, request: Request) -> str:
-        """The name of whoever looks; empty if nobody knows it."""
+        """The name of the visitor; empty if it is unknown."""
         return await self._admit(request, VIEW)
 
     async def admit_action(self, request: Request, action: str) -> str:
-        """The name of whoever acts."""
+        """The name of the visitor who pressed a button."""
         refuse_foreign(request)
         name = await self._admit(request, action)
         if self.read_only:

@@ -1,4 +1,4 @@
-"""What every answer says to the browser: no foreign or inline code, no frames, no copies kept."""
+"""Headers of every response: no foreign or inline code, no frames, no caching."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HEADERS: Final = {
 
 @final
 class SecurityHeaders:
-    """Adds them to whatever is answered."""
+    """Adds the headers to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

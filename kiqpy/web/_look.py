@@ -1,4 +1,4 @@
-"""The pages. Each reads a bounded part of the store, whatever is in there."""
+"""The pages. Each reads a bounded part of the store, however large it is."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class PeriodicView(NamedTuple):
 
 
 async def overview(site: Site, request: Request) -> Response:
-    """Totals, what happens now, what happened each day, the queues that need attention."""
+    """The overview: totals, current rates, counts by day, and queues that need attention."""
     query = Query.of(request)
     await site.numbers.latest()  # at least one more point of the live graph
     stats = await site.admin.stats(query.days)
@@ -91,17 +91,17 @@ async def queue(site: Site, request: Request) -> Response:
 
 
 async def scheduled(site: Site, request: Request) -> Response:
-    """What is due later."""
+    """The scheduled jobs."""
     return await _set_page(site, request, "scheduled")
 
 
 async def retries(site: Site, request: Request) -> Response:
-    """What failed and is tried again."""
+    """The failed jobs that are retried."""
     return await _set_page(site, request, "retry")
 
 
 async def dead(site: Site, request: Request) -> Response:
-    """What failed and is not tried again."""
+    """The dead jobs."""
     return await _set_page(site, request, "dead")
 
 
@@ -163,7 +163,7 @@ def searched_fields(site: Site, field: str) -> Sequence[Field]:
 
 
 async def running(site: Site, request: Request) -> Response:
-    """What runs, as the processes said at their last heartbeat."""
+    """The running jobs, as processes reported them at their last heartbeats."""
     query = Query.of(request)
     busy = await site.admin.busy(most=_MAX_RUNNING)
     lines = [site.views.running(job) for job in busy]
@@ -179,7 +179,7 @@ def _holds(line: JobView, text: str) -> bool:
 
 
 async def processes(site: Site, request: Request) -> Response:
-    """Who works."""
+    """The live processes."""
     query = Query.of(request)
     found = [process for process in await site.admin.processes() if _names(process, query.text)]
     shown, pages = _slice(found, query)
@@ -193,7 +193,7 @@ def _names(process: Process, text: str) -> bool:
 
 
 async def periodic(site: Site, request: Request) -> Response:
-    """What the clock enqueues, and when."""
+    """The periodic jobs and their next ticks."""
     entries = {entry.name: entry for entry in site.app.config.periodics}
     rows = await site.app.cron() if entries else []
     views = [_periodic(row, entries[row.name]) for row in rows[:_MAX_PERIODICS]]

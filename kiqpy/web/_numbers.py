@@ -53,7 +53,7 @@ class Numbers:
             return self._samples[-1].stats
 
     def expire(self) -> None:
-        """Something was changed: what is known is out of date."""
+        """Read the store at the next call, because something was changed."""
         self._read_at = None
 
     def rates(self) -> list[Rate]:

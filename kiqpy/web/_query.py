@@ -1,4 +1,4 @@
-"""What a URL or a form asks for. Nonsense is clamped or left out: a URL never causes an error."""
+"""Reads URLs and forms. Invalid values are clamped or ignored: a URL never causes an error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MAX_FORM_FIELDS: Final = 2000
 
 
 class Query(NamedTuple):
-    """Which part of a list is wanted."""
+    """Which part of a list a URL asks for."""
 
     page: int
     per: int
@@ -61,7 +61,7 @@ class Query(NamedTuple):
 
 
 class Form(NamedTuple):
-    """What a button sends."""
+    """The form that a button sends."""
 
     do: str
     scope: str  # "all", "match", or empty: what is selected
@@ -108,7 +108,7 @@ async def _fields(request: Request) -> list[tuple[str, str]]:
 
 
 class Notice(NamedTuple):
-    """What the last action has come to: numbers, so that no link can put words on a page."""
+    """The result of the last action; in numbers, so that no link can put words on a page."""
 
     did: str
     done: int

@@ -1,4 +1,4 @@
-"""What the job pages show: values that are short enough, out of rows that may hold anything."""
+"""Values for the job pages, shortened: a row may hold anything."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TimelineEntry(NamedTuple):
 
 
 class Detail(NamedTuple):
-    """All of a job."""
+    """All that the page of one job shows."""
 
     line: JobView
     place: str
@@ -94,7 +94,7 @@ class Views:
         return self.line(running_row(job), job.ident)
 
     def detail(self, row: JobRow, process: str = "") -> Detail:
-        """All of a job."""
+        """All that the page of one job shows."""
         payload = row.job.payload if row.job else {}
         return Detail(
             line=self.line(row, process),

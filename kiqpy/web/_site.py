@@ -1,4 +1,4 @@
-"""What all pages share: the app behind them, the templates, the numbers in the navigation."""
+"""Shared by all pages: the app, the templates, and the numbers in the navigation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MEDIA: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+x
 
 
 class JobsApp(Protocol):
-    """What is asked of an app; it must be started, if only as a client."""
+    """The app as the dashboard uses it; it must be started, if only as a client."""
 
     name: str
 
@@ -50,7 +50,7 @@ class StaticFile(NamedTuple):
 
 
 class SiteOptions(NamedTuple):
-    """What `dashboard` was given for looks."""
+    """The options of `dashboard` that change how pages look."""
 
     title: str
     trace_url: str | None

@@ -157,7 +157,7 @@ async def test_processes(visitor: Visitor) -> None:
     put_process(visitor.server, "web-1:7:abc", {})
     put_process(visitor.server, "web-2:7:abc", {})
     told = await visitor.press("quiet", target="web-1:7:abc", back="processes")
-    assert told.startswith("Told to be quiet. It hears of that at its next heartbeat")
+    assert told.startswith("Told to be quiet. It obeys at its next heartbeat")
     assert visitor.server.cli("LRANGE", "web-1:7:abc-signals", 0, -1) == ["TSTP"]
     await visitor.press("stop", scope="all", back="processes")
     assert visitor.server.cli("LRANGE", "web-2:7:abc-signals", 0, -1) == ["TERM"]
