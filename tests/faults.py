@@ -28,7 +28,7 @@ How = Literal["before", "after", "late"]
 ANY = "*"
 
 VERBS = (
-    "push", "wait", "unwait", "fetch", "recover", "settle", "holding", "due", "promote",
+    "push", "withdraw", "wait", "unwait", "fetch", "recover", "settle", "holding", "due", "promote",
     "marks", "unlock", "heads", "suspects", "rescue", "beat", "leave", "keep",
 )  # fmt: skip
 
@@ -125,6 +125,9 @@ class Faulty:
 
     async def push(self, frame: Frame[OutgoingJob], age_s: float) -> list[Pushed]:
         return await self._plan.run("push", lambda: self._backend.push(frame, age_s))
+
+    async def withdraw(self, frame: Frame[OutgoingJob]) -> list[Pushed] | None:
+        return await self._plan.run("withdraw", lambda: self._backend.withdraw(frame))
 
     async def wait(self, queue: str, timeout_s: float) -> bool:
         return await self._plan.run("wait", lambda: self._backend.wait(queue, timeout_s))

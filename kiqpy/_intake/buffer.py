@@ -9,9 +9,11 @@ import asyncio
 import marshal
 import zlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, final
 
+from kiqpy._flow.pages import pages
+from kiqpy.errors import StoreRefused
 from kiqpy.receipt import Receipt
 from kiqpy.store import OutgoingJob
 
@@ -19,36 +21,70 @@ FRAME_JOBS: Final = 1000
 FRAME_BYTES: Final = 8 * 2**20
 _PACK_FROM: Final = 100  # smaller chunks compress badly
 
-Waiting = asyncio.Future[list[Receipt]]
-
 
 def size_of(outgoing: Sequence[OutgoingJob]) -> int:
     """Bytes of all payloads."""
     return sum([len(each.payload) for each in outgoing])
 
 
+@final
+class Waiting:
+    """What a push awaits: an answer to each of its `jobs`, in order, however they are sent."""
+
+    __slots__ = ("_answers", "_missing", "future")
+
+    def __init__(self, jobs: int) -> None:
+        self.future: asyncio.Future[list[Receipt]] = asyncio.get_running_loop().create_future()
+        self._answers: list[Receipt | StoreRefused | None] = [None] * jobs
+        self._missing = jobs
+
+    def answer(self, first: int, answers: Sequence[Receipt | StoreRefused]) -> None:
+        """Answer some jobs, from the `first` on; the last answer lets the push return or raise."""
+        self._answers[first : first + len(answers)] = answers
+        self._missing -= len(answers)
+        if self._missing == 0 and not self.future.done():
+            self._end()
+
+    def _end(self) -> None:
+        refused = [each for each in self._answers if isinstance(each, StoreRefused)]
+        if not refused:
+            self.future.set_result([each for each in self._answers if isinstance(each, Receipt)])
+        elif len(self._answers) == 1:
+            self.future.set_exception(refused[0])
+        else:
+            self.future.set_exception(
+                StoreRefused(f"{len(refused):,} of {len(self._answers):,} jobs: {refused[0]}")
+            )
+
+
 class Pending(NamedTuple):
-    """The jobs of one push, and the future that the push awaits, if it waits."""
+    """Jobs of one push, from its `first` on, and what the push awaits, if it waits."""
 
     outgoing: Sequence[OutgoingJob]
     size: int  # bytes of all payloads
     accepted_at: float  # monotonic seconds
     waiting: Waiting | None = None
     atomic: bool = False  # a frame of their own, all or none
+    first: int = 0
 
     def waits(self) -> bool:
         """Whether the push still waits: it was neither answered nor cancelled."""
-        return self.waiting is not None and not self.waiting.done()
+        return self.waiting is not None and not self.waiting.future.done()
 
-    def resolve(self, receipts: list[Receipt]) -> None:
-        """Let the push return these, if it still waits."""
-        if self.waiting is not None and not self.waiting.done():
-            self.waiting.set_result(receipts)
+    def answer(self, answers: Sequence[Receipt | StoreRefused]) -> None:
+        """Answer these jobs, if the push still waits."""
+        if self.waiting is not None and not self.waiting.future.done():
+            self.waiting.answer(self.first, answers)
 
-    def reject(self, error: Exception) -> None:
-        """Let the push raise this, if it still waits."""
-        if self.waiting is not None and not self.waiting.done():
-            self.waiting.set_exception(error)
+    def parts(self, max_jobs: int, max_bytes: int) -> Iterator[Pending]:
+        """The same jobs in order, in as many parts as these bounds ask for; atomic ones as one."""
+        if self.atomic or (len(self.outgoing) <= max_jobs and self.size <= max_bytes):
+            yield self
+            return
+        first = self.first
+        for page in pages(self.outgoing, max_jobs, max_bytes, lambda each: len(each.payload)):
+            yield self._replace(outgoing=page, size=size_of(page), first=first)
+            first += len(page)
 
 
 class Chunk(NamedTuple):
@@ -95,17 +131,23 @@ class Buffer:
             self._chunks.append(chunk)
             self._count(0, 0, len(chunk.packed) - chunk.raw_bytes)
 
-    def take(self) -> list[Pending]:
+    def take(self, max_jobs: int = FRAME_JOBS) -> list[Pending]:
         """The oldest jobs, up to the size of a frame; an atomic push is a frame of its own."""
         taken: list[Pending] = []
         jobs = size = 0
-        while jobs < FRAME_JOBS and size < FRAME_BYTES and (source := self._oldest()):
-            if taken and (source[0].atomic or taken[0].atomic):
+        while jobs < max_jobs and (source := self._oldest()):
+            alone = source[0].atomic or size + source[0].size > FRAME_BYTES
+            if taken and (alone or taken[0].atomic):
                 break
             taken.append(source.popleft())
             jobs += len(taken[-1].outgoing)
             size += taken[-1].size
         return taken
+
+    def put_back(self, taken: Sequence[Pending]) -> None:
+        """Before all others, as single jobs: they are to be taken again, in smaller frames."""
+        singles = [part for pending in taken for part in pending.parts(1, 0)]
+        self._opened.extendleft(reversed(singles))
 
     def _oldest(self) -> deque[Pending]:
         """Where the oldest job is, decompressed; empty if there is none."""

@@ -4,6 +4,8 @@ Theory of operation. `push` puts admitted jobs into the buffer. One flusher take
 up, gives it a sequence number, and sends that frame until the store answers. A frame is frozen:
 whatever is sent again under a number is the same bytes, so the store can answer a repeat from its
 notes, and a lost reply doubles nothing. The frame's results resolve the pushes that wait for them.
+A frame that the store refuses, or hangs up on again and again, is withdrawn. Once the store has
+confirmed that it will never be stored, its jobs are sent in smaller frames (`Sender`).
 When the store stays away, those pushes return `buffered`; jobs that must wait longer are kept as
 compressed chunks, in order, bounded in jobs and in bytes.
 """
@@ -15,20 +17,20 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, final
 
-from kiqpy._flow.pause import ExponentialBackoff, wait
+from kiqpy._flow.pause import wait
 from kiqpy._flow.service import StartStop
 from kiqpy._flow.tasks import ended
 from kiqpy._flow.thread import LoopThread
-from kiqpy._intake.buffer import Buffer, Pending, Waiting, size_of
+from kiqpy._intake.buffer import FRAME_BYTES, FRAME_JOBS, Buffer, Pending, Waiting, size_of
 from kiqpy._intake.protocol import ClientSnapshot
 from kiqpy._intake.results import PushResults, buffered
+from kiqpy._intake.sender import Sender
 from kiqpy.clock import Clock
-from kiqpy.errors import BufferFull, LifecycleError, StoreRefused, StoreUnavailable
+from kiqpy.errors import BufferFull, LifecycleError, StoreUnavailable
 from kiqpy.event import Event, FlushFailed, FlushRestored
 from kiqpy.receipt import Receipt
 from kiqpy.store import Frame, Intake, OutgoingJob, Pushed
 
-_MIN_BACKOFF_S: Final = 0.001
 _NOT_SENDING: Final = (
     "the task kiqpy:client, which sends what is enqueued, was cancelled or failed: restart the app"
 )
@@ -61,13 +63,13 @@ class Client:
         on_failure: Callable[[BaseException], None] = lambda _error: None,
         has_listeners: Callable[[type[Event]], object] = lambda _kind: False,
     ) -> None:
-        self._store = store
         self._clock = clock
         self._settings = settings
         self._emit = emit
         self._on_failure = on_failure
         self._results = PushResults(emit, has_listeners)
         self._buffer = Buffer()
+        self._sender = Sender(store, clock, settings.flush_interval_s)
         self._pid = os.getpid()
         self._nonce = clock.token(16)
         self._sequence = 0
@@ -118,11 +120,11 @@ class Client:
             self._add(pending)
             self._any.set()
             return buffered(pending)
-        waiting: Waiting = asyncio.get_running_loop().create_future()
+        waiting = Waiting(len(outgoing))
         self._add(Pending(outgoing, size, accepted_at, waiting, atomic))
         self._urgent.set()
         self._any.set()
-        return await waiting
+        return await waiting.future
 
     def _check_process(self) -> None:
         if self._forked():
@@ -174,7 +176,8 @@ class Client:
             self._check_process()  # it may have stopped meanwhile
 
     def _add(self, pending: Pending) -> None:
-        self._buffer.add(pending)
+        for part in pending.parts(FRAME_JOBS, FRAME_BYTES):
+            self._buffer.add(part)
         self._idle.clear()
         if self._outage:
             self._buffer.pack()
@@ -221,6 +224,8 @@ class Client:
         frame = self._frame = self._frame or self._compose()
         results = await self._deliver(frame)
         sent, self._sending, self._frame = self._sending, [], None
+        if results is None:
+            return self._buffer.put_back(sent)
         self._buffer.forget(sent)
         self._room.set()
         if not self._buffer.jobs:
@@ -229,7 +234,7 @@ class Client:
 
     def _compose(self) -> Frame[OutgoingJob]:
         """The oldest jobs of the buffer, under the next number."""
-        self._sending = self._buffer.take()
+        self._sending = self._buffer.take(self._sender.max_jobs)
         now, atomic = self._clock.monotonic(), self._sending[0].atomic
         outgoing = [
             each if each.in_s is None else _aged(each, now - pending.accepted_at)
@@ -239,21 +244,16 @@ class Client:
         self._sequence += 1
         return Frame(self._nonce, self._sequence, outgoing, now, atomic)
 
-    async def _deliver(self, frame: Frame[OutgoingJob]) -> list[Pushed]:
-        """Send one frame until there is an answer."""
-        backoff = ExponentialBackoff(
-            self._clock, max(self._settings.flush_interval_s, _MIN_BACKOFF_S), 1.5
-        )
+    async def _deliver(self, frame: Frame[OutgoingJob]) -> list[Pushed] | None:
+        """Send one frame until there is an answer; None: it is withdrawn."""
         timer = self._clock.call_later(self._settings.confirm_timeout_s, self._give_up_waiting)
         try:
             while True:
                 try:
-                    results = await self._store.push(frame)
+                    results = await self._sender.send(frame)
                 except StoreUnavailable as error:
                     self._note_failure(error)
-                    await backoff.pause()
-                except StoreRefused as error:
-                    return [Pushed("refused", str(error))] * len(frame.items)
+                    await self._sender.pause()
                 else:
                     self._note_success()
                     return results
@@ -276,7 +276,7 @@ class Client:
         """The store was silent for `confirm_timeout`: all pushes that wait return `buffered`."""
         self._outage = True
         for pending in (*self._sending, *self._buffer.waiting()):
-            pending.resolve(buffered(pending))
+            pending.answer(buffered(pending))
 
     async def flush(self) -> None:
         """Return when everything accepted so far is durable. Cancel: safe, flushing goes on."""

@@ -32,7 +32,7 @@ class PushResults(NamedTuple):
                 self._resolve(pending, part)
             elif pending.waits():
                 pairs = zip(pending.outgoing, part, strict=True)
-                pending.resolve(
+                pending.answer(
                     [Receipt(each.jid, cast("ReceiptState", r.state)) for each, r in pairs]
                 )
         if self.has_listeners(JobEnqueued):
@@ -47,16 +47,13 @@ class PushResults(NamedTuple):
 
     def _resolve(self, pending: Pending, results: Sequence[Pushed]) -> None:
         """For a push of which not all jobs were stored."""
-        refused = next((result for result in results if result.state == "refused"), None)
         pairs = zip(pending.outgoing, results, strict=True)
-        if refused is None:
-            pending.resolve([_receipt(each, result) for each, result in pairs])
-        elif pending.waits():
-            pending.reject(StoreRefused(f"not enqueued: {refused.detail}"))
-        else:
-            for each, result in pairs:
-                if result.state == "refused":
-                    self.emit(JobRefused(each.jid, each.queue, each.payload, result.detail))
+        if pending.waits():
+            pending.answer([_answer(each, result) for each, result in pairs])
+            return
+        for each, result in pairs:
+            if result.state == "refused":
+                self.emit(JobRefused(each.jid, each.queue, each.payload, result.detail))
 
 
 def buffered(pending: Pending) -> list[Receipt]:
@@ -64,7 +61,9 @@ def buffered(pending: Pending) -> list[Receipt]:
     return [Receipt(each.jid, "buffered") for each in pending.outgoing]
 
 
-def _receipt(outgoing: OutgoingJob, result: Pushed) -> Receipt:
+def _answer(outgoing: OutgoingJob, result: Pushed) -> Receipt | StoreRefused:
+    if result.state == "refused":
+        return StoreRefused(f"job {outgoing.jid} is not enqueued: {result.detail}")
     if result.state == "duplicate":
         return Receipt(result.detail, "duplicate")
     return Receipt(outgoing.jid, "scheduled" if result.state == "scheduled" else "queued")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from kiqpy._rules.effects import EffectsOf
-from kiqpy.errors import StoreRefused
+from kiqpy.errors import StoreError, StoreRefused, StoreUnavailable
 from kiqpy.job import Claim
 from kiqpy.outcome import Lock, Verdict
 from kiqpy.store.backups import Backups
@@ -35,6 +35,14 @@ class Frame(NamedTuple, Generic[T]):
     items: Sequence[T]
     made_at: float = 0.0  # monotonic seconds of the sender
     atomic: bool = False  # store all items, or none
+
+
+class HungUp(StoreUnavailable):
+    """The store ended the connection on which it got this call, instead of answering it."""
+
+
+class FrameWithdrawn(StoreError):
+    """This frame was withdrawn before it came: its items are not stored, and need a new number."""
 
 
 class VerdictsRefused(StoreRefused):
@@ -101,6 +109,17 @@ class Intake(Protocol):
         """Store a frame exactly once, however often it is sent; return one result for each item.
 
         Raises: StoreUnavailable: send the same frame again.  StoreRefused: nothing was stored.
+        FrameWithdrawn: it was withdrawn.
+        """
+        ...
+
+    async def withdraw(self, frame: Frame[OutgoingJob]) -> list[Pushed] | None:
+        """Have a frame without an answer not be stored, now or when it arrives late.
+
+        None: it never will be, and its items may be sent under other numbers. Else it was stored
+        before, with these results. The call is small, however large the frame is.
+        Raises: StoreUnavailable: call again.  StoreRefused: the store takes nothing from the
+        frame's source.
         """
         ...
 

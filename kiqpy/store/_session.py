@@ -94,6 +94,12 @@ class Session:
         self._put_off.pushed(frame)
         return results
 
+    async def withdraw(self, frame: Frame[OutgoingJob]) -> list[Pushed] | None:
+        results = await self._backend.withdraw(frame)
+        if results is not None:
+            self._put_off.pushed(frame)
+        return results
+
     async def wait(self, queue: str, timeout_s: float) -> bool:
         left_s = self._trusted_until - self._clock.monotonic()
         if left_s <= 0:

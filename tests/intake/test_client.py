@@ -51,6 +51,9 @@ class Office:
         await self.gate.wait()
         return await self.session.push(frame)
 
+    async def withdraw(self, frame: Frame[OutgoingJob]) -> list[Pushed] | None:
+        return await self.session.withdraw(frame)
+
     def admit(self, argument: object = 0, **fields: Any) -> OutgoingJob:
         admitted = self.admission.at_once(Job("noop", [argument], **fields))
         assert isinstance(admitted, OutgoingJob)

@@ -20,7 +20,7 @@ from kiqpy._rules.shared import unsealed
 from kiqpy.errors import FetchPaused, LeaseLost, StoreRefused, StoreUnavailable
 from kiqpy.job import Claim, decode
 from kiqpy.outcome import Bury, Defer, Done, Failure, Lock, Release, Retry, Verdict
-from kiqpy.store import Frame, Pushed, VerdictsRefused
+from kiqpy.store import Frame, FrameWithdrawn, Pushed, VerdictsRefused
 from kiqpy.store._backend import Orphan, Suspect
 from kiqpy.store._session import Session
 from tests.faults import Faults, How
@@ -226,6 +226,32 @@ class TestPush:
         await faults.release()
         assert [type(error) for error in faults.late_errors] == [StoreRefused]
         world.check(["a", "b"])
+
+    async def test_a_withdrawn_frame_is_never_stored_however_late_it_comes(
+        self, world: World
+    ) -> None:
+        session = await world.process(beat=False)
+        lost, later = world.frame(outgoing("a"), outgoing("b")), world.frame(outgoing("a"))
+        assert await again(lambda: session.withdraw(lost)) is None
+        assert await again(lambda: session.withdraw(lost)) is None
+        with pytest.raises(FrameWithdrawn):
+            await again(lambda: session.push(lost))
+        assert await again(lambda: session.push(later)) == [Pushed("queued")]
+        with pytest.raises(StoreRefused):
+            await again(lambda: session.push(lost))
+        with pytest.raises(StoreRefused):
+            await again(lambda: session.withdraw(lost))
+        assert jids(world.queue("q")) == ["a"]
+
+    async def test_a_stored_frame_is_not_withdrawn_but_answered(self, world: World) -> None:
+        session = await world.process(beat=False)
+        lock = Lock("token", 60.0)
+        await world.push(outgoing("owner", lock=lock), source="other")
+        frame = world.frame(outgoing("a"), outgoing("b", lock=lock), outgoing("c", at_s=9e9))
+        stored = await again(lambda: session.push(frame))
+        assert await again(lambda: session.withdraw(frame)) == stored
+        assert stored == [Pushed("queued"), Pushed("duplicate", "owner"), Pushed("scheduled")]
+        assert jids(world.queue("q")) == ["owner", "a"]
 
     async def test_a_job_that_is_there_is_not_stored_again(self, world: World) -> None:
         """A frame that is sent again is answered from its notes; whoever else sends it is late."""

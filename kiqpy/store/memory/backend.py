@@ -12,7 +12,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar, final
 
 from kiqpy.errors import FetchPaused, LeaseLost, StoreRefused
 from kiqpy.outcome import Bury, Defer, Done, FreeLock, Lock, Release, Retry, Verdict
-from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
+from kiqpy.store import Frame, FrameWithdrawn, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
 from kiqpy.store._backend import DueMembers, Fetched, LaneClaim, Orphan, PromotedJob, Suspect
 from kiqpy.store.census import Place
 from kiqpy.store.memory.backups import MemoryBackups
@@ -20,6 +20,7 @@ from kiqpy.store.memory.calendar import MemoryCalendar
 from kiqpy.store.memory.census import MemoryCensus
 from kiqpy.store.memory.effects import run_effects
 from kiqpy.store.memory.lanes import MemoryLanes, keep_heads
+from kiqpy.store.memory.pushes import store_job
 from kiqpy.store.memory.server import MemoryServer, Owner, QueueWaiter, SuspectMark
 
 __all__ = ["MemoryBackend", "MemoryServer"]
@@ -83,26 +84,17 @@ class MemoryBackend:
     def push(self, frame: Frame[OutgoingJob], age_s: float) -> list[Pushed]:
         kept = self.server.pushes.replay(frame.source, frame.sequence)
         if kept is not None:
+            if len(kept) < len(frame.items):
+                raise FrameWithdrawn(f"frame {frame.sequence} of {frame.source}")
             return kept
-        results = [self._store(item, age_s) for item in frame.items]
+        results = [store_job(self.server, item, age_s) for item in frame.items]
         self.server.pushes.keep(frame.source, frame.sequence, results)
         self.server.wake({item.queue for item in frame.items})
         return results
 
-    def _store(self, item: OutgoingJob, age_s: float) -> Pushed:
-        due_at = item.at_s
-        if due_at is None and item.in_s is not None:
-            due_at = self.server.clock.now() + item.in_s - age_s
-        if item.lock is not None:
-            holder = self.server.take(item.lock, item.jid, due_at)
-            if holder is not None:
-                return Pushed("duplicate", holder)
-        if due_at is None:
-            self.server.queues[item.queue].appendleft(item.payload)
-            run_effects(self.server, item.effects())
-            return Pushed("queued")
-        self.server.places["schedule"].add(item.payload, due_at)
-        return Pushed("scheduled")
+    @_step
+    def withdraw(self, frame: Frame[OutgoingJob]) -> list[Pushed] | None:
+        return self.server.pushes.withdraw(frame.source, frame.sequence)
 
     # -- source
 

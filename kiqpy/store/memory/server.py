@@ -84,6 +84,13 @@ class LastReplies(Generic[R]):
             raise StoreRefused(f"sequence {sequence} of {source} comes after {last}: not stored")
         return list(results) if sequence == last else None
 
+    def withdraw(self, source: object, sequence: int) -> list[R] | None:
+        """The reply, if there is one; else the frame is answered with no results from now on."""
+        results = self.replay(source, sequence)
+        if results is None:
+            self.keep(source, sequence, [])
+        return results or None
+
     def keep(self, source: object, sequence: int, results: Sequence[R]) -> None:
         self._last[source] = (sequence, list(results))
 

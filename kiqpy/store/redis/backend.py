@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final, cast, final
 
 from kiqpy.clock import Clock, SystemClock
@@ -27,6 +26,7 @@ from kiqpy.store.redis.dead import DeadSet
 from kiqpy.store.redis.keys import Keys
 from kiqpy.store.redis.lanes import RedisLanes
 from kiqpy.store.redis.liveness import ProcessLock, is_dead, remove
+from kiqpy.store.redis.strays import Strays
 from kiqpy.store.redis.tracking import Tracker
 from kiqpy.store.redis.wire import (
     STATE_TTL_MS,
@@ -45,7 +45,6 @@ from kiqpy.store.redis.wire import (
     verdict_words,
 )
 
-_SCAN_EVERY_S: Final = 3600.0
 _MAX_WAITERS: Final = 8  # queues that have a connection of their own to wait on
 _MAX_MARKS_PER_CALL: Final = 1000
 
@@ -78,6 +77,7 @@ class RedisBackend:
         self.calendar = RedisCalendar(self._connections, self._keys, ident)
         self._clock = clock or SystemClock()
         self.backups = RedisBackups(self._connections, self._keys, ident, self._clock)
+        self._strays = Strays(self._connections, self._keys, self._clock)
         self._tracker = Tracker(self._connections, self._keys.queue(""), poll_s, self._clock)
         self._suspicion_ms = int(suspicion_s * 1000)
         self._outlive_ms = int(outlive_s * 1000)
@@ -87,7 +87,6 @@ class RedisBackend:
         self._settle_names = functools.lru_cache(256)(self._key_names_of_settle)
         self._lock = ProcessLock(ident)
         self._rtt_us = 0
-        self._last_scan = float("-inf")
 
     async def open(self) -> None:
         await self._connections.command("PING")
@@ -109,6 +108,11 @@ class RedisBackend:
         names = [keys.push(frame.source), keys.queues, keys.schedule]
         names += [*map(keys.queue, queues), *places]
         return results_of(frame, await self._connections.call("push", names, args))
+
+    async def withdraw(self, frame: Frame[OutgoingJob]) -> list[Pushed] | None:
+        names = (self._keys.push(frame.source),)
+        reply = await self._connections.call("withdraw", names, (frame.sequence,))
+        return None if reply == b"withdrawn" else results_of(frame, reply)
 
     # -- source
 
@@ -239,7 +243,7 @@ class RedisBackend:
         return moved
 
     async def suspects(self) -> list[Suspect]:
-        await self._find_strays()
+        await self._strays.look()
         members = await self._connections.command("SMEMBERS", self._keys.privs)
         found: list[Suspect] = []
         proven: set[str] = set()
@@ -269,18 +273,6 @@ class RedisBackend:
         if state in (b"alive", b"empty"):
             return None
         return Suspect(ident, queue, confirmed=state == b"confirmed")
-
-    async def _find_strays(self) -> None:
-        """Once an hour, list the keys of claims that are missing in the list of private hashes."""
-        if self._clock.monotonic() - self._last_scan < _SCAN_EVERY_S:
-            return
-        self._last_scan = self._clock.monotonic()
-        for pattern in self._keys.strays():
-            async for names in self._connections.scan_keys(pattern):
-                members = [self._keys.member(name.decode()) for name in names]
-                if members:
-                    with suppress(ServerFull):  # most are on the list; the rest in an hour
-                        await self._connections.command("SADD", self._keys.privs, *members)
 
     async def rescue(self, suspect: Suspect, orphans: Sequence[Orphan], sequence: int) -> set[int]:
         keys, (ident, queue, _) = self._keys, suspect

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, cast, final
 
-from kiqpy.store.redis.connections.exchange import Arg, drop_if_stale, exchange, pack
+from kiqpy.store.redis.connections.exchange import Arg, ensure_connected, exchange, pack
 
 _UNBLOCK_EVERY_S = 0.05
 
@@ -50,9 +50,7 @@ class BlockingConnection:
             self._idle.set()
 
     async def _ensure_connected(self) -> None:
-        await drop_if_stale(self.connection)
-        if not self.connection.is_connected:
-            await self.connection.connect()
+        if await ensure_connected(self.connection):
             self._client_id = cast("int", await exchange(self.connection, pack(("CLIENT", "ID"))))
 
     async def unblock(self) -> None:

@@ -9,6 +9,8 @@ from typing import Final, NamedTuple, TypeVar
 import redis.exceptions as theirs
 
 from kiqpy.errors import FetchPaused, LeaseLost, StoreError, StoreRefused, StoreUnavailable
+from kiqpy.store import FrameWithdrawn, HungUp
+from kiqpy.store.redis.connections.exchange import ConnectionEnded
 
 E = TypeVar("E", bound=BaseException)
 
@@ -39,6 +41,10 @@ def _holds(*words: str) -> Callable[[BaseException, str], bool]:
 
 _NO_ANSWER: Final = "{where} gave no answer: {text}"
 _FULL: Final = "{where} is full, it takes no new jobs until some have run: {text}"
+_TOO_LARGE: Final = (
+    "{where} takes nothing this large ({text}): raise its proto-max-bulk-len, or pass a reference "
+    "to the data instead of the data"
+)
 _LEASE_LOST: Final = "this process's lease has run out; it claims jobs again after a heartbeat"
 
 # The first row that matches decides; an error that matches none is a refusal.
@@ -50,6 +56,9 @@ _ROWS: Final = (
     ),
     _Row(_begins("LEASELOST"), LeaseLost, _LEASE_LOST),
     _Row(_begins("PAUSED"), FetchPaused, "{text}"),
+    _Row(_begins("WITHDRAWN"), FrameWithdrawn, "{text}"),
+    _Row(_of(ConnectionEnded), HungUp, _NO_ANSWER),
+    _Row(_begins("Protocol error: invalid bulk length"), StoreRefused, _TOO_LARGE),
     # Before the words below, because this message names a key, which may contain any of them.
     _Row(_begins("WRONGTYPE"), StoreRefused, "{where}: {text}"),
     _Row(_of(theirs.OutOfMemoryError), ServerFull, _FULL),

@@ -15,6 +15,10 @@ _CAN_READ: Final = (  # redis-py 8 renamed the method
 Arg = str | bytes | int | float
 
 
+class ConnectionEnded(redis.exceptions.ConnectionError):
+    """The connection was there, and ended while a command had no reply yet."""
+
+
 def pack(words: tuple[Arg, ...]) -> bytes:
     """A command in the bytes of the protocol."""
     try:
@@ -25,18 +29,32 @@ def pack(words: tuple[Arg, ...]) -> bytes:
 
 
 async def exchange(connection: Any, packed: bytes) -> Any:
-    """Send a packed command and return its reply; connects first if necessary."""
+    """Send a packed command on a connection that is there, and return its reply.
+
+    Raises: ConnectionEnded: the other side has hung up; the command may have been carried out.
+    """
     try:
         await connection.send_packed_command(packed, check_health=False)
         return await connection.read_response()
     except RuntimeError as error:  # uvloop, if the connection was just reset
-        raise redis.exceptions.ConnectionError(str(error)) from error
+        raise ConnectionEnded(str(error)) from error
+    except redis.exceptions.ConnectionError as error:
+        if type(error) is not redis.exceptions.ConnectionError:  # a reply that says "not now"
+            raise
+        raise ConnectionEnded(str(error)) from error
 
 
-async def drop_if_stale(connection: Any) -> None:
-    """Disconnect an idle connection that has ended, or on which an unrequested reply has come."""
-    if connection.is_connected and await _is_stale(connection):
+async def ensure_connected(connection: Any) -> bool:
+    """Connect, unless a connection is there; whether it is a new one.
+
+    One that has ended, or on which an unrequested reply has come, is dropped before.
+    """
+    if connection.is_connected:
+        if not await _is_stale(connection):
+            return False
         await connection.disconnect(nowait=True)
+    await connection.connect()
+    return True
 
 
 async def _is_stale(connection: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, final
 
 import redis.exceptions
 
-from kiqpy.store.redis.connections.exchange import Arg, drop_if_stale, exchange, pack
+from kiqpy.store.redis.connections.exchange import Arg, ensure_connected, exchange, pack
 
 
 @final
@@ -34,7 +34,7 @@ class Pool:
         async with self._room:
             connection = self._idle.pop() if self._idle else self._new()
             try:
-                await drop_if_stale(connection)
+                await ensure_connected(connection)
                 return await exchange(connection, packed)
             except redis.exceptions.ResponseError:
                 raise

@@ -16,7 +16,9 @@ local notes, schedule = KEYS[1], KEYS[3]
 local sequence, atomic, n_queues = tonumber(ARGV[1]), ARGV[2] == '1', tonumber(ARGV[3])
 local last = tonumber(redis.call('HGET', notes, 'seq') or '0')
 if sequence == last then
-  local reply = cjson.decode(redis.call('HGET', notes, 'reply'))
+  local note = redis.call('HGET', notes, 'reply')
+  if note == 'withdrawn' then return redis.error_reply('WITHDRAWN frame ' .. sequence) end
+  local reply = cjson.decode(note)
   table.insert(reply, 1, 'again')
   return reply
 end
