@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import os
 import socket
 from pathlib import Path
@@ -12,9 +11,8 @@ from pathlib import Path
 from kiqpy.clock import Clock
 from kiqpy.config import Config
 from kiqpy.errors import ConfigError
+from kiqpy.observe._sinks import log_writer
 from kiqpy.store.embedded.server import EmbeddedServer
-
-_log = logging.getLogger("kiqpy")
 
 
 async def resolve(config: Config) -> tuple[str, EmbeddedServer | None]:
@@ -35,11 +33,15 @@ async def resolve(config: Config) -> tuple[str, EmbeddedServer | None]:
     directory = Path(os.getcwd(), config.embedded_dir)
     server = EmbeddedServer(directory)
     await server.start()
-    _log.warning(
-        "no redis_url and no REDIS_URL: using a private server in %s, on this machine only",
-        directory,
-    )
+    # Who finds it running says nothing: whoever started it has said it.
+    if server.started_here:
+        log_writer().write("warning", "store.embedded", _told(directory))
     return server.url, server
+
+
+def _told(directory: Path) -> dict[str, str]:
+    why = "no redis_url and no REDIS_URL: using a private server, on this machine only"
+    return {"directory": str(directory), "reason": why}
 
 
 def new_ident(config: Config, clock: Clock) -> str:

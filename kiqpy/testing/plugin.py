@@ -28,9 +28,30 @@ _NO_SERVER = (
     'or pip install "kiqpy[embedded]", or set KIQPY_SERVER_BIN'
 )
 
+_NO_LOOP = """\
+kiqpy_app: no plugin runs an event loop for this test. Make it `async def`, with one of these:
+  @pytest.mark.anyio       (anyio's plugin; it comes with kiqpy)
+  @pytest.mark.asyncio     (pytest-asyncio)"""
+_TWO_LOOPS = """\
+kiqpy_app: pytest-asyncio runs this test, and its fixtures run in the loop of anyio's plugin, so
+that they would wait for each other for ever. Do one of these:
+  leave out @pytest.mark.anyio and the fixture anyio_backend
+  leave out @pytest.mark.asyncio, and asyncio_mode = "auto\""""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("kiqpy_app", 'the app that the fixture kiqpy_app tests, as "module:jobs"')
+
+
+def _has_pytest_asyncio(config: pytest.Config) -> bool:
+    return any(map(config.pluginmanager.hasplugin, ("asyncio", "pytest_asyncio.plugin")))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _has_pytest_asyncio(config):
+        from kiqpy.testing import _asyncio_fixtures
+
+        config.pluginmanager.register(_asyncio_fixtures, "kiqpy-asyncio")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -54,10 +75,46 @@ def kiqpy_under_test(pytestconfig: pytest.Config) -> App:
 
 
 @pytest.fixture
-async def kiqpy_app(kiqpy_under_test: App) -> AsyncGenerator[AppTester]:
-    """The app in memory, in virtual time: `t` of `async with jobs.testing() as t`."""
+def kiqpy_app(request: pytest.FixtureRequest) -> AppTester:
+    """The app in memory, in virtual time: `t` of `async with jobs.testing() as t`.
+
+    It runs in the event loop of the plugin that runs the test: anyio's or pytest-asyncio.
+    """
+    tester: AppTester = request.getfixturevalue(_by_whom(request))
+    return tester
+
+
+@pytest.fixture
+async def _kiqpy_app_of_anyio(kiqpy_under_test: App) -> AsyncGenerator[AppTester]:
     async with kiqpy_under_test.testing() as t:
         yield t
+
+
+def _by_whom(request: pytest.FixtureRequest) -> str:
+    """The fixture of the plugin that runs the test. UsageError if none or two would."""
+    loop_scope = _asyncio_loop_scope(request)
+    if "anyio_backend" not in request.fixturenames:
+        if loop_scope is None:
+            raise pytest.UsageError(_NO_LOOP)
+        from kiqpy.testing._asyncio_fixtures import name_of
+
+        return name_of(loop_scope)
+    if loop_scope is not None:
+        raise pytest.UsageError(_TWO_LOOPS)
+    return "_kiqpy_app_of_anyio"
+
+
+def _asyncio_loop_scope(request: pytest.FixtureRequest) -> str | None:
+    """The scope of the loop in which pytest-asyncio runs the test; None: it does not."""
+    if not _has_pytest_asyncio(request.config):
+        return None
+    from pytest_asyncio import is_async_test
+
+    if not is_async_test(request.node):
+        return None
+    mark = request.node.get_closest_marker("asyncio")
+    given = mark.kwargs.get("loop_scope") if mark is not None else None
+    return str(given or request.config.getini("asyncio_default_test_loop_scope"))
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -606,3 +607,19 @@ def test_failures_are_told_however_the_application_configures_logging(
     ended = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
     assert "job.failure" in ended.stderr
     assert "job.dead" in ended.stderr
+
+
+@pytest.mark.anyio
+async def test_who_starts_the_embedded_server_says_so_as_every_line_is_said(
+    lines: Lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every process that used it said so, in prose beside lines of fields."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("REDIS_URL", "KIQPY_REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    async with App(), App(), App().client_only():
+        pass
+    [said] = lines.of("store.embedded")
+    assert said["directory"] == str(tmp_path / ".kiqpy")
+    assert said["level"] == "warning"
+    assert "using a private server" in said["reason"]

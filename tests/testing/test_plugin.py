@@ -124,6 +124,101 @@ def test_the_app_is_found(suite: Suite, place: str) -> None:
     assert "2 passed" in said
 
 
+@pytest.fixture
+def asyncio_suite(suite: Suite) -> Suite:
+    pytest.importorskip("pytest_asyncio", reason="`make dev` installs pytest-asyncio")
+    return suite
+
+
+ASYNCIO_TESTS = """
+    import pytest
+    from shop import sign_up, welcome
+
+    @pytest.mark.asyncio
+    class TestShop:
+        async def test_sign_up(self, kiqpy_app):
+            await sign_up(7)
+            kiqpy_app.assert_enqueued(welcome, args={"user_id": 7, "lang": "fr"}, in_=3600)
+            assert (await kiqpy_app.drain(with_scheduled=True)).done == 2
+
+        async def test_another(self, kiqpy_app):
+            assert kiqpy_app.enqueued == []
+"""
+ASYNCIO = (
+    *("-p", "pytest_asyncio.plugin"),
+    *("-o", "asyncio_default_fixture_loop_scope=function"),
+)
+STRICT, AUTO = ("-o", "asyncio_mode=strict"), ("-o", "asyncio_mode=auto")
+
+
+@pytest.mark.parametrize("options", [STRICT, AUTO, (*STRICT, "-p", "no:anyio")])
+def test_it_works_with_pytest_asyncio(asyncio_suite: Suite, options: tuple[str, ...]) -> None:
+    """In strict mode `kiqpy_app` did not work at all."""
+    asyncio_suite.write("test_shop.py", ASYNCIO_TESTS)
+    code, said = asyncio_suite.run(*ASYNCIO, *options)
+    assert code == 0, said
+    assert "2 passed" in said
+
+
+@pytest.mark.parametrize(
+    ("scope", "place"), [("class", "marker"), ("session", "marker"), ("module", "ini")]
+)
+def test_it_runs_in_the_loop_of_the_test(asyncio_suite: Suite, scope: str, place: str) -> None:
+    words = f'asyncio(loop_scope="{scope}")' if place == "marker" else "asyncio"
+    text = ASYNCIO_TESTS.replace("mark.asyncio", f"mark.{words}")
+    asyncio_suite.write("test_shop.py", text)
+    ini = ("-o", f"asyncio_default_test_loop_scope={scope}") if place == "ini" else ()
+    code, said = asyncio_suite.run(*ASYNCIO, *ini)
+    assert code == 0, said
+
+
+def test_anyio_runs_its_own_tests_beside_it(asyncio_suite: Suite) -> None:
+    asyncio_suite.write("test_anyio.py", APP_TESTS)
+    asyncio_suite.write("test_shop.py", ASYNCIO_TESTS)
+    code, said = asyncio_suite.run(*ASYNCIO, *STRICT)
+    assert code == 0, said
+    assert "4 passed" in said
+
+
+def test_a_test_that_both_would_run_is_explained(asyncio_suite: Suite) -> None:
+    """It hung: the fixture waited in a loop that stood still."""
+    asyncio_suite.write("test_shop.py", APP_TESTS)
+    code, said = asyncio_suite.run(*ASYNCIO, *AUTO)
+    assert code == 1
+    assert "pytest-asyncio runs this test, and its fixtures run in the loop of anyio's" in said
+
+
+def test_a_test_that_nobody_runs_is_explained(suite: Suite) -> None:
+    suite.write("test_shop.py", "def test_one(kiqpy_app): ...")
+    code, said = suite.run()
+    assert code == 1
+    assert "no plugin runs an event loop for this test" in said
+
+
+def test_an_app_of_another_loop_is_explained(asyncio_suite: Suite) -> None:
+    asyncio_suite.write(
+        "test_shop.py",
+        """
+        import pytest, pytest_asyncio
+        from shop import jobs
+        from kiqpy import LifecycleError
+
+        @pytest_asyncio.fixture(loop_scope="session")
+        async def tester():
+            async with jobs.testing() as t:
+                yield t
+
+        @pytest.mark.asyncio
+        async def test_one(tester):
+            for step in (tester.drain, lambda: tester.tick(5)):
+                with pytest.raises(LifecycleError, match="in another event loop than this test"):
+                    await step()
+        """,
+    )
+    code, said = asyncio_suite.run(*ASYNCIO)
+    assert code == 0, said
+
+
 def test_an_app_may_be_named_by_its_class(suite: Suite) -> None:
     suite.write("pytest.ini", INI.replace("shop:jobs", "shop:Jobs"))
     suite.write(

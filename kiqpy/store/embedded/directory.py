@@ -18,6 +18,7 @@ if sys.platform != "win32":
 
 LOCK = "lock"
 LOG = "server.log"
+_HIDDEN = ".gitignore"  # a checkout may hold it
 MAX_SOCKET_PATH_BYTES = 100  # the kernel's limit is 104 (macOS) or 108 (Linux) bytes
 
 
@@ -32,14 +33,21 @@ def prepare(directory: pathlib.Path) -> None:
             _close_to_others(directory)
         for name in (LOCK, USERS):
             os.close(os.open(directory / name, os.O_RDWR | os.O_CREAT, 0o600))
+        _hide_from_git(directory / _HIDDEN)
     except OSError as error:
         fix = "say embedded_dir=, a directory that this user can write to, or set REDIS_URL"
         raise ConfigError(f"can't use {directory}: {error}; {fix}") from error
 
 
+def _hide_from_git(path: pathlib.Path) -> None:
+    """So that `git add .` takes no data; a file that is there is somebody's."""
+    if not path.exists():
+        path.write_text("*\n")
+
+
 def _close_to_others(directory: pathlib.Path) -> None:
     # A home directory or /tmp, named here by mistake, must keep its permissions.
-    names = {entry.name for entry in directory.iterdir()}
+    names = {entry.name for entry in directory.iterdir()} - {_HIDDEN}
     if names and USERS not in names:
         raise PermissionError("others may read it, and it holds other files")
     directory.chmod(0o700)

@@ -70,6 +70,7 @@ class EmbeddedServer:
         self._gate = threading.Lock()
         self._halt = threading.Event()
         self._service = StartStop[None]("the embedded server", None)
+        self.started_here = False  # this process has started the server, no other one
         self._users: int | None = None
         self._watcher: threading.Thread | None = None
         self._watched: socket.socket | None = None
@@ -136,6 +137,7 @@ class EmbeddedServer:
 
     def _use(self, program: str) -> None:
         prepare(self._directory)
+        self.started_here = False
         self._users = self._join()
         try:
             link(self._path, self._directory)
@@ -163,7 +165,7 @@ class EmbeddedServer:
                     if started:
                         raise StoreUnavailable(self._report(f"{program} ended at once"))
                     self._spawn(program, lock)
-                    started = True
+                    self.started_here = started = True
             self._pause(
                 deadline, "the server does not answer (is another host using its directory?)"
             )

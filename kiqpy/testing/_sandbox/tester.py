@@ -13,6 +13,7 @@ from kiqpy._runtime.address import new_ident
 from kiqpy._runtime.engine import Engine, EngineParts
 from kiqpy._runtime.environment import DeclaredApp, MakeEngine
 from kiqpy.config import Config
+from kiqpy.errors import LifecycleError
 from kiqpy.job import Job, decode
 from kiqpy.store.census import Place
 from kiqpy.store.memory.backend import MemoryServer
@@ -39,6 +40,7 @@ class AppTester:
         self._server = MemoryServer(self.clock)
         self._recording = Recording(app, self._server, self.clock)
         self._tally = DrainTally()
+        self._loop: asyncio.AbstractEventLoop
         self._session: GatedSession
         self._engine: Engine
 
@@ -46,6 +48,7 @@ class AppTester:
 
     async def build(self, config: Config, make: MakeEngine) -> Engine:
         """The engine under test: all of it, on a store whose jobs are held back."""
+        self._loop = asyncio.get_running_loop()
         config = hourly(config)
         backend = memory_backend(self._server, config, new_ident(config, self.clock))
         self._session = GatedSession(backend, self.clock, places(config))
@@ -161,6 +164,7 @@ class AppTester:
         `limit`: run no more jobs than that. Raises TimeoutError, naming the jobs, if they take
         longer than `timeout` seconds of real time, and RuntimeError after 10,000 jobs.
         """
+        self._check_loop()
         self._tally.begin()
         late = asyncio.timeout(timeout)
         try:
@@ -233,7 +237,16 @@ class AppTester:
 
         They are not run; `drain` does that. Takes seconds or a timedelta.
         """
+        self._check_loop()
         await self._pass(duration("seconds", seconds))
+
+    def _check_loop(self) -> None:
+        """LifecycleError instead of a wait for a loop that stands still."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise LifecycleError(
+                "the app under test was started in another event loop than this test runs in: "
+                "let one plugin run both, anyio's or pytest-asyncio, with one loop_scope"
+            )
 
     async def _pass(self, seconds: float) -> None:
         until = self.clock.now() + seconds

@@ -223,6 +223,21 @@ async def test_lets_nobody_else_in(cast: Cast, directory: pathlib.Path) -> None:
     await server.stop()
 
 
+async def test_git_does_not_take_it(cast: Cast, directory: pathlib.Path) -> None:
+    """`git add .` took the append-only file; a checkout may bring the directory, open to all."""
+    directory.mkdir()
+    directory.chmod(0o755)
+    (directory / ".gitignore").write_text("theirs")
+    server = cast.server()
+    await server.start()
+    assert (directory / ".gitignore").read_text() == "theirs"
+    await server.stop()
+    (directory / ".gitignore").unlink()
+    await server.start()
+    assert (directory / ".gitignore").read_text() == "*\n"
+    await server.stop()
+
+
 async def test_closes_an_open_directory_of_its_own_but_no_other(
     cast: Cast, directory: pathlib.Path
 ) -> None:
@@ -415,6 +430,7 @@ async def test_two_processes_share_one_server(directory: pathlib.Path, cast: Cas
     other.do("start")
     (first,) = servers(directory)
     await server.start()
+    assert not server.started_here, "the other one has"
     assert servers(directory) == [first]
     wire = cast.wire(server)
     wire.cli("SET", "told", "yes")
