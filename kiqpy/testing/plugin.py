@@ -49,9 +49,9 @@ def _has_pytest_asyncio(config: pytest.Config) -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     if _has_pytest_asyncio(config):
-        from kiqpy.testing import _asyncio_fixtures
+        from kiqpy.testing._asyncio_fixtures import fixtures
 
-        config.pluginmanager.register(_asyncio_fixtures, "kiqpy-asyncio")
+        config.pluginmanager.register(fixtures(_started), "kiqpy-asyncio")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -84,10 +84,12 @@ def kiqpy_app(request: pytest.FixtureRequest) -> AppTester:
     return tester
 
 
-@pytest.fixture
-async def _kiqpy_app_of_anyio(kiqpy_under_test: App) -> AsyncGenerator[AppTester]:
+async def _started(kiqpy_under_test: App) -> AsyncGenerator[AppTester]:
     async with kiqpy_under_test.testing() as t:
         yield t
+
+
+_of_anyio = pytest.fixture(name="_kiqpy_app_of_anyio")(_started)
 
 
 def _by_whom(request: pytest.FixtureRequest) -> str:
@@ -108,9 +110,9 @@ def _asyncio_loop_scope(request: pytest.FixtureRequest) -> str | None:
     """The scope of the loop in which pytest-asyncio runs the test; None: it does not."""
     if not _has_pytest_asyncio(request.config):
         return None
-    from pytest_asyncio import is_async_test
+    from kiqpy.testing._asyncio_fixtures import is_run_by_asyncio
 
-    if not is_async_test(request.node):
+    if not is_run_by_asyncio(request.node):
         return None
     mark = request.node.get_closest_marker("asyncio")
     given = mark.kwargs.get("loop_scope") if mark is not None else None

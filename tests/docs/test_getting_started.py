@@ -72,7 +72,7 @@ def free_port() -> int:
 
 @pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
 def test_the_page_does_what_it_says(tmp_path: Path, apart: bool) -> None:
-    (program,) = (snippet.code for snippet in snippets(PAGE, "getting-started.md"))
+    program, _logging = (snippet.code for snippet in snippets(PAGE, "getting-started.md"))
     assert "uvicorn main:service\n" in PAGE
     assert "localhost:8000/signup?address=ada'" in PAGE
     assert 'The answer is `"queued"`' in PAGE
