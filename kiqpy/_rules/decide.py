@@ -11,7 +11,7 @@ from kiqpy._payload.json import amend, pack_lines
 from kiqpy._rules.backoff import Rand, class_name, default_retries, delay, message
 from kiqpy._rules.dead import dead_fields
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
-from kiqpy._rules.shared import buried, handed_on
+from kiqpy._rules.portable import buried, handed_on
 from kiqpy.errors import DecodeError
 from kiqpy.job import Claim, Job, decode, seconds
 from kiqpy.outcome import (

@@ -10,7 +10,7 @@ from kiqpy._declare.checks import queue_name
 from kiqpy._rules.backoff import Rand
 from kiqpy._rules.dead import dead_fields
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
-from kiqpy._rules.shared import buried, handed_on, unsealed
+from kiqpy._rules.portable import buried, handed_on, unsealed
 from kiqpy.admin._rows import BulkResult, Found, JobRow, row, where
 from kiqpy.clock import Clock
 from kiqpy.errors import ArgumentError, ConfigError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kiqpy._rules.backoff import Rand
 from kiqpy._rules.decide import recover
-from kiqpy._rules.shared import put_apart
+from kiqpy._rules.portable import put_apart
 from kiqpy.store import Rescued
 from kiqpy.store._backend import Orphan
 from kiqpy.store.census import readable

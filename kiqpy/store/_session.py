@@ -23,7 +23,7 @@ from typing import Literal
 from kiqpy._flow.pages import pages
 from kiqpy._rules.clock_steps import ClockSteps
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
-from kiqpy._rules.shared import buried
+from kiqpy._rules.portable import buried
 from kiqpy.clock import Clock
 from kiqpy.errors import FetchPaused, LeaseLost, StoreRefused, StoreUnavailable
 from kiqpy.job import Claim, amend_job

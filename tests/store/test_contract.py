@@ -16,7 +16,7 @@ from typing import TypeVar
 import pytest
 
 from kiqpy._rules.decide import Rules, decide
-from kiqpy._rules.shared import unsealed
+from kiqpy._rules.portable import unsealed
 from kiqpy.errors import FetchPaused, LeaseLost, StoreRefused, StoreUnavailable
 from kiqpy.job import Claim, decode
 from kiqpy.outcome import Bury, Defer, Done, Failure, Lock, Release, Retry, Verdict

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kiqpy._payload.json import encode, pack_lines
-from kiqpy._rules.shared import buried, handed_on, unsealed
+from kiqpy._rules.portable import buried, handed_on, unsealed
 from kiqpy.job import decode
 
 GOOD = {"class": "A", "args": [1], "jid": "j", "queue": "q", "retry": True}
