@@ -172,18 +172,23 @@ def exit_told(error: BaseException) -> str:
 
 
 def banner(app: App, who: str, *, fast: bool) -> str:
-    """The lines shown at start: version, server, queues, workers."""
+    """The lines shown at start: version, server, queues, workers, periodic jobs."""
     config, python = app.config, platform.python_version()
     loop = "uvloop" if fast else "asyncio"
     queues = [f"{name} {limit}" for name, limit in config.queues.items()]
     queues += [f"({' '.join(group.queues)}) {group.concurrency}" for group in config.groups]
     workers = [spec.name for spec in app.registry.specs()]
+    periodics = [
+        entry.name if entry.text in entry.name else f"{entry.name} {entry.text}"
+        for entry in config.periodics
+    ]
     return "\n".join(
         [
             f"kiqpy {version()}, python {python}, {loop}, {who}",
             f"  redis    {where(config)}",
             f"  queues   {_listed(queues)}",
             f"  workers  {_listed(workers)}",
+            *([f"  periodic {_listed(periodics)}"] if periodics else []),
             "  ctrl-c to stop",
         ]
     )

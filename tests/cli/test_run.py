@@ -85,6 +85,18 @@ def test_the_banner_says_what_runs_where(shop: Path, clean: TestServer) -> None:
         assert worker.ends() == 0
 
 
+def test_the_banner_names_the_periodics(shop: Path, clean: TestServer) -> None:
+    said = 'periodics = [Periodic("0 9 1 1 *", gated, args=["x"]), REST]'
+    rest = 'REST = Periodic("@daily", gated, args=["y"], name="rest")\n\nclass Jobs'
+    text = SHOP.replace("import App", "import App, Periodic").replace("class Jobs", rest)
+    (shop / "shop.py").write_text(text.replace("    workers =", f"    {said}\n    workers ="))
+    with run(shop, clean) as worker:
+        worker.says("ctrl-c to stop")
+        assert "  periodic gated 0 9 1 1 *, rest @daily\n" in worker.err
+        worker.send(signal.SIGINT)
+        assert worker.ends() == 0
+
+
 def test_term_lets_a_running_job_finish(shop: Path, clean: TestServer) -> None:
     with run(shop, clean) as worker:
         push(clean, "gated", "a")
