@@ -232,9 +232,10 @@ class Declaration:
     """
 
     stuck_after: ClassVar[Duration | None] = 900.0
-    """How long the event loop may be blocked before the process gives its jobs up.
+    """How long the event loop may be blocked before the process gives its jobs up and ends.
 
-    `None`: for ever. There is no other limit on how long a job may take.
+    It ends with exit code 70, and writes all stacks. `None`: for ever. There is no other limit on
+    how long a job may take.
     """
 
     unready_after: ClassVar[Duration] = 10.0

@@ -1,21 +1,21 @@
 """The heartbeat: a thread with a socket of its own, so that a blocked event loop keeps its jobs.
 
 Only when the loop has not turned at all for `stuck_after` seconds are the jobs given up: the thread
-then writes every thread's stack to stderr and renews the lease no more.
+then writes every thread's stack to stderr and ends the process, which nothing else could. Others
+rescue its jobs when its lease has run out.
 """
 
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import logging
-import sys
 import threading
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol, final
 
 from kiqpy._flow.service import StartStop
 from kiqpy._flow.tasks import ended, whole
+from kiqpy._runtime.exits import end_stuck
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreError
 from kiqpy.store import Heartbeat, HeartbeatReply, Maintenance
@@ -96,7 +96,6 @@ class HeartbeatThread:
         settings: HeartbeatSettings,
         owner: HeartbeatOwner,
     ) -> None:
-        self.stuck = False
         self._store = store
         self._clock = clock
         self._settings = settings
@@ -135,8 +134,7 @@ class HeartbeatThread:
         interval_s = pause_s = self._settings.interval_s
         while not self._halt.wait(pause_s):
             self._ask_loop()
-            if self._is_stuck():
-                continue
+            self._end_if_stuck()
             try:
                 reply = self._store.beat(self._latest)
             except StoreError:
@@ -160,23 +158,13 @@ class HeartbeatThread:
         except RuntimeError:  # the loop is closed
             self._halt.set()
 
-    def _is_stuck(self) -> bool:
-        """Whether the loop has not turned for too long; if it ever turns again, beating goes on."""
-        still_s = self._clock.monotonic() - self._turned
+    def _end_if_stuck(self) -> None:
         after_s = self._settings.stuck_after_s
-        stuck = after_s is not None and still_s > after_s
-        if stuck and not self.stuck:
-            self._give_up()
-        self.stuck = stuck
-        return stuck
-
-    def _give_up(self) -> None:
-        print(  # noqa: T201  # the loop can't log, it is stuck
-            "kiqpy: the event loop has not turned for "
-            f"{self._settings.stuck_after_s:g} s; this process gives up its jobs. All stacks:",
-            file=sys.stderr,
-        )
-        faulthandler.dump_traceback(sys.stderr, all_threads=True)
+        if after_s is not None and self._clock.monotonic() - self._turned > after_s:
+            end_stuck(
+                f"the event loop has not turned for {after_s:g} s: this process gives up its jobs "
+                "and ends"
+            )
 
     async def stop(self) -> None:
         """See `HeartbeatSender.stop`; waits for the thread to end."""

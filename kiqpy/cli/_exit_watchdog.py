@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
 import threading
 from typing import Final, final
 
+from kiqpy._runtime.exits import end_process
 from kiqpy.cli._screen import complain
 
 _MAX_WAIT_S: Final = 3.0
@@ -40,11 +38,7 @@ class ExitWatchdog:
             f"({names}): exiting without them. They are back in the queue. Give their blocking "
             'calls a timeout, or use executor="process"'
         )
-        for handler in logging.getLogger().handlers:
-            handler.flush()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(EXIT_STUCK)
+        end_process(EXIT_STUCK)
 
 
 def _blocking_threads() -> list[threading.Thread]:

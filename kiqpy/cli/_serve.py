@@ -9,21 +9,23 @@ import signal
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic  # not Clock: signals come in real time
 from typing import Final, final
 
 from kiqpy._declare.address import redacted
 from kiqpy._flow.forks import handles
 from kiqpy._flow.tasks import TaskSet
 from kiqpy._runtime.dump import dump
+from kiqpy._runtime.exits import EXIT_DEFECT
 from kiqpy._runtime.version import version
 from kiqpy.app import App
 from kiqpy.cli import _collector
+from kiqpy.cli._blocked import BlockedLoopWatch
 from kiqpy.cli._screen import complain, one_line, say
 from kiqpy.cli.fleet.link import SupervisorLink
-from kiqpy.cli.fleet.rules import processes
+from kiqpy.cli.fleet.rules import ONE_SIGNAL_S, processes
 from kiqpy.config import Config
 
-_EXIT_DEFECT: Final = 70  # EX_SOFTWARE
 _MAX_NAMES_SHOWN: Final = 12
 
 
@@ -44,7 +46,7 @@ class Foreground:
         self._link = link
         self._tune_gc = tune_gc
         self._stop_asked = asyncio.Event()
-        self._signalled = False
+        self._signalled_at: float | None = None
         self._without_grace = False
         self._stopping = False
         self._tasks = TaskSet()
@@ -67,7 +69,7 @@ class Foreground:
             return 0
         traceback.print_exception(failure)
         complain(f"a defect in kiqpy stopped the app: {one_line(failure)}; please report it")
-        return _EXIT_DEFECT
+        return EXIT_DEFECT
 
     def told_to_exit(self, error: BaseException) -> None:
         """A task that is not the service's own has raised SystemExit: say where, and go on."""
@@ -110,8 +112,9 @@ class Foreground:
     # -- signals
 
     def _listen(self) -> None:
-        self._on("SIGTERM", self._stop)
-        self._on("SIGINT", self._stop)
+        blocked = BlockedLoopWatch(lambda: self._app.config.shutdown_timeout)
+        self._on("SIGTERM", self._stop, blocked)
+        self._on("SIGINT", self._stop, blocked)
         self._on("SIGTSTP", self._quiet)
         self._on("SIGTTIN", dump)
         if self._link is not None:
@@ -123,22 +126,31 @@ class Foreground:
                 }
             )
 
-    def _on(self, name: str, call: Callable[[], None]) -> None:
+    def _on(
+        self, name: str, call: Callable[[], None], blocked: BlockedLoopWatch | None = None
+    ) -> None:
         number = getattr(signal, name, None)
         if number is None:
             return
         try:
             asyncio.get_running_loop().add_signal_handler(number, call)
+            if blocked is not None:
+                blocked.hears(number)
             handles(number)
         except NotImplementedError:  # Windows: ctrl-c is a KeyboardInterrupt there
             pass
 
     def _stop(self) -> None:
-        """Stop at the first signal, stop now at the second.
+        """Stop at the first signal, stop now at one that comes a second later or more.
 
-        A fleet's worker may get ctrl-c and its supervisor's word: these do not count as two.
+        One sent to a process and to its group is one signal, as a fleet's worker may get ctrl-c
+        and its supervisor's word.
         """
-        again, self._signalled = self._signalled, True
+        again = self._signalled_at is not None
+        if self._signalled_at is None:
+            self._signalled_at = monotonic()
+        elif monotonic() - self._signalled_at < ONE_SIGNAL_S:
+            return
         self._stop_asked.set()
         if again:
             self._stop_now()

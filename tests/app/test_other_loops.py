@@ -71,6 +71,7 @@ OF_APP: dict[str, Call] = {
     "remove_queue": lambda jobs: jobs.remove_queue("default"),
     "unsubscribe_all": lambda jobs: jobs.unsubscribe_all(),
     "wake": lambda jobs: jobs.wake(),
+    "health": lambda jobs: jobs.health(),
     "cancel": lambda jobs: jobs.cancel("nope"),
     "clear": lambda jobs: jobs.clear(force=True),
     "stop": lambda jobs: jobs.stop(0),

@@ -11,6 +11,7 @@ from math import inf
 from typing import Final, Protocol, final
 
 from kiqpy.cli.fleet.rules import (
+    ONE_SIGNAL_S,
     SIGNALLED_AGAIN,
     cause,
     delay_after,
@@ -79,6 +80,7 @@ class Fleet:
         self._size = size
         self._control = control
         self._clock = clock
+        self._stopped_at = clock()
         self._launched = False
         self._start_at: dict[int, float] = {1: clock()}  # by slot
         self._restart_delay: dict[int, float] = {}  # by slot
@@ -178,11 +180,13 @@ class Fleet:
     # -- what the operator wants
 
     def stop(self) -> None:
-        """Stop all workers in their own time; a second call stops them now."""
+        """Stop all workers in their own time; a call a second later, or more, stops them now."""
         if self.stopping:
-            self._stop_now()
+            if self._clock() - self._stopped_at >= ONE_SIGNAL_S:
+                self._stop_now()
             return
         self.stopping = True
+        self._stopped_at = self._clock()
         self._start_at.clear()
         grace_s = max((w.grace_s for w in self.workers.values()), default=0.0)
         self._control.report(

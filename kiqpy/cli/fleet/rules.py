@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 FIRST_DELAY_S = 1.0
 LAST_DELAY_S = 30.0
 SETTLED_S = 60.0  # a worker that lived this long is started again without a longer delay
+ONE_SIGNAL_S = 1.0  # two within this time are one, sent to a process and to its group
 SIGNALLED_AGAIN = (130, -signal.SIGINT, -signal.SIGTERM)  # a running app does not end by these
 
 _MEANING = {
     1: "the configuration or the store does not allow it to run",
     2: "an unknown option or argument",
-    70: "a defect in kiqpy",
+    70: "a defect in kiqpy, or a job that blocked the event loop",
     75: "threads that could not be stopped were abandoned",
 }
 

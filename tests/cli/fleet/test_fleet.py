@@ -330,8 +330,14 @@ def test_a_stop_asks_all_and_ends_when_all_have_ended(three: FakeProcesses) -> N
     assert len(three.started) == 3
 
 
-def test_a_second_stop_is_now(three: FakeProcesses) -> None:
+def test_a_second_stop_is_now_unless_it_is_the_same_signal(three: FakeProcesses) -> None:
+    """A TERM to the supervisor and to its group, which it is in, stopped all jobs at once."""
     three.fleet.stop()
+    three.fleet.stop()
+    three.after(0.5)
+    three.fleet.stop()
+    assert three.sent[3:] == []
+    three.after(1.0)
     three.fleet.stop()
     assert three.sent[3:] == [(101, "now"), (102, "now"), (103, "now")]
     three.after(MARGIN_S)
