@@ -512,6 +512,15 @@ class TestFetch:
         assert await settle(session, *(Done(claim.delivery) for claim in again)) == [True, True]
         assert jids(await session.fetch("q", 2)) == names[2:]
 
+    async def test_a_lost_fetch_of_thousands_is_found_again(self, world: World) -> None:
+        """More than some 8,000 ids were too many for one call in Lua: the queue stood still."""
+        names, faults = await world.fill(3), Faults()
+        session = await world.process(faults=faults)
+        faults.fail("fetch", "after")
+        with pytest.raises(StoreUnavailable):
+            await session.fetch("q", 20_000)
+        assert jids(await session.fetch("q", 20_000)) == names
+
     @pytest.mark.parametrize("how", HOWS)
     async def test_a_lost_recovery_is_asked_again(self, world: World, how: How) -> None:
         names, faults = await world.fill(3), Faults()
