@@ -41,6 +41,10 @@ class Registry:
         spec = self._specs.get(job.class_)
         return {} if spec is None else spec.declared(job)
 
+    def local_queues(self) -> list[str]:
+        """The queues of workers whose jobs run in the process that enqueues them."""
+        return list(dict.fromkeys(s.given.queue for s in self.specs() if s.given.local))
+
     def specs(self) -> list[Spec]:
         """Each worker once."""
         return list(dict.fromkeys(self._specs.values()))

@@ -20,7 +20,7 @@ from kiqpy._payload.arguments import check_args
 from kiqpy._rules.backoff import check_backoff
 from kiqpy._rules.unique import token
 from kiqpy.errors import ArgumentError, ConfigError
-from kiqpy.job import Job
+from kiqpy.job import Job, LiveArguments
 from kiqpy.receipt import Receipt
 
 if TYPE_CHECKING:
@@ -32,7 +32,16 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")  # what a job of the worker results in
 
-_OF_WORKERS: Final = {"name", "aliases", "executor", "unique_by", "max_concurrency", "codecs"}
+_OF_WORKERS: Final = {
+    "name",
+    "aliases",
+    "executor",
+    "unique_by",
+    "max_concurrency",
+    "local",
+    "persist",
+    "codecs",
+}
 
 _TRAVEL: Final = (
     "retry",
@@ -84,7 +93,8 @@ class Spec:
         self._fields = _fields(given)
         self.codecs = _codecs(given.codecs) if given.codecs else None
         self._read_signature(call, skip=1 if owner else 0)
-        self._is_plain = owner is None and self.codecs is None and not self._by_keyword
+        plain = owner is None and self.codecs is None and not self._by_keyword
+        self._is_plain = plain and not given.local
         if self.executor == "async" and not self.is_async:
             raise ConfigError(f'{self.name}: executor="async" needs `async def`')
         if self.executor != "async" and self.is_async:
@@ -120,6 +130,8 @@ class Spec:
         check_args(wire, self.names)
         job = Job.from_payload({"class": self.name, "args": wire, "queue": given.queue})
         job.payload.update(self._fields if given is self.given else _fields(given))
+        if given.local:
+            job.live = LiveArguments(args, kwargs, wire, given.persist)
         if given.tags:
             job.payload["tags"] = list(given.tags)
         if given is not self.given and (own := self._own(given)):
@@ -214,7 +226,7 @@ class Spec:
         """Call `perform` for a job: its result, or if it is async what is to be awaited."""
         if self._is_plain:
             return self.call(*job.payload["args"])
-        args, kwargs = self.arguments(job.args)
+        args, kwargs = job.live[:2] if job.live is not None else self.arguments(job.args)
         return self.target(job)(*args, **kwargs)
 
     def target(self, job: Job) -> Callable[..., Any]:

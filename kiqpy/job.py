@@ -64,6 +64,18 @@ class Claim(NamedTuple):
     raw: bytes
 
 
+class LiveArguments(NamedTuple):
+    """The arguments of a local job as its worker got them: for as long as it stays in the process.
+
+    `wire`: as they would travel. `persist`: the option of its worker.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    wire: list[Any]
+    persist: str
+
+
 @final
 class Job(Generic[Result]):
     """One Sidekiq payload: the decoded object, typed views of it, every unknown field kept.
@@ -83,7 +95,7 @@ class Job(Generic[Result]):
     ConfigError for a field, a queue or a time that makes no sense, and for a misspelt field.
     """
 
-    __slots__ = ("assumed", "at_s", "in_s", "over", "payload", "told")
+    __slots__ = ("assumed", "at_s", "in_s", "live", "over", "payload", "told")
 
     def __init__(
         self,
@@ -105,6 +117,7 @@ class Job(Generic[Result]):
         self.payload.update(check_fields({"queue": queue, "retry": retry, **fields}))
         self.in_s = None if in_s is None else duration("in_s", in_s)
         self.at_s = None if at_s is None else instant("at_s", at_s)
+        self.live: LiveArguments | None = None
         self.over = False
         self.told = False
 
@@ -113,7 +126,7 @@ class Job(Generic[Result]):
         """Wrap an already decoded payload, unchecked and uncopied."""
         job: Job[Any] = cls.__new__(cls)
         job.payload = payload
-        job.in_s = job.at_s = job.assumed = None
+        job.in_s = job.at_s = job.assumed = job.live = None
         job.over = job.told = False
         return job
 
@@ -122,13 +135,13 @@ class Job(Generic[Result]):
         payload = {**self.payload, "args": list(self.args)}
         payload.update({k: v for k, v in declared.items() if not self.says(k)})
         job: Job[Result] = Job.from_payload(payload)
-        job.in_s, job.at_s = self.in_s, self.at_s
+        job.in_s, job.at_s, job.live = self.in_s, self.at_s, self.live
         return job
 
     def with_fields(self, fields: Mapping[str, Any]) -> Job[Result]:
         """A copy with further fields in its payload, where the job says nothing itself."""
         job: Job[Result] = Job.from_payload({**fields, **self.payload})
-        job.in_s, job.at_s = self.in_s, self.at_s
+        job.in_s, job.at_s, job.live = self.in_s, self.at_s, self.live
         job.assumed = self.assumed
         return job
 

@@ -22,7 +22,7 @@ class Receipt(Generic[Result]):
 
     `jid`: 24 hex digits, unless you chose another. `state`:
     `queued`, `scheduled`: the job is in Redis, exactly once.
-    `buffered`: the job is in this process's memory, which sends it to Redis.
+    `buffered`: the job is in this process's memory, which sends it to Redis, or runs it itself.
     `duplicate`: an equal unique job exists, whose id is `jid`; nothing was enqueued.
     `halted`: a client middleware has dropped the job; nothing was enqueued.
     """

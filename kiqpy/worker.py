@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         BackoffFunction,
         BackoffName,
         ExecutorKind,
+        Persist,
         Until,
         UsingOptions,
         WorkerOptions,
@@ -141,6 +142,9 @@ def worker(call: Callable[..., Any] | None = None, /, **given: Any) -> Any:
         one queue; "class", in all queues; "all", those of all workers.
     unique_by=None: a function of the arguments; jobs for which it returns the same are alike.
     max_concurrency=None: how many of its jobs run at a time in one process.
+    local=False: whether its jobs run in the process that enqueues them, with Redis as their backup.
+    persist="before": when a local job is written to Redis: "before" it begins, "alongside", or
+        "never".
     codecs=(): types that arguments may have beside JSON's own.
     tags=(): words that travel with the job.
     name=None: the class name in payloads; None: the function's own.
@@ -291,6 +295,8 @@ class Worker:
     backoff: ClassVar[BackoffName | BackoffFunction | None]
     unique_by: ClassVar[Callable[..., Any] | None]
     max_concurrency: ClassVar[int | None]
+    local: ClassVar[bool]
+    persist: ClassVar[Persist]
     codecs: ClassVar[Iterable[type | Codec[Any]]]
     name: ClassVar[str | None]
     aliases: ClassVar[Iterable[str]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
@@ -12,6 +12,7 @@ from kiqpy._declare.checks import (
     Check,
     Duration,
     Instant,
+    flag,
     items,
     key_function,
     one_of,
@@ -32,6 +33,8 @@ BackoffFunction = Callable[
 ExecutorKind = Literal["async", "thread", "process"]
 Until = Literal["success", "start", "expiry"]
 Across = Literal["queue", "class", "all"]
+
+Persist = Literal["before", "alongside", "never"]
 
 BackoffName = Literal["sidekiq", "kiq", "exq", "toniq", "queuetopia", "constant", "immediate"]
 
@@ -114,6 +117,18 @@ if TYPE_CHECKING:
         max_concurrency: int | None
         """How many of the worker's jobs run at a time in one process. `None`: as the queue says."""
 
+        local: bool
+        """Whether its jobs run in the process that enqueues them, with Redis as their backup.
+
+        Their queue is `local`, if no other is given; it must not be one of the app's `queues`.
+        """
+
+        persist: Persist
+        """When a local job is written to Redis: before it begins, alongside, or never.
+
+        What fails, and what has not begun at a stop, is written in any case.
+        """
+
         codecs: Iterable[type | Codec[Any]]
         """Types that arguments may have beside JSON's own; see `Codec`."""
 
@@ -142,7 +157,8 @@ if TYPE_CHECKING:
         """When the job is due: an aware datetime, or epoch seconds."""
 
 
-_LATER: Final = {"local": "local jobs", "result_ttl": "results"}
+_LATER: Final = {"result_ttl": "results"}
+_LOCAL_QUEUE: Final = "local"  # the queue of local jobs, unless another is given
 
 
 class Options(Record, kw_only=True):
@@ -163,6 +179,8 @@ class Options(Record, kw_only=True):
     backoff: str | BackoffFunction | None = None
     unique_by: Callable[..., Any] | None = None
     max_concurrency: int | None = None
+    local: bool = False
+    persist: Persist = "before"
     codecs: tuple[Any, ...] = ()
     name: str | None = None
     aliases: tuple[str, ...] = ()
@@ -222,6 +240,19 @@ def _consistent(made: Options, given: Mapping[str, Any]) -> Options:
     for name in ("unique_until", "unique_across", "unique_by"):
         if name in given and made.unique_for is None:
             raise ConfigError(f"{name} has no effect without unique_for: say for how long")
+    if made.persist != "before":
+        if not made.local:
+            raise ConfigError(
+                f"persist={made.persist!r} has no effect without local=True: other jobs are in "
+                "Redis before they run"
+            )
+        if made.unique_for is not None:
+            raise ConfigError(
+                f'unique_for needs persist="before", not {made.persist!r}: the lock of a unique '
+                "job is in Redis"
+            )
+    if made.local and "queue" not in given and made.queue == "default":
+        return replace(made, queue=_LOCAL_QUEUE)
     return made
 
 
@@ -255,6 +286,8 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "executor": one_of("async", "thread", "process", None),
     "unique_by": key_function,
     "max_concurrency": optional_count,
+    "local": flag,
+    "persist": one_of("before", "alongside", "never"),
     "codecs": items,
     "name": optional_text,
 }

@@ -39,6 +39,7 @@ def extensions(more: Iterable[MakeExtension] = ()) -> list[MakeExtension]:
         WatchingLeaks,
         Discovering,
         UniqueJobs,
+        local_jobs,
     ]
 
 
@@ -56,6 +57,15 @@ def measuring(host: Host) -> Extension:
     from kiqpy._extensions.metrics import Measuring  # only apps that start pay for it
 
     return Measuring(host)
+
+
+def local_jobs(host: Host) -> Extension:
+    """Jobs that begin where they are enqueued, if a worker is declared so."""
+    if not host.registry.local_queues():
+        return Extension(host)
+    from kiqpy._extensions.local.extension import LocalJobs  # few apps have such workers
+
+    return LocalJobs(host)
 
 
 @final

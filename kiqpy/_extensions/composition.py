@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import final
 
-from kiqpy._extensions.extension import Extension, Host, MakeExtension
+from kiqpy._extensions.extension import Extension, Host, MakeExtension, OwnQueue
 from kiqpy._flow.loop import Loop
-from kiqpy._intake.protocol import JobEnqueuer
+from kiqpy._intake.protocol import JobClient, JobEnqueuer
 from kiqpy._reporting.bus import Bus, Handler
 from kiqpy._rules.effects import EffectsOf
 from kiqpy._spec import Spec
@@ -31,6 +31,16 @@ class Composition:
         for extension in reversed(self._extensions):
             enqueuer = extension.around_enqueuer(enqueuer)
         return enqueuer
+
+    def around_client(self, client: JobClient) -> JobClient:
+        """The client with all that stands before it, the first extension's outermost."""
+        for extension in reversed(self._extensions):
+            client = extension.around_client(client)
+        return client
+
+    def own_queues(self) -> list[OwnQueue]:
+        """What is worked on besides the declared queues."""
+        return list(chain.from_iterable(e.own_queues() for e in self._extensions))
 
     def client_middleware(self) -> tuple[ClientMiddleware | type[object], ...]:
         """Client middleware, called around each push; outermost first."""

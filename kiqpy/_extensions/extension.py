@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from kiqpy._declare.sources import QueueSpec
 from kiqpy._flow.loop import Loop
 from kiqpy._intake.protocol import JobClient, JobEnqueuer
 from kiqpy._registry import Registry
@@ -18,7 +19,7 @@ from kiqpy.config import Config
 from kiqpy.job import Job
 from kiqpy.middleware import ClientMiddleware, ServerMiddleware
 from kiqpy.reporter import Reporter
-from kiqpy.store import Store
+from kiqpy.store import Source, Store
 
 
 class RunningQueues(Protocol):
@@ -36,9 +37,20 @@ class RunningQueues(Protocol):
         """Interrupt the cancelled jobs that run here, and remove them from `cancelled`."""
         ...
 
+    def claims_from(self, queue: str) -> bool:
+        """Whether jobs of a queue begin here now: not before the start, quiet, or at a stop."""
+        ...
+
     async def discover(self, names: Iterable[str]) -> None:
         """Work on the named queues that match a declared pattern."""
         ...
+
+
+class OwnQueue(NamedTuple):
+    """A queue whose claims are fetched and settled through a store's half of its own."""
+
+    spec: QueueSpec
+    store: Source
 
 
 class Host(Protocol):
@@ -93,6 +105,14 @@ class Extension:
     def around_enqueuer(self, enqueuer: JobEnqueuer) -> JobEnqueuer:
         """Wrap the enqueuer. Unlike client middleware, the wrapper sees a batch as one call."""
         return enqueuer
+
+    def around_client(self, client: JobClient) -> JobClient:
+        """What stands before the client: it sees jobs that were admitted, whoever enqueued them."""
+        return client
+
+    def own_queues(self) -> Sequence[OwnQueue]:
+        """Queues that are worked on besides the declared ones. Of a server."""
+        return ()
 
     def client_middleware(self) -> Sequence[ClientMiddleware | type[object]]:
         """Middleware called around each push; the first extension's is the outermost."""

@@ -72,6 +72,7 @@ def draft(
     copy = Job.from_payload({**job.payload, "args": list(job.args)})
     copy.payload["jid"] = job.jid or new_jid()
     copy.in_s, copy.at_s = due
+    copy.live = job.live
     return copy
 
 
@@ -106,7 +107,10 @@ def compose(
     raw = encode(payload, checked=as_usual)
     if len(raw) > settings.max_payload:
         raise _too_long(len(raw), settings.max_payload)
-    return OutgoingJob(queue_name(job.queue), str(jid), raw, in_s, at_s, lock)
+    live = job.live
+    if live is not None and live.wire != job.args:  # a middleware has changed them
+        live = None
+    return OutgoingJob(queue_name(job.queue), str(jid), raw, in_s, at_s, lock, live=live)
 
 
 def _add_limits(payload: dict[str, Any], now: float, wait_s: float) -> Lock | None:

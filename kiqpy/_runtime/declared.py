@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, final
 
 from kiqpy._declare.env import holds_env
@@ -33,7 +33,9 @@ class DeclaredOptions:
         self.registry = Registry(self.config.workers)
         check_middleware("middleware", self.config.middleware)
         check_middleware("client_middleware", self.config.client_middleware)
-        check_known(self.config.periodics, self.config.all_queues(), self.registry)
+        local = self.registry.local_queues()
+        _check_local(local, self.config.all_queues())
+        check_known(self.config.periodics, [*self.config.all_queues(), *local], self.registry)
         self._check_queues()
 
     def override(self, options: Mapping[str, Any]) -> None:
@@ -69,6 +71,14 @@ class DeclaredOptions:
         if self.config.workers != self._workers:
             raise ConfigError(f"{self.name}: workers are declared; a start can't change them")
         return self.config
+
+
+def _check_local(local: Sequence[str], declared: Sequence[str]) -> None:
+    if both := [name for name in local if name in declared]:
+        raise ConfigError(
+            f"queue {both[0]!r} is declared, and a local worker has it too: local jobs have a "
+            "queue of their own; leave out the worker's queue=, or take it off the app's queues"
+        )
 
 
 def _known(given: Mapping[str, Any]) -> dict[str, Any]:

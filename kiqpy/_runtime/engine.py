@@ -61,7 +61,7 @@ _MAX_JIDS_LOGGED: Final = 50
 _SETTLE_S: Final = 5.0  # what the reporters, the client and the last settling get at a stop
 
 
-def _as_it_is(client: Client) -> JobClient:
+def _as_it_is(client: JobClient) -> JobClient:
     return client
 
 
@@ -78,7 +78,7 @@ class EngineParts(NamedTuple):
 
     store: Store
     heartbeat: MakeHeartbeat = HeartbeatThread
-    wrap_client: Callable[[Client], JobClient] = _as_it_is
+    wrap_client: Callable[[JobClient], JobClient] = _as_it_is
     slow_down: Callable[[Loop], Loop] = _unslowed
 
 
@@ -125,7 +125,7 @@ class Engine:
         self.effects_of = self.store.effects_of = self._composition.effects_of()
         self._performer = self.performer()
         self.pipelines = self._make_pipelines()
-        self.client = parts.wrap_client(self._make_client())
+        self.client = parts.wrap_client(self._composition.around_client(self._make_client()))
         admission = self._make_admission()
         self._enqueuer = Enqueuer(admission, self.client)
         self.enqueuer = self._composition.around_enqueuer(self._enqueuer)
@@ -148,6 +148,7 @@ class Engine:
             monitor=self,
             effects_of=self.effects_of,
             capacity=Capacity(self.registry.specs(), self.config.threads, self.config.processes),
+            own=self._composition.own_queues(),
         )
 
     def _more_loops(self) -> Iterable[Loop]:

@@ -9,6 +9,7 @@ from typing import Any, Final, final
 
 from kiqpy import event
 from kiqpy._declare.sources import QueueSpec
+from kiqpy._extensions.extension import OwnQueue
 from kiqpy._flow.service import StartStop
 from kiqpy._flow.tasks import ended, own_context
 from kiqpy._reporting.dispatcher import ReporterDispatcher
@@ -21,7 +22,7 @@ from kiqpy._stages.source import StoreSources
 from kiqpy.clock import Clock
 from kiqpy.errors import ConfigError, LifecycleError, StoreError
 from kiqpy.event import Event
-from kiqpy.store import HeartbeatReply, Store
+from kiqpy.store import HeartbeatReply, Source, Store
 
 _SETTLE_S: Final = 5.0  # what the last settling gets at a stop
 
@@ -30,7 +31,8 @@ _SETTLE_S: Final = 5.0  # what the last settling gets at a stop
 class Pipelines:
     """Each pipeline in a task of its own, found by the name of a queue in it: a `Service`.
 
-    `specs`: what is worked on from the start on. `perform` runs the jobs of all queues.
+    `specs`: what is worked on from the start on, and `own`: what has a store's half of its own.
+    `perform` runs the jobs of all queues.
     """
 
     def __init__(
@@ -44,10 +46,12 @@ class Pipelines:
         monitor: Monitor,
         effects_of: Sequence[EffectsOf],
         capacity: Capacity,
+        own: Sequence[OwnQueue] = (),
     ) -> None:
         self.is_quiet = False
         self._closed = True  # until the start
         self._declared = specs
+        self._own = own
         self._perform = perform
         self._store = store
         self._dispatcher = dispatcher
@@ -100,7 +104,7 @@ class Pipelines:
     # -- pipelines come and go
 
     def pipeline(
-        self, spec: QueueSpec, perform: Perform | None = None, store: Store | None = None
+        self, spec: QueueSpec, perform: Perform | None = None, store: Source | None = None
     ) -> QueuePipeline:
         """The stages of one declaration, not yet running; `store` may be another process's half."""
         store = store or self._store
@@ -119,9 +123,11 @@ class Pipelines:
         """Say from now on what is declared; `start` begins the work."""
         for spec in self._declared:
             self._prepare(spec)
+        for spec, store in self._own:
+            self._prepare(spec, store)
 
-    def _prepare(self, spec: QueueSpec) -> QueuePipeline:
-        pipeline = self.pipeline(spec)
+    def _prepare(self, spec: QueueSpec, store: Source | None = None) -> QueuePipeline:
+        pipeline = self.pipeline(spec, store=store)
         self._specs[pipeline] = spec
         return pipeline
 
@@ -209,6 +215,11 @@ class Pipelines:
     def concurrency(self) -> int:
         """How many jobs may run here at a time."""
         return sum(pipeline.limit for pipeline in self._specs if not pipeline.draining)
+
+    def claims_from(self, queue: str) -> bool:
+        """Whether jobs of a queue begin here now."""
+        pipeline = None if self._closed or self.is_quiet else self.find(queue)
+        return pipeline is not None and not pipeline.draining
 
     def capsules(self) -> dict[str, dict[str, Any]]:
         """Each pipeline by its first queue, as Sidekiq 8 lists what a process works on."""

@@ -26,7 +26,7 @@ from kiqpy.errors import FetchPaused, LeaseLost, StoreError, StoreUnavailable
 from kiqpy.event import QueueRestarted
 from kiqpy.job import Claim
 from kiqpy.outcome import Release, Verdict
-from kiqpy.store import Frame, HeartbeatReply, Store
+from kiqpy.store import Frame, HeartbeatReply, Source
 
 T = TypeVar("T")
 _ASIDE_PER_SLOT: Final = 10  # jobs that wait at a gate, beside those that have a slot
@@ -57,7 +57,7 @@ class QueuePipeline:
         *,
         source: ClaimSource,
         limit: int,
-        store: Store,
+        store: Source,
         perform: Perform,
         dispatcher: ReporterDispatcher,
         clock: Clock,

@@ -8,18 +8,20 @@ result is right whether or not the lost call was carried out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from kiqpy._rules.effects import EffectsOf
 from kiqpy.errors import StoreError, StoreRefused, StoreUnavailable
 from kiqpy.job import Claim
 from kiqpy.outcome import Lock, Verdict
-from kiqpy.store.backups import Backups
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import Census
 from kiqpy.store.lanes import Lanes
 from kiqpy.store.outgoing import OutgoingJob as OutgoingJob
 from kiqpy.store.outgoing import Pushed as Pushed
+
+if TYPE_CHECKING:
+    from kiqpy.store.backups import Backups
 
 T = TypeVar("T")
 

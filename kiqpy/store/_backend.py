@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kiqpy.outcome import Effects, Lock, Verdict
 from kiqpy.store import Frame, Heartbeat, HeartbeatReply, OutgoingJob, Pushed
-from kiqpy.store.backups import Backups
 from kiqpy.store.calendar import Calendar
 from kiqpy.store.census import Census, Place
 from kiqpy.store.lanes import Lanes
+
+if TYPE_CHECKING:
+    from kiqpy.store.backups import Backups
 
 
 class DueMembers(NamedTuple):

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kiqpy._flow.pages import pages
 from kiqpy._rules.clock_steps import ClockSteps
@@ -45,6 +45,9 @@ from kiqpy.store._put_off import PutOffJobs
 from kiqpy.store._rescues import Rescues
 from kiqpy.store.census import CANCELS_KEPT_S, Place, readable
 
+if TYPE_CHECKING:
+    from kiqpy.store.backups import Backups
+
 _MAX_PER_STEP = 100  # jobs that one atomic step moves: well under 5 ms of the server's time
 _MAX_BYTES_PER_STEP = 2**20  # of their payloads, but one job at least: a slow link must carry it
 _TRUST_MARGIN_S = 2.0  # how long before the lease's end a process stops trusting it
@@ -62,7 +65,6 @@ class Session:
     ) -> None:
         self.ident = backend.ident
         self.census, self.calendar = backend.census, backend.calendar
-        self.backups = backend.backups
         self.lapses = 0
         self.lanes = backend.lanes
         self._backend = backend
@@ -82,6 +84,10 @@ class Session:
 
     def on_put_off(self, tell: Callable[[float], object] | None) -> None:
         self._put_off.listener = tell
+
+    @property
+    def backups(self) -> Backups:
+        return self._backend.backups
 
     async def open(self) -> None:
         await self._backend.open()

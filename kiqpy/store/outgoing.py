@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from kiqpy._rules.lanes import EnterLane, LaneOf
+from kiqpy.job import LiveArguments
 from kiqpy.outcome import Effects, Lock
 
 
@@ -19,6 +20,7 @@ class OutgoingJob(NamedTuple):
     at_s: float | None = None  # due at this epoch second
     lock: Lock | None = None
     lane: str = ""  # in which it runs after those before it; "": in none
+    live: LiveArguments | None = None  # of a local job; never leaves the process
 
     def effects(self) -> Effects:
         """What the store does besides when it puts the job into its queue."""
@@ -27,7 +29,7 @@ class OutgoingJob(NamedTuple):
 
     def to_row(self) -> tuple[object, ...]:
         """The job in plain values, for `marshal` or a file."""
-        return (*self[:-2], self.lock and tuple(self.lock), self.lane)
+        return (*self[:5], self.lock and tuple(self.lock), self.lane)
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> OutgoingJob:

@@ -117,7 +117,8 @@ async def test_a_workers_option_is_refused_at_once_or_works(name: str, how: str)
     made = result_of(name, lambda: worker(**given)(_asynchronous))
     if made is None:
         return
-    app = App(queues={made.spec.given.queue: 1}, workers=[made])
+    queue = "default" if made.spec.given.local else made.spec.given.queue
+    app = App(queues={queue: 1}, workers=[made])
     async with app.testing() as t:
         with suppress(ArgumentError) if name == "unique_by" else nullcontext():  # no key
             await app.enqueue(made.new())

@@ -37,7 +37,7 @@ class TestOptions:
             ("queue_name", "did you mean 'queue'"),
             ("quue", "did you mean 'queue'"),
             ("time_limit", "did you mean 'timeout'"),
-            ("local", "local jobs come in a later version"),
+            ("result_ttl", "results come in a later version"),
             ("zzzzzz", "known: aliases"),
         ],
     )

@@ -62,6 +62,7 @@ _NAMES = {
     "BackoffName": "str",
     "Codec[Any]": "Codec",
     "Duration": "duration",
+    "Persist": '"before" | "alongside" | "never"',
     "ExecutorKind": '"async" | "thread" | "process"',
     "Hook": "function",
     "Instant": "datetime | float",

@@ -165,9 +165,8 @@ def test_1_1_what_comes_later_says_so() -> None:
     for given in ({"durability": "replicated"}, {"on_unflushed": "spool"}):
         with pytest.raises(ConfigError, match="in a later version"):
             App(**given)
-    for given in ({"local": True}, {"result_ttl": 60}):
-        with pytest.raises(ConfigError, match="in a later version"):
-            worker(**given)
+    with pytest.raises(ConfigError, match="in a later version"):
+        worker(result_ttl=60)
 
 
 def test_1_1_the_defaults() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from kiqpy.clock import Clock, SystemClock
 from kiqpy.outcome import Bury, Lock, Verdict
@@ -18,7 +18,6 @@ from kiqpy.store import (
 )
 from kiqpy.store._backend import DueMembers, Fetched, LaneClaim, Orphan, PromotedJob, Suspect
 from kiqpy.store.census import Place
-from kiqpy.store.redis.backups import RedisBackups
 from kiqpy.store.redis.calendar import RedisCalendar
 from kiqpy.store.redis.census import RedisCensus
 from kiqpy.store.redis.connections import WAIT_S, Arg, Connections, ServerFull, SingleServer
@@ -36,6 +35,7 @@ from kiqpy.store.redis.wire import (
     key_index,
     lane_words,
     order_of,
+    process_fields,
     push_args,
     queue_of,
     ranges,
@@ -44,6 +44,9 @@ from kiqpy.store.redis.wire import (
     utc_date,
     verdict_words,
 )
+
+if TYPE_CHECKING:
+    from kiqpy.store.backups import Backups
 
 _MAX_WAITERS: Final = 8  # queues that have a connection of their own to wait on
 _MAX_MARKS_PER_CALL: Final = 1000
@@ -76,7 +79,6 @@ class RedisBackend:
         self.lanes = RedisLanes(self._connections, self._keys)
         self.calendar = RedisCalendar(self._connections, self._keys, ident)
         self._clock = clock or SystemClock()
-        self.backups = RedisBackups(self._connections, self._keys, ident, self._clock)
         self._strays = Strays(self._connections, self._keys, self._clock)
         self._tracker = Tracker(self._connections, self._keys.queue(""), poll_s, self._clock)
         self._suspicion_ms = int(suspicion_s * 1000)
@@ -87,6 +89,12 @@ class RedisBackend:
         self._settle_names = functools.lru_cache(256)(self._key_names_of_settle)
         self._lock = ProcessLock(ident)
         self._rtt_us = 0
+
+    @property
+    def backups(self) -> Backups:
+        from kiqpy.store.redis.backups import RedisBackups  # few apps have local workers
+
+        return RedisBackups(self._connections, self._keys, self.ident, self._clock)
 
     async def open(self) -> None:
         await self._connections.command("PING")
@@ -303,7 +311,7 @@ class RedisBackend:
         names += [keys.signals(ident), keys.state(ident), *keys.work(ident)]
         for queue in queues:
             names += [keys.private(ident, queue), keys.inbox(ident, queue)]
-        fields = self._process_fields(heartbeat)
+        fields = process_fields(heartbeat, self._rtt_us)
         args: list[Arg] = [
             ident,
             int(heartbeat.lease_s * 1000),
@@ -318,17 +326,6 @@ class RedisBackend:
         held = dict(zip(queues, counts[::2], strict=True))
         inbox = dict(zip(queues, counts[1::2], strict=True))
         return HeartbeatReply(signal.decode() if signal else None, held, inbox)
-
-    def _process_fields(self, heartbeat: Heartbeat) -> dict[str, Arg]:
-        """The fields of a process's hash, as Sidekiq's web pages read them."""
-        return {
-            "info": heartbeat.info,
-            "concurrency": heartbeat.concurrency,
-            "busy": heartbeat.busy,
-            "quiet": "true" if heartbeat.quiet else "false",
-            "rss": heartbeat.rss_kb,
-            "rtt_us": self._rtt_us,
-        }
 
     async def leave(self) -> None:
         keys, ident = self._keys, self.ident

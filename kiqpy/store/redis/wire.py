@@ -5,16 +5,18 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kiqpy.errors import StoreRefused
 from kiqpy.outcome import Bury, Defer, Done, Effects, Lock, Release, Retry, Verdict
-from kiqpy.store import Frame, OutgoingJob, Pushed
+from kiqpy.store import Frame, Heartbeat, OutgoingJob, Pushed
 from kiqpy.store._backend import DueMembers, LaneClaim
-from kiqpy.store.backups import BackupFrame
 from kiqpy.store.redis.connections import Arg
 from kiqpy.store.redis.keys import Keys
 from kiqpy.store.redis.scripts import effect_names
+
+if TYPE_CHECKING:
+    from kiqpy.store.backups import BackupFrame
 
 STATE_TTL_MS: Final = 86_400_000  # how long the replies to a process outlive its last heartbeat
 _QUEUED, _SCHEDULED = Pushed("queued"), Pushed("scheduled")
@@ -185,3 +187,15 @@ def lane_words(claims: Iterable[LaneClaim]) -> list[Arg]:
     for delivery, lane, jid, at in claims:
         words += (delivery, lane, jid, "" if at is None else at)
     return words
+
+
+def process_fields(heartbeat: Heartbeat, rtt_us: int) -> dict[str, Arg]:
+    """The fields of a process's hash, as Sidekiq's web pages read them."""
+    return {
+        "info": heartbeat.info,
+        "concurrency": heartbeat.concurrency,
+        "busy": heartbeat.busy,
+        "quiet": "true" if heartbeat.quiet else "false",
+        "rss": heartbeat.rss_kb,
+        "rtt_us": rtt_us,
+    }

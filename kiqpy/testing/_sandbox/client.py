@@ -48,6 +48,7 @@ class RecordingClient:
 
     async def push(self, outgoing: Sequence[OutgoingJob], *, atomic: bool = False) -> list[Receipt]:
         """As `Client.push`; inline, it returns when the jobs have run and raises what they do."""
+        outgoing = [each._replace(live=None) for each in outgoing]  # a local job waits, too
         for each in outgoing:
             self._record(each)
         if self._mode() == "inline":
@@ -56,6 +57,7 @@ class RecordingClient:
 
     def push_nowait(self, outgoing: OutgoingJob) -> Receipt:
         """Recorded at once. Call `flush` to be sure that it ran, or was no duplicate."""
+        outgoing = outgoing._replace(live=None)
         self._record(outgoing)
         task = asyncio.create_task(self.push((outgoing,)), name="kiqpy:nowait")
         self._tasks.add(task)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Final, cast, final
 from weakref import WeakKeyDictionary
 
-from kiqpy._intake.client import Client
 from kiqpy._intake.protocol import JobClient
 from kiqpy._runtime.address import new_ident
 from kiqpy._runtime.engine import Engine, EngineParts
@@ -66,7 +65,7 @@ class Recording:
         self._mode: Mode = mode
         self._inline: InlineRunner | None = None
 
-    def wrap_client(self, client: Client) -> JobClient:
+    def wrap_client(self, client: JobClient) -> JobClient:
         """The client of the engine, behind one that records."""
         return RecordingClient(client, self._recorder, self._clock, self._mode_here, self._run)
 
