@@ -310,7 +310,13 @@ class LoopFailed(Event):
 
 
 class LoopLag(Event):
-    """The event loop took `lag_s` to answer: something blocks it."""
+    """The event loop took `lag_s` to answer: something has blocked it.
+
+    What blocked it is known if it still did when the heartbeat looked; no values are shown.
+    """
 
     name: ClassVar[str] = "loop.lag"
     lag_s: float
+    by: str | None = None  # a function, such as "Export.perform"
+    at: str | None = None  # where it was: "FILE:LINE"
+    stack: str | None = None  # from there on, as Python prints it

@@ -37,7 +37,7 @@ def place(error: BaseException) -> str:
     frames = _frames(error)
     if not frames:
         return ""
-    users = (frame for frame in reversed(frames) if not _is_library(frame[0]))
+    users = (frame for frame in reversed(frames) if not is_library(frame[0]))
     file, line, function = next(users, frames[-1])
     return f"{file}:{line} in {function}"
 
@@ -93,6 +93,7 @@ def _frames(error: BaseException) -> list[CodeLine]:
 
 
 @lru_cache(maxsize=4096)
-def _is_library(file: str) -> bool:
+def is_library(file: str) -> bool:
+    """Whether a file is of kiqpy, of Python, or of an installed package."""
     standard = file.startswith((_OURS, _STANDARD, "<frozen"))
     return standard or not _INSTALLED.isdisjoint(Path(file).parts)

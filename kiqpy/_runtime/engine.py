@@ -257,10 +257,10 @@ class Engine:
         """See `HeartbeatOwner`."""
         self.bus.emit(event.LeaseLapsed(self.store.ident))
 
-    def on_lag(self, lag_s: float) -> None:
+    def on_lag(self, lag: event.LoopLag) -> None:
         """See `HeartbeatOwner`."""
-        self.vitals.loop_was_blocked(lag_s)
-        self.bus.emit(event.LoopLag(lag_s))
+        self.vitals.loop_was_blocked(lag)
+        self.bus.emit(lag)
 
     # -- control
 

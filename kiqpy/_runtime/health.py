@@ -139,11 +139,13 @@ def _event_loop(engine: Engine) -> _Finding | None:
     """What the last heartbeats have found; while it is blocked, nothing here runs."""
     if engine.vitals.lag is None:
         return None
-    lag_s, at = engine.vitals.lag
-    ago_s = engine.clock.monotonic() - at
+    lag, ended_at = engine.vitals.lag
+    ago_s = engine.clock.monotonic() - ended_at
     if ago_s > _LAG_SHOWN_S:
         return None
-    return _Finding(f"was blocked for {lag_s:.1f} s, until {ago_s:.0f} s ago", None, ago_s + lag_s)
+    who = f" by {lag.by} at {lag.at}" if lag.by else ""
+    why = f"was blocked for {lag.lag_s:.1f} s{who}, until {ago_s:.0f} s ago"
+    return _Finding(why, None, ago_s + lag.lag_s)
 
 
 def _pool(what: str, slots: Slots) -> _Finding | None:

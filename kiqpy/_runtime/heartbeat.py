@@ -8,17 +8,22 @@ rescue its jobs when its lease has run out.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol, final
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, final
 
 from kiqpy._flow.service import StartStop
 from kiqpy._flow.tasks import ended, whole
 from kiqpy._runtime.exits import end_stuck
 from kiqpy.clock import Clock
 from kiqpy.errors import StoreError
+from kiqpy.event import LoopLag
 from kiqpy.store import Heartbeat, HeartbeatReply, Maintenance
+
+if TYPE_CHECKING:
+    from kiqpy._rules.culprit import Culprit
 
 _log = logging.getLogger("kiqpy")
 _RETRY_S: Final = 1.0  # after a failed beat; the lease outlives several of them
@@ -47,8 +52,8 @@ class HeartbeatOwner(Protocol):
     def on_lease_lost(self) -> None:
         """Heartbeats failed for longer than the lease; called once, until one succeeds."""
 
-    def on_lag(self, lag_s: float) -> None:
-        """The loop took so long to answer: something blocks it."""
+    def on_lag(self, lag: LoopLag) -> None:
+        """The loop took long to answer: something has blocked it."""
 
 
 class HeartbeatSender(Protocol):
@@ -103,6 +108,8 @@ class HeartbeatThread:
         self._halt = threading.Event()
         self._answered = threading.Event()  # the loop has said what is new
         self._thread: threading.Thread | None = None
+        self._culprit: Culprit | None = None
+        self._loop_depth = 0
         self._service = StartStop[None]("the heartbeat", None)
 
     async def start(self) -> None:
@@ -111,6 +118,8 @@ class HeartbeatThread:
 
     async def _begin(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._loop.call_soon(self._measure_loop)
         self._halt.clear()
         self._refresh()
         # To its end: a beat that is not awaited could take the lease after it was given up.
@@ -128,7 +137,7 @@ class HeartbeatThread:
     def _answer(self, asked: float) -> None:
         self._refresh()
         if (lag_s := self._turned - asked) > _LAG_S:
-            self._owner.on_lag(lag_s)
+            self._owner.on_lag(LoopLag(lag_s, *(self._culprit or ())))
 
     def _beat_on(self) -> None:
         interval_s = pause_s = self._settings.interval_s
@@ -145,12 +154,27 @@ class HeartbeatThread:
             else:
                 pause_s, self._lapsed = interval_s, False
                 self._post(self._owner.on_reply, reply)
+            if self._culprit is None and not self._answered.wait(_LAG_S):
+                self._look_who_blocks()
 
     def _ask_loop(self) -> None:
         if self._answered.is_set():  # else it has not answered the last time yet
             self._answered.clear()
+            self._culprit = None
             self._post(self._answer, self._clock.monotonic())
         self._answered.wait(_TURN_S)
+
+    def _measure_loop(self) -> None:
+        """How many frames there are below a step of the loop: those of the loop and its caller."""
+        frame, self._loop_depth = inspect.currentframe(), -1  # this one is not of the loop
+        while frame is not None:
+            frame, self._loop_depth = frame.f_back, self._loop_depth + 1
+
+    def _look_who_blocks(self) -> None:
+        """Look what the loop's thread does, while it does it."""
+        from kiqpy._rules.culprit import culprit, stack_of  # only who is blocked pays for it
+
+        self._culprit = culprit(stack_of(self._loop_thread)[self._loop_depth :])
 
     def _post(self, call: Callable[..., None], *args: object) -> None:
         try:

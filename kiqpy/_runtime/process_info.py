@@ -12,6 +12,7 @@ from kiqpy._runtime.pipelines import Pipelines
 from kiqpy._runtime.version import version
 from kiqpy._stages.consumer import Run
 from kiqpy.clock import Clock
+from kiqpy.event import LoopLag
 from kiqpy.store import Heartbeat
 
 _MAX_RUNS: Final = 250  # shown on Sidekiq's Busy page
@@ -23,21 +24,21 @@ class Vitals:
     """What a process notices of itself, for a report of its health. Seconds are monotonic.
 
     `answered_at`: when the store did so the last time, as far as is known here. `lag`: the last
-    block of the event loop: how long it was, and when it ended.
+    block of the event loop, and when it ended.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.answered_at = clock.monotonic()
-        self.lag: tuple[float, float] | None = None
+        self.lag: tuple[LoopLag, float] | None = None
         self._clock = clock
 
     def store_answered(self) -> None:
         """It has answered now."""
         self.answered_at = self._clock.monotonic()
 
-    def loop_was_blocked(self, lag_s: float) -> None:
-        """Until now, and for so long."""
-        self.lag = lag_s, self._clock.monotonic()
+    def loop_was_blocked(self, lag: LoopLag) -> None:
+        """Until now."""
+        self.lag = lag, self._clock.monotonic()
 
 
 @final

@@ -181,9 +181,9 @@ def _text(error: BaseException) -> str:
 def _fields(happened: Event) -> dict[str, Any]:
     """An event's fields, without the bytes and the arguments of jobs."""
     fields: dict[str, Any] = {}
-    for name in happened.__dataclass_fields__:
+    for name, field in happened.__dataclass_fields__.items():
         value: Job | BaseException | str | float | None = getattr(happened, name, None)
-        if name in ("raw", "name", "payload"):
+        if name in ("raw", "name", "payload") or (value is None and field.default is None):
             continue
         if isinstance(value, Job):
             fields |= fields_of(value)

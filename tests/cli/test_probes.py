@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import signal
 import socket
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from kiqpy import App
+from kiqpy.cli._probes import ProcessProbes
 from kiqpy.cli.fleet.listener import address_of
 from tests.cli.process import Kiqpy, kiqpy
 from tests.server import TestServer, until
@@ -105,15 +109,27 @@ def test_a_blocked_loop_is_busy_not_dead_and_is_unready(shop: Path, clean: TestS
         assert it.ends() == 0
 
 
-def test_a_loop_that_is_blocked_for_too_long_is_dead(shop: Path, clean: TestServer) -> None:
-    (shop / "shop.py").write_text(SHOP.replace("unready", "stuck_after = 1.5\n    unready"))
-    with started(shop, clean) as it:
-        answers(it, "/ready", 200)
-        push(clean, "b1")
-        until((shop / "b1.began").exists, "the job", 30)
-        answers(it, "/live", 503)
-        (shop / "b1.go").touch()
-        answers(it, "/live", 200)
+def test_a_loop_that_is_blocked_for_too_long_is_dead(clean: TestServer) -> None:
+    """A server ends itself then, if its heartbeat can; here none beats."""
+    app = App(redis_url=clean.url, unready_after=0, stuck_after=0.5)
+    probes, blocked, release = ProcessProbes(app), threading.Event(), threading.Event()
+
+    async def block() -> None:
+        probes.watch(asyncio.get_running_loop())
+        async with app.client_only():
+            blocked.set()
+            release.wait(60)
+
+    thread = threading.Thread(target=lambda: asyncio.run(block()))
+    thread.start()
+    assert blocked.wait(30)
+    until(lambda: probes.answer("/live").status == 503, "its death", 30)
+    assert b"the event loop has not answered for " in probes.answer("/live").body
+    release.set()
+    thread.join(30)
+    ended = probes.answer("/ready")
+    assert (ended.status, b"the app has ended" in ended.body) == (503, True)
+    assert probes.answer("/live").status == 200
 
 
 def test_the_supervisor_answers_for_all(shop: Path, clean: TestServer) -> None:

@@ -33,6 +33,7 @@ from kiqpy._runtime.pipelines import Pipelines
 from kiqpy.clock import SystemClock
 from kiqpy.config import Config
 from kiqpy.errors import KiqError
+from kiqpy.event import LoopLag
 from kiqpy.outcome import Outcome
 from kiqpy.queues import Queue
 from kiqpy.store import Heartbeat, HeartbeatReply, Store
@@ -96,7 +97,7 @@ class Place:
 
     def on_lease_lost(self) -> None: ...
 
-    def on_lag(self, lag_s: float) -> None: ...
+    def on_lag(self, lag: LoopLag) -> None: ...
 
     def on_error(self, queue: str, error: Exception) -> None: ...
     def on_recovery(self, queue: str) -> None: ...
