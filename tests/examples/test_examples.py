@@ -25,6 +25,7 @@ EXAMPLES = ROOT / "examples"
 UVICORN = ["uvicorn", "--host", "127.0.0.1", "--port"]
 COMMANDS = {
     "fastapi_app": [*UVICORN, "PORT", "fastapi_app:service"],
+    "local_mailer": [*UVICORN, "PORT", "local_mailer:service"],
     "starlette_wrapped": [*UVICORN, "PORT", "starlette_wrapped:service"],
     "aiohttp_app": ["aiohttp.web", "-H", "127.0.0.1", "-P", "PORT", "aiohttp_app:make"],
 }
