@@ -7,6 +7,7 @@ from itertools import chain
 from typing import final
 
 from kiqpy._extensions.extension import Extension, Host, MakeExtension, OwnQueue
+from kiqpy._flow.forks import forget_in_child
 from kiqpy._flow.loop import Loop
 from kiqpy._intake.protocol import JobClient, JobEnqueuer
 from kiqpy._reporting.bus import Bus, Handler
@@ -25,6 +26,8 @@ class Composition:
     def __init__(self, host: Host, makers: Iterable[MakeExtension]) -> None:
         self._extensions: list[Extension] = [make(host) for make in makers]
         self._handlers: list[Handler] = []
+        self._bus: Bus | None = None
+        forget_in_child(self._forget)
 
     def around_enqueuer(self, enqueuer: JobEnqueuer) -> JobEnqueuer:
         """The enqueuer, wrapped by each extension; the first extension's is the outermost."""
@@ -73,6 +76,7 @@ class Composition:
 
     def attach(self, bus: Bus) -> None:
         """Attach the extensions' handlers to the bus."""
+        self._bus = bus
         for pattern, handler in chain.from_iterable(e.handlers() for e in self._extensions):
             bus.attach(pattern, handler)
             self._handlers.append(handler)
@@ -82,3 +86,8 @@ class Composition:
         for handler in self._handlers:
             bus.detach(handler)
         self._handlers.clear()
+
+    def _forget(self) -> None:
+        """In a forked child, where the app may be started anew: hear of nothing there."""
+        if self._bus is not None:
+            self.detach(self._bus)

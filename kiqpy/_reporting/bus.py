@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Any, final
 
+from kiqpy._flow.forks import forget_in_child
 from kiqpy.errors import ConfigError, suggest
 from kiqpy.event import Event
 
@@ -46,6 +47,12 @@ class Bus:
         self._known: dict[type[Event], list[Handler]] = {}
         self._ends: list[Callable[[], object]] = []
         self._lock = threading.Lock()
+        forget_in_child(self._forget)
+
+    def _forget(self) -> None:
+        """In a forked child: whoever held the lock is the parent's, and who waits there, too."""
+        self._lock = threading.Lock()
+        self._ends = []
 
     def attach(self, pattern: str, handler: Handler) -> None:
         """Call `handler(event)` for each event whose name matches, e.g. `job.*`.

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import NamedTuple, Protocol, final
 
 from kiqpy._extensions.extension import MakeExtension
+from kiqpy._flow.forks import forget_in_child
 from kiqpy._reporting.bus import Bus
 from kiqpy._runtime.declared import DeclaredOptions, Init
 from kiqpy._runtime.engine import Engine, EngineParts
@@ -51,6 +52,8 @@ class Assembly:
         self._clock = clock
         self._environment: Environment | None = None
         self._abandoned: list[Environment] = []
+        self._of_parent: list[Environment] = []
+        forget_in_child(self._forget)
 
     @contextmanager
     def placed(self, environment: Environment, clock: Clock) -> Generator[None]:
@@ -105,6 +108,12 @@ class Assembly:
         environment, self._environment = self._environment, None
         if environment is not None:
             self._abandoned.append(environment)
+
+    def _forget(self) -> None:
+        """In a forked child: keep what `build` took, for the parent uses it, and never close it."""
+        self.abandon()
+        self._of_parent += self._abandoned
+        self._abandoned.clear()
 
     async def _close_abandoned(self) -> None:
         while self._abandoned:

@@ -12,7 +12,7 @@ import logging
 from typing import Protocol, final
 
 from kiqpy._declare.checks import Duration, duration
-from kiqpy._flow.forks import is_importing_main
+from kiqpy._flow.forks import forget_in_child, is_importing_main
 from kiqpy._flow.tasks import TaskSet, own_context, whole
 from kiqpy._flow.thread import LoopThread
 from kiqpy._runtime.assembly import EngineOwner
@@ -52,9 +52,11 @@ class Lifecycle:
         self._builder = builder
         self._machine = StateMachine(name)
         self._stopping: Engine | None = None
+        self._of_parent: Engine | None = None
         self._stopped = asyncio.Event()
         self._tasks = TaskSet()
         self._waiting = 0  # who awaits `wait_stopped`, to stop the app when it returns
+        forget_in_child(self._forget)
 
     @property
     def state(self) -> State:
@@ -69,6 +71,11 @@ class Lifecycle:
     def running(self) -> Engine:
         """The engine, also while it stops; LifecycleError if there is none."""
         if (engine := self.live) is None:
+            if self._of_parent is not None:
+                raise LifecycleError(
+                    f"{self._name} was started before this process was forked: start it here too, "
+                    "with `async with app:`, or use enqueue_sync"
+                )
             raise LifecycleError(
                 f"{self._name} is not started: use `async with app:`, or enqueue_sync in a script; "
                 "a web service starts it with lifespan=app.lifespan"
@@ -133,6 +140,15 @@ class Lifecycle:
         self._builder.abandon()
         self.engine = self._stopping = self.home = None
         self._machine.take(Call.ABANDON)
+
+    def _forget(self) -> None:
+        """In a forked child: what runs is the parent's. The app may be started here, too."""
+        if self.home is not None:
+            self._of_parent = self.live  # kept: freeing it would close what the parent uses
+            self.engine = self._stopping = self.home = None
+            self._tasks = TaskSet()
+            self._waiting = 0
+            self._machine.take(Call.ABANDON)
 
     # -- stop
 

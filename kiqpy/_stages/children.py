@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, Final, final
 
+from kiqpy._flow.forks import forget_in_child
 from kiqpy._rules.remote import ErrorReport, rebuilt
 from kiqpy._stages._child import Reply, Request, Returned, Settings, serve
 from kiqpy.errors import BrokenChild
@@ -129,6 +130,15 @@ class Children:
         self._all: set[Child] = set()
         self._closed = False
         atexit.register(self.close)  # before multiprocessing waits for children, as it does there
+        forget_in_child(self._forget)
+
+    def _forget(self) -> None:
+        """In a forked child: they are the parent's, and its exit must not kill them."""
+        atexit.unregister(self.close)
+        self._lock = threading.Lock()
+        self._closed = True
+        self._idle.clear()
+        self._all.clear()
 
     def take(self) -> Child:
         """An idle child, or a new one."""
