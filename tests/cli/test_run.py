@@ -277,6 +277,91 @@ def test_a_job_whose_child_task_exits_does_not_end_the_worker(
         assert f" was raised in a task or callback, in leave() at {tmp_path}" in worker.err
 
 
+FORKS = """
+import asyncio, multiprocessing, os, pathlib, signal, subprocess, sys, time
+from kiqpy import App, worker
+
+fork = multiprocessing.get_context("fork")
+
+def wait(ready):
+    ready.set()
+    time.sleep(60)
+
+def forked():
+    ready = fork.Event()
+    child = fork.Process(target=wait, args=(ready,))
+    child.start()
+    ready.wait()
+    return child.pid, child.join, lambda: child.exitcode
+
+def raw():
+    ends, says = os.pipe()
+    if (pid := os.fork()) == 0:
+        try:
+            os.write(says, b"1")
+            time.sleep(60)
+        finally:
+            os._exit(1)
+    os.read(ends, 1)
+    codes = []
+    def join():
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    return pid, join, lambda: codes[0]
+
+def with_preexec():
+    code = "import time; print(1, flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code]
+    child = subprocess.Popen(command, preexec_fn=os.getpid, stdout=subprocess.PIPE)
+    child.stdout.readline()
+    return child.pid, child.wait, lambda: child.returncode
+
+def end_child(start: str, number: int) -> None:
+    pid, join, code = globals()[start]()
+    os.kill(pid, number)
+    if number == signal.SIGTSTP:  # which is ignored here: nobody could continue the group
+        os.kill(pid, signal.SIGKILL)
+    join()
+    with pathlib.Path(__file__).with_name("codes").open("a") as file:
+        print(start, number, code(), file=file)
+
+@worker
+async def in_loop(start: str, number: int) -> None:
+    end_child(start, number)
+
+@worker
+def in_thread(start: str, number: int) -> None:
+    end_child(start, number)
+
+class Jobs(App):
+    queues = {"default": 1}
+    workers = [in_loop, in_thread]
+"""
+# A KeyboardInterrupt in Python code; -2 is SIGINT itself.
+_ENDS = {signal.SIGTERM: {-15}, signal.SIGINT: {1, -2}, signal.SIGTSTP: {-9}}
+
+
+@pytest.mark.parametrize("name", ["in_loop", "in_thread"])
+@pytest.mark.parametrize("start", ["forked", "raw", "with_preexec"])
+def test_what_signals_a_jobs_child_does_not_reach_the_worker(
+    tmp_path: Path, clean: TestServer, name: str, start: str
+) -> None:
+    """The child had the worker's handlers and its wake-up descriptor: the worker stopped."""
+    (tmp_path / "shop.py").write_text(FORKS)
+    with run(tmp_path, clean) as worker:
+        for number in _ENDS:
+            job = {"class": name, "args": [start, int(number)], "jid": number.name, "retry": 0}
+            clean.cli("LPUSH", QUEUE, json.dumps({**job, "queue": "default"}))
+        until(lambda: clean.cli("GET", "stat:processed") == "3", "all jobs", 30)
+        assert worker.alive()
+        worker.send(signal.SIGTERM)
+        assert worker.ends() == 0
+    ended = [line.split() for line in (tmp_path / "codes").read_text().splitlines()]
+    assert [(kind, int(number)) for kind, number, _ in ended] == [(start, n) for n in _ENDS]
+    for _, number, code in ended:
+        assert int(code) in _ENDS[signal.Signals(int(number))]
+    assert "process.quiet" not in worker.err
+
+
 def test_an_exit_at_the_start_is_the_processs_own(shop: Path, clean: TestServer) -> None:
     text = SHOP.replace("    workers", "    redis_url = leave\n    workers")
     leave = "\nasync def leave():\n    raise SystemExit(3)\n\nclass Jobs"
