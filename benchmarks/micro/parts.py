@@ -72,7 +72,7 @@ class Server:
 
 def backend(reply: Any) -> RedisBackend:
     made = RedisBackend("redis://localhost:1/0", "micro:1:aa")
-    made._link = Server(reply)  # type: ignore[assignment]
+    made._connections = Server(reply)  # type: ignore[assignment]
     return made
 
 
@@ -164,7 +164,7 @@ def _tasks() -> float:
 @part("executor, async body")
 def _execute() -> float:
     async def run() -> float:
-        execute, job = Executor(1, 1).runs(noop.spec), decode(RAW)
+        execute, job = Executor(1, 1, clock, Bus()).runs(noop.spec), decode(RAW)
         return best_us(driven(lambda: execute(job)))
 
     return asyncio.run(run())

@@ -26,6 +26,7 @@ from kiqpy.cli.demo import demo
 from kiqpy.cli.inspect_commands import jobs, queues, show, stats, workers
 from kiqpy.cli.new import new
 from kiqpy.cli.run import run
+from kiqpy.cli.top import top
 from kiqpy.cli.web import web
 from kiqpy.errors import ConfigError, KiqError, StoreUnavailable, suggest
 
@@ -71,6 +72,7 @@ for _command in (
     stop,
 ):
     _kiqpy.add_command(_command)
+_kiqpy.add_command(top)
 _kiqpy.add_command(web)
 _kiqpy.add_command(new)
 

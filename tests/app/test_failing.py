@@ -515,7 +515,7 @@ class TestTimeouts:
             await eventually(lambda: events("job.success"), "its success")
         assert payloads(clean, "dead") == []
 
-    @pytest.mark.parametrize("huge", [1e300, 1e12])
+    @pytest.mark.parametrize("huge", [1e9, 100 * 365 * 86_400.0])
     async def test_one_that_never_comes(self, clean: TestServer, huge: float) -> None:
         async with working(clean, timed) as app:
             await app.enqueue(timed.using(timeout=huge).new(0.01))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -181,9 +182,17 @@ WRITE: dict[str, Callable[[], Awaitable[bytes]]] = {
 }
 
 
+def renumbered(written: bytes) -> bytes:
+    """With 1 for the first jid, however many tokens an app draws from the fake clock before it."""
+    jids = dict.fromkeys(re.findall(rb'"(0{20}[0-9a-f]{4})"', written))
+    for number, jid in enumerate(jids, 1):
+        written = written.replace(jid, b"%024x" % number)
+    return written
+
+
 @pytest.mark.parametrize("state", WHY)
 async def test_the_bytes_of_each_state(state: str) -> None:
-    written = await WRITE[state]()
+    written = renumbered(await WRITE[state]())
     kept = GOLDEN / f"{state}.json"
     if os.environ.get("WRITE_GOLDEN"):
         kept.write_bytes(written + b"\n")
