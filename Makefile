@@ -92,5 +92,5 @@ define make_venv
     || $(2) -m virtualenv -q $(1) 2>/dev/null \
     || { echo 'This Python cannot make a virtual environment. On Debian or Ubuntu: apt-get install python3-venv' >&2; exit 1; }
 @$(1)/bin/python -m pip install -qq --upgrade 'pip>=25.1'
-@$(1)/bin/python -m pip install -qq --editable '.[embedded,fast,web]' --group $(3)
+@$(1)/bin/python -m pip install -qq --editable '.[embedded,fast,web,tui]' --group $(3)
 endef
