@@ -34,7 +34,7 @@ class Screenful(NamedTuple):
     total: int | None = None
 
 
-class Action(NamedTuple):
+class KeyAction(NamedTuple):
     """What a capital letter does to the chosen lines; the answer is a sentence for the user."""
 
     text: str
@@ -46,7 +46,7 @@ class View(ABC):
 
     title: ClassVar[str]
     heads: ClassVar[tuple[str, ...]]
-    actions: ClassVar[Mapping[str, Action]] = {}
+    actions: ClassVar[Mapping[str, KeyAction]] = {}
 
     @abstractmethod
     async def load(self, admin: Admin, page: int, text: str) -> Screenful:
@@ -114,7 +114,7 @@ class Busy(View):
 
     title = "Busy"
     heads = ("process", "queue", "job", "jid", "args", "for")
-    actions = {"C": Action("cancel", _cancel)}
+    actions = {"C": KeyAction("cancel", _cancel)}
 
     async def load(self, admin: Admin, page: int, text: str) -> Screenful:
         now = _clock.now()
@@ -147,7 +147,7 @@ class Queues(View):
 
     title = "Queues"
     heads = ("queue", "size", "latency", "paused")
-    actions = {"P": Action("pause or resume", _pause), "D": Action("delete its jobs", _clear)}
+    actions = {"P": KeyAction("pause or resume", _pause), "D": KeyAction("delete its jobs", _clear)}
 
     async def load(self, admin: Admin, page: int, text: str) -> Screenful:
         lines: list[Line] = []
@@ -207,7 +207,7 @@ class Scheduled(JobSet):
 
     title = "Scheduled"
     place = "scheduled"
-    actions = {"R": Action("run now", _run_now), "D": Action("delete", _delete)}
+    actions = {"R": KeyAction("run now", _run_now), "D": KeyAction("delete", _delete)}
 
 
 class Retries(JobSet):
@@ -216,9 +216,9 @@ class Retries(JobSet):
     title = "Retries"
     place = "retry"
     actions = {
-        "R": Action("run now", _run_now),
-        "K": Action("kill", _kill),
-        "D": Action("delete", _delete),
+        "R": KeyAction("run now", _run_now),
+        "K": KeyAction("kill", _kill),
+        "D": KeyAction("delete", _delete),
     }
 
 
@@ -227,7 +227,7 @@ class Dead(JobSet):
 
     title = "Dead"
     place = "dead"
-    actions = {"R": Action("run again", _run_now), "D": Action("delete", _delete)}
+    actions = {"R": KeyAction("run again", _run_now), "D": KeyAction("delete", _delete)}
 
 
 async def _quiet(admin: Admin, idents: Sequence[str]) -> str:
@@ -248,7 +248,7 @@ class Processes(View):
 
     title = "Processes"
     heads = ("process", "queues", "busy", "of", "quiet", "RSS MB", "since")
-    actions = {"Q": Action("quiet, or go on", _quiet), "S": Action("stop", _stop)}
+    actions = {"Q": KeyAction("quiet, or go on", _quiet), "S": KeyAction("stop", _stop)}
 
     async def load(self, admin: Admin, page: int, text: str) -> Screenful:
         lines: list[Line] = []
