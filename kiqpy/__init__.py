@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kiqpy.codec import Codec
     from kiqpy.config import Config
     from kiqpy.periodic import Periodic
-    from kiqpy.queues import QueueGroup
+    from kiqpy.queues import BlockingQueues, QueueGroup
     from kiqpy.reporter import MetricsSink, Reporter
 else:
     _HOMES = {
@@ -39,6 +39,7 @@ else:
         "Codec": "codec",
         "Config": "config",
         "env": "_declare.env",
+        "BlockingQueues": "queues",
         "QueueGroup": "queues",
         "Periodic": "periodic",
         "MetricsSink": "reporter",
@@ -62,6 +63,7 @@ else:
 __all__ = [
     "App",
     "ArgumentError",
+    "BlockingQueues",
     "BufferFull",
     "Clock",
     "Codec",

@@ -36,6 +36,10 @@ class Registry:
         hint = f"{suggest(name, self._specs)} ".lstrip()
         raise UnknownWorker(f"no worker is called {name!r}; {hint}Add it to App.workers")
 
+    def get(self, name: str) -> Spec | None:
+        """The worker called `name`, or None."""
+        return self._specs.get(name)
+
     def declared(self, job: Job) -> dict[str, Any]:
         """What the worker of a job that was made by hand declares; {}: it is not of this app."""
         spec = self._specs.get(job.class_)

@@ -47,6 +47,7 @@ _TRAVEL: Final = (
     "retry",
     "retry_for",
     "retry_queue",
+    "lane",
     "backtrace",
     "dead",
     "expires_in",

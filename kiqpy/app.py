@@ -1,7 +1,7 @@
 """What a user subclasses: an app declares options and workers, and is started and stopped.
 
 Everything here delegates: to the declaration, the lifecycle, the ways in and the portal for code
-without an event loop. Run-time control and web integration are faces of their own.
+without an event loop. Events, run-time control and web integration are faces of their own.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from kiqpy._extensions.extension import MakeExtension
 from kiqpy._flow.thread import from_any_loop
 from kiqpy._intake.protocol import JobClient
 from kiqpy._registry import Registry
-from kiqpy._reporting.bus import Bus, Handler
-from kiqpy._reporting.stream import EventStream
+from kiqpy._reporting.bus import Bus
 from kiqpy._runtime.assembly import AppHooks, Assembly
 from kiqpy._runtime.control import ControlFace
 from kiqpy._runtime.declared import DeclaredOptions, class_options
 from kiqpy._runtime.environment import Environment, choose_environment
+from kiqpy._runtime.events import EventsFace
 from kiqpy._runtime.lifecycle import Lifecycle
 from kiqpy._runtime.periodics import Periodics
 from kiqpy._runtime.sync import SyncPortal
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 @from_any_loop(but=("start", "stop"))
-class App(Declaration, ControlFace, WebFace):
+class App(Declaration, EventsFace, ControlFace, WebFace):
     """Declares queues, workers and reporters, and runs them: `async with Jobs() as jobs`.
 
     Options are class attributes, overridden by constructor arguments, overridden by what `init`
@@ -228,19 +228,27 @@ class App(Declaration, ControlFace, WebFace):
     # -- enqueueing
 
     async def enqueue(
-        self, job: Job[T], *, in_: Duration | None = None, at: Instant | None = None
+        self,
+        job: Job[T],
+        *,
+        in_: Duration | None = None,
+        at: Instant | None = None,
+        lane: str | None = None,
     ) -> Receipt[T]:
         """Enqueue now, in `in_` seconds, or at an instant; return when Redis has confirmed it.
 
-        `at`: an aware datetime or epoch seconds; one in the past means now. The receipt's state:
+        `at`: an aware datetime or epoch seconds; one in the past means now. `lane`: of a
+        `BlockingQueues`, the lane in which it runs after those before it. The receipt's state:
         `queued` or `scheduled`: durable, exactly once. `buffered`: Redis is away, the job is kept
         here and sent later. `duplicate`: a unique job like it exists. `halted`: a client
         middleware let no job go on.
 
-        Raises ArgumentError, ConfigError for a time or a queue's name that is none, BufferFull
+        Raises ArgumentError, ConfigError for a time, queue or lane that is none, BufferFull
         after `push_timeout` without room, StoreRefused, LifecycleError, and what a client
         middleware raises. Cancel: the job stays enqueued.
         """
+        if lane is not None:
+            job = job.in_lane(lane)
         return await self._lifecycle.running().enqueuer.one(job, in_, at)
 
     def enqueue_nowait(
@@ -274,8 +282,7 @@ class App(Declaration, ControlFace, WebFace):
         Raises as `enqueue`; ArgumentError if they are too many for `atomic=True`. Cancel: the
         jobs of the present slice stay enqueued, no further one begins.
         """
-        enqueuer = self._lifecycle.running().enqueuer
-        return await enqueuer.many(jobs, atomic=atomic, progress=progress)
+        return await self._lifecycle.running().enqueuer.many(jobs, atomic=atomic, progress=progress)
 
     def enqueue_sync(
         self,
@@ -302,30 +309,6 @@ class App(Declaration, ControlFace, WebFace):
     async def flush(self) -> None:
         """Return when every job accepted so far is in Redis. Cancel: safe, flushing goes on."""
         await self.client.flush()
-
-    # -- events
-
-    def attach(self, pattern: str, handler: Handler) -> None:
-        """Call `handler(event)` for events whose name matches, such as `job.success`, `job.*`.
-
-        Handlers are called in the event loop and must be quick. What they raise is logged. From
-        any thread, at any time; counts from the next event. ConfigError: no event has such a name,
-        or the handler is async.
-        """
-        self._bus.attach(pattern, handler)
-
-    def detach(self, handler: Handler) -> None:
-        """Stop calling `handler`, whatever it was attached to. From any thread, at any time."""
-        self._bus.detach(handler)
-
-    def events(self, *patterns: str, queue: str | None = None, limit: int = 1000) -> EventStream:
-        """Events as they come: `async with jobs.events("job.*") as stream: async for event in ...`.
-
-        Those whose name matches one of the patterns (none given: all), of one queue if it is named.
-        At most `limit` wait; then the oldest are dropped, `stream.dropped` says how many. It ends
-        when the app has stopped. ConfigError for a pattern that no event matches.
-        """
-        return EventStream(self._bus, patterns, queue, limit)
 
     def dashboard(
         self,

@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Generic, NamedTuple, cast, final
 
-from kiqpy._declare.checks import NOT_IN_NAMES, Duration, Instant, duration, instant
+from kiqpy._declare.checks import (
+    NOT_IN_NAMES,
+    Duration,
+    Instant,
+    duration,
+    instant,
+    lane_name,
+)
 from kiqpy._payload import json
 from kiqpy._payload.arguments import check_args
 from kiqpy.errors import ArgumentError, DecodeError
@@ -34,6 +41,8 @@ _FIELDS: Final = frozenset(
         "failed_at",
         "jid",
         "kiq",
+        "lane",
+        "lane_at",
         "periodic",
         "queue",
         "recovered",
@@ -143,6 +152,12 @@ class Job(Generic[Result]):
         job: Job[Result] = Job.from_payload({**fields, **self.payload})
         job.in_s, job.at_s, job.live = self.in_s, self.at_s, self.live
         job.assumed = self.assumed
+        return job
+
+    def in_lane(self, lane: str) -> Job[Result]:
+        """A copy in this lane. ConfigError if no lane can be named so."""
+        job: Job[Result] = Job.from_payload({**self.payload, "lane": lane_name("lane", lane)})
+        job.in_s, job.at_s, job.assumed = self.in_s, self.at_s, self.assumed
         return job
 
     @property

@@ -51,7 +51,8 @@ class Declaration:
     """The queues that this process works on: each with the number of its jobs that run at a time.
 
     `None` instead of a number: as many as `max_running` leaves. A list of names gives each queue
-    `concurrency`. A `QueueGroup` may stand in the list, or under any key of the mapping.
+    `concurrency`. A `QueueGroup` or a `BlockingQueues` may stand in the list, or under any key of
+    the mapping.
     """
 
     groups: ClassVar[Sequence[QueueSpec]] = ()

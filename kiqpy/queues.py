@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Final, Literal, TypeGuard, cast
 
-from kiqpy._declare.checks import MAX_COUNT, QUEUE_NAME, items, one_of, optional_count, queue_name
+from kiqpy._declare.checks import (
+    MAX_COUNT,
+    QUEUE_NAME,
+    Duration,
+    count,
+    duration,
+    items,
+    one_of,
+    optional_count,
+    queue_name,
+    time_limit,
+)
 from kiqpy._declare.env import read_env
 from kiqpy._declare.sources import ClaimSource, QueueSpec, Sources
 from kiqpy._record import Record
@@ -131,6 +142,74 @@ class QueueGroup:
         return next(pattern for pattern in self.patterns() if fnmatchcase(queue, pattern))
 
 
+class BlockingQueues:
+    """A queue with lanes: `enqueue(job, lane="tenant-42")`. A lane is there once a job names it.
+
+    Of each lane one job runs at a time, over all processes, in the order of their scheduled times,
+    then of their arrival. A job that fails blocks its own lane until it succeeds or has failed for
+    the last time, and no other. `concurrency` jobs run at a time in a process, of as many lanes.
+
+    timeout: how long a job may run. None: as the app says.
+    max_attempts: how often it runs at most.
+    max_backoff: how long it waits for a retry at most.
+    on_exhausted: after its last failure "skip" lets the next job of the lane run; "halt" lets none
+        run until an operator resumes the lane.
+
+    `timeout`, `retry` and `backoff` of a worker count more. Raises ConfigError.
+    """
+
+    shared: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        name: str,
+        concurrency: int = 25,
+        *,
+        timeout: Duration | None = 60.0,
+        max_attempts: int = 20,
+        max_backoff: Duration = 86_400.0,
+        on_exhausted: Literal["skip", "halt"] = "skip",
+    ) -> None:
+        self.name = queue_name(read_env(name))
+        self.concurrency = count(_of(name, "concurrency"), read_env(concurrency))
+        self.timeout = time_limit(_of(name, "timeout"), read_env(timeout))
+        self.max_attempts = count(_of(name, "max_attempts"), read_env(max_attempts))
+        self.max_backoff = duration(_of(name, "max_backoff"), read_env(max_backoff))
+        self.halts = _check_end(_of(name, "on_exhausted"), on_exhausted) == "halt"
+
+    def __repr__(self) -> str:
+        return f"BlockingQueues({self.name!r}, {self.concurrency})"
+
+    @property
+    def queues(self) -> Sequence[str]:
+        """The queue."""
+        return (self.name,)
+
+    def named(self) -> list[str]:
+        """The queue."""
+        return [self.name]
+
+    def patterns(self) -> list[str]:
+        """None."""
+        return []
+
+    def matches(self, queue: str) -> bool:
+        """Never: it has no pattern."""
+        return False
+
+    def source(self, sources: Sources) -> ClaimSource:
+        """The heads of its lanes."""
+        return sources.in_lanes(self.name)
+
+
+_check_end: Final = one_of("skip", "halt")
+
+
+def _of(name: object, option: str) -> str:
+    """How a message names one of its options."""
+    return f"BlockingQueues({name!r}): {option}"
+
+
 def _listed(queues: object) -> tuple[str, ...]:
     if isinstance(queues, str):
         return (queues,)
@@ -170,7 +249,7 @@ def queue_groups(name: str, value: object) -> tuple[QueueSpec, ...]:
     found = items(name, value)
     for item in found:
         if not _is_group(item):
-            raise ConfigError(f"{name}: {item!r} is no QueueGroup(...)")
+            raise ConfigError(f"{name}: {item!r} is no QueueGroup(...) or BlockingQueues(...)")
     return tuple(dict.fromkeys(found))
 
 

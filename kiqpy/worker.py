@@ -129,6 +129,7 @@ def worker(call: Callable[..., Any] | None = None, /, **given: Any) -> Any:
         is not kept; 0: never, and the job is kept as dead.
     retry_for=None: try again for so long after the first failure, however often that is.
     retry_queue=None: where retries run; None: where the job ran.
+    lane=None: the lane of a `BlockingQueues` in which its jobs run one after the other.
     backoff=None: how long to wait for the next try: a curve's name, or a function of (retries
         before this one, error, job) that returns seconds, `Discard` or `Kill`.
     dead=True: whether a job that has failed for the last time is kept.
@@ -284,6 +285,7 @@ class Worker:
     retry: ClassVar[bool | int | None]
     retry_for: ClassVar[Duration | None]
     retry_queue: ClassVar[str | None]
+    lane: ClassVar[str | None]
     dead: ClassVar[bool]
     backtrace: ClassVar[bool | int | None]
     timeout: ClassVar[Duration | None]

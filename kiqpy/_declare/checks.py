@@ -23,6 +23,7 @@ Check = Callable[[str, Any], Any]
 MAX_DELAY_S: Final = 100 * 365 * 86_400.0  # event loops and servers overflow at longer delays
 # Sidekiq's pages show names unescaped, and its metrics split them at a bar.
 NOT_IN_NAMES: Final = re.compile(r"[<>|\x00-\x1f\x7f]")
+_MAX_LANE_BYTES: Final = 200
 MAX_COUNT: Final = 2**31 - 1  # of what can be counted; Redis and an event loop know no more
 QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _MAX_INSTANT: Final = 1e11  # epoch seconds; a time in milliseconds is larger
@@ -47,6 +48,25 @@ def queue_name(name: object) -> str:
 
 def optional_queue(_name: str, value: object) -> str | None:
     return None if value is None else queue_name(value)
+
+
+def lane_name(name: str, value: object) -> str:
+    """The name of a lane: any text of some length that can be written in UTF-8."""
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f'{name}={value!r}: give a text that is not empty, such as "tenant-42"')
+    size = len(value.encode(errors="replace"))
+    if size > _MAX_LANE_BYTES:
+        raise ConfigError(
+            f"{name}={value[:20]!r}... has {size:,} bytes: give {_MAX_LANE_BYTES} at most, such as "
+            "the key of a customer"
+        )
+    if not value.isprintable():
+        raise ConfigError(f"{name}={value!r}: use characters that can be printed")
+    return value
+
+
+def optional_lane(name: str, value: object) -> str | None:
+    return None if value is None else lane_name(name, value)
 
 
 def folder(name: str, value: object) -> str:
@@ -305,6 +325,7 @@ TRAVELLING: Final[Mapping[str, Check]] = {
     "retry": optional_retry_limit,
     "retry_for": optional_duration,
     "retry_queue": optional_queue,
+    "lane": optional_lane,
     "dead": flag,
     "backtrace": optional_frames,
     "expires_in": optional_duration,

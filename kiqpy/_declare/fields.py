@@ -92,6 +92,7 @@ _HISTORY: Final[Mapping[str, Check]] = {
     "expires_at": _stamp,
     "unlocks_at": _stamp,
     "tick_at": _stamp,
+    "lane_at": _stamp,
     "retry_count": _count,
     "recovered": _count,
     "error_class": _name,

@@ -58,6 +58,9 @@ if TYPE_CHECKING:
         retry_queue: str | None
         """The queue in which retries run. `None`: where the job ran."""
 
+        lane: str | None
+        """The lane of a `BlockingQueues` in which its jobs run one after the other."""
+
         dead: bool
         """Whether a job is kept as dead when it has failed for the last time."""
 
@@ -168,6 +171,7 @@ class Options(Record, kw_only=True):
     retry: bool | int | None = None
     retry_for: float | None = None
     retry_queue: str | None = None
+    lane: str | None = None
     dead: bool = True
     backtrace: bool | int | None = None
     timeout: float | None = None

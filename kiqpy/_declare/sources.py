@@ -67,6 +67,10 @@ class Sources(Protocol):
         """A source of several queues; each fetch asks them in this order until it has its limit."""
         ...
 
+    def in_lanes(self, queue: str) -> ClaimSource:
+        """A source of a queue with lanes: of each only its head."""
+        ...
+
 
 @runtime_checkable
 class QueueSpec(Protocol):

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple, final
 
 from kiqpy._declare.checks import Duration, Instant, duration, instant, queue_name
+from kiqpy._intake.lanes import LaneAdmission
 from kiqpy._payload.arguments import check_args
 from kiqpy._payload.json import encode
 from kiqpy._rules.unique import lock_for
@@ -41,6 +42,7 @@ class AdmissionSettings(NamedTuple):
     retry: bool | int = True
     max_payload: int = 2**20  # bytes of the encoded job
     declared: Callable[[Job], Mapping[str, Any]] = _of_no_app  # of the worker of a job by hand
+    lanes: LaneAdmission = LaneAdmission()
 
 
 _DEFAULT: Final = AdmissionSettings()
@@ -96,6 +98,10 @@ def compose(
         job = job.completed(settings.declared(job))
     payload = dict(job.payload)
     jid = payload["jid"] = payload.get("jid") or new_jid()
+    lane = ""
+    must = settings.lanes.queues
+    if "lane" in payload or (must and job.queue in must):
+        lane = settings.lanes.enter(payload, now + in_s if in_s is not None else at_s)
     payload.setdefault("retry", settings.retry)
     payload.setdefault("created_at", now)
     if at_s is None and in_s is None:
@@ -110,7 +116,7 @@ def compose(
     live = job.live
     if live is not None and live.wire != job.args:  # a middleware has changed them
         live = None
-    return OutgoingJob(queue_name(job.queue), str(jid), raw, in_s, at_s, lock, live=live)
+    return OutgoingJob(queue_name(job.queue), str(jid), raw, in_s, at_s, lock, lane, live=live)
 
 
 def _add_limits(payload: dict[str, Any], now: float, wait_s: float) -> Lock | None:

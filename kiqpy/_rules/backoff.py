@@ -98,6 +98,14 @@ def timeout_of(job: Job, default: float | None) -> float | None:
     return float(min(value, MAX_DELAY_S))
 
 
+def longest_delay(job: Job) -> float:
+    """How long the job may wait for a retry at most: as long as its lane allows, in seconds."""
+    value = own(job, "max_backoff", MAX_DELAY_S)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        return MAX_DELAY_S
+    return float(min(value, MAX_DELAY_S))
+
+
 def message(error: BaseException) -> str:
     """The message of an error with its notes: bounded, valid UTF-8. Never raises."""
     try:

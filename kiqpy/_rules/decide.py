@@ -8,7 +8,14 @@ from typing import Any, Final, NamedTuple, assert_never
 from kiqpy._declare.checks import MAX_DELAY_S, QUEUE_NAME
 from kiqpy._declare.options import BackoffFunction
 from kiqpy._payload.json import amend, pack_lines
-from kiqpy._rules.backoff import Rand, class_name, default_retries, delay, message
+from kiqpy._rules.backoff import (
+    Rand,
+    class_name,
+    default_retries,
+    delay,
+    longest_delay,
+    message,
+)
 from kiqpy._rules.dead import dead_fields
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf, choose_effects
 from kiqpy._rules.portable import buried, handed_on
@@ -128,7 +135,8 @@ def _failed(
             payload = handed_on(claim.raw, job, _retry_home(claim, job, rules) | fields, rand)
             if payload is None:
                 return Bury(claim.delivery, claim.raw)
-            return Retry(claim.delivery, payload, min(in_s, MAX_DELAY_S), trouble=trouble)
+            in_s = min(in_s, longest_delay(job))
+            return Retry(claim.delivery, payload, in_s, trouble=trouble)
     if not rules.dead or job.payload.get("dead") is False:
         return Done(claim.delivery, failed=True)
     payload = handed_on(claim.raw, job, _home(claim, job) | fields, rand)

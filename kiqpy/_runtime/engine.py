@@ -34,6 +34,7 @@ from kiqpy._flow.tasks import TaskSet, ended
 from kiqpy._intake.admission import Admission, AdmissionSettings
 from kiqpy._intake.client import Client, ClientSettings
 from kiqpy._intake.enqueue import Enqueuer
+from kiqpy._intake.lanes import LaneAdmission
 from kiqpy._intake.protocol import JobClient
 from kiqpy._registry import Registry
 from kiqpy._reporting.bus import Bus
@@ -165,8 +166,9 @@ class Engine:
         )
 
     def _make_admission(self) -> Admission:
-        config = self.config
-        settings = AdmissionSettings(config.retry, config.max_payload, self.registry.declared)
+        config, registry = self.config, self.registry
+        lanes = LaneAdmission(config.groups, config.all_queues(), registry)
+        settings = AdmissionSettings(config.retry, config.max_payload, registry.declared, lanes)
         chain = compile_client(self._composition.client_middleware())
         return Admission(settings, self.clock, chain)
 

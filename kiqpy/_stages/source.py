@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final, final
 
 from kiqpy._declare.sources import Order, strict
+from kiqpy._stages.lane_source import LaneSource
 from kiqpy._stages.monitor import Monitor
 from kiqpy.clock import Clock
 from kiqpy.errors import FetchPaused, StoreError, StoreRefused
@@ -28,6 +29,9 @@ class StoreSources:
 
     def in_turn(self, queues: Iterable[str], order: Order = strict) -> QueueSource:
         return QueueSource(queues, self.store, self.monitor, order)
+
+    def in_lanes(self, queue: str) -> LaneSource:
+        return LaneSource(QueueSource([queue], self.store, self.monitor), self.store)
 
 
 @final

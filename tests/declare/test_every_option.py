@@ -11,7 +11,16 @@ from typing import Any, TypeVar
 
 import pytest
 
-from kiqpy import App, ArgumentError, BufferFull, ConfigError, QueueGroup, env, worker
+from kiqpy import (
+    App,
+    ArgumentError,
+    BlockingQueues,
+    BufferFull,
+    ConfigError,
+    QueueGroup,
+    env,
+    worker,
+)
 from kiqpy._declare.env import read_env
 from kiqpy._declare.options import Options
 from kiqpy.config import NAMES
@@ -118,7 +127,8 @@ async def test_a_workers_option_is_refused_at_once_or_works(name: str, how: str)
     if made is None:
         return
     queue = "default" if made.spec.given.local else made.spec.given.queue
-    app = App(queues={queue: 1}, workers=[made])
+    lanes = BlockingQueues(queue) if made.spec.given.lane else 1
+    app = App(queues={queue: lanes}, workers=[made])
     async with app.testing() as t:
         with suppress(ArgumentError) if name == "unique_by" else nullcontext():  # no key
             await app.enqueue(made.new())

@@ -78,6 +78,11 @@ ROWS: dict[str, list[str]] = {
     "1.13": ["exq_ui", "verk_web"],
     "1.14": ["Test store", "Assertions", "Generators", "CLI"],
     "1.15": ["K", "E", "V", "T", "Q"],
+    "1.16": [
+        "Order", "A retry blocks what is behind it", "A later scheduled job blocks none before it",
+        "Which queues are offered", "Lock", "Success, failure", "Attempts exhausted", "Timeout",
+        "Crash of a job", "Cancel", "Done jobs are kept",
+    ],
 }  # fmt: skip
 
 # Every option name of every column of 1.1.
