@@ -24,6 +24,7 @@ from kiqpy.job import Claim
 from kiqpy.outcome import Bury, Defer, Done, Lock, Release, Retry, Verdict
 from kiqpy.store import Frame, OutgoingJob, Pushed, _orphans
 from kiqpy.store._session import Session
+from kiqpy.store.backups import Backup, BackupFrame
 from tests.faults import Faults
 from tests.server import TestServer
 from tests.store.contract import MemoryWorld, RedisWorld, World, frees, holds, job_of, outgoing
@@ -58,6 +59,7 @@ class Process:
         self.claims: list[Claim] = []  # as handed out, whether still owned or not
         self.held: dict[str, dict[int, str]] = {queue: {} for queue in QUEUES}
         self.inbox: dict[str, list[str]] = {queue: [] for queue in QUEUES}
+        self.backed_up = dict.fromkeys(QUEUES, 0)  # the number of the last frame of backups
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -157,6 +159,46 @@ class StoreMachine(RuleBasedStateMachine):
         assert [job_of(claim).jid for claim in claims] == expected
         one.claims += claims
         one.held[queue].update({claim.delivery: job_of(claim).jid for claim in claims})
+
+    @rule(
+        who=whos,
+        queue=queues,
+        wanted=st.lists(locks, min_size=1, max_size=4),
+        done=st.integers(0, 2),
+        how=hows,
+    )
+    def back_up(self, who: int, queue: str, wanted: list[str | None], done: int, how: Any) -> None:
+        """Jobs that begin in the process's memory, while `done` others have ended there."""
+        one = self.processes[who]
+        if how == "late" and not one.leased:  # no process leaves such a frame unanswered
+            how = None
+        items = [self.outgoing(queue, None, lock) for lock in wanted]
+        first = one.session.reserve(queue, len(items))
+        backups = [Backup(first + n, i.jid, i.payload, i.lock) for n, i in enumerate(items)]
+        one.backed_up[queue] += 1
+        frame = BackupFrame(queue, one.backed_up[queue], backups, done, done // 2)
+        if how:
+            one.faults.fail("keep", how)
+        if not one.leased:
+            with pytest.raises(LeaseLost):
+                self.again(lambda: one.session.backups.keep(frame))
+            one.faults.heal()
+            return
+        results = self.again(lambda: one.session.backups.keep(frame))
+        assert results == [self.kept(one, queue, backup) for backup in backups]
+        self.processed += done
+        self.failed += done // 2
+
+    def kept(self, one: Process, queue: str, backup: Backup) -> Pushed:
+        if backup.lock:
+            holder = self.holder.setdefault(backup.lock.token, backup.jid)
+            if holder != backup.jid:
+                return Pushed("duplicate", holder)
+            self.token[backup.jid] = backup.lock.token
+        self.pushed.add(backup.jid)
+        one.held[queue][backup.delivery] = backup.jid
+        one.claims.append(Claim(queue, backup.delivery, backup.payload))
+        return Pushed("queued")
 
     @rule(limit=st.integers(1, 6), fetched=hows, kinds=st.lists(verdicts, min_size=1), how=hows)
     def work(self, limit: int, fetched: Any, kinds: list[str], how: Any) -> None:
