@@ -156,7 +156,9 @@ class LocalSource:
     # -- what is known
 
     def claimed(self, queue: str) -> set[int]:
-        return self._inner.claimed(queue) | self._mine
+        """Those that the store may have on record; it is compared with what it says it holds."""
+        here = self._journal.has
+        return self._inner.claimed(queue) | {n for n in self._mine if not here(n)}
 
     def adopt(self, claims: Iterable[Claim]) -> list[Claim]:
         return self._inner.adopt([c for c in claims if c.delivery not in self._mine])
