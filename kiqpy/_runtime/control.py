@@ -33,7 +33,8 @@ class ControlFace:
         engine = self._lifecycle.running()
         queues = [*engine.config.queues, *engine.pipelines.queues()]  # a client has no pipelines
         home = engine.enqueuer.thread
-        return Admin(engine.store.census, engine.clock, queues, engine.effects_of, home)
+        store = engine.store
+        return Admin(store.census, engine.clock, queues, engine.effects_of, home, store.lanes)
 
     async def quiet(self, on: bool = True) -> None:
         """Claim no more jobs in this process until `quiet(False)`; running jobs go on.

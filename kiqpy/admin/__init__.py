@@ -7,6 +7,7 @@ from typing import Final, final
 
 from kiqpy._flow.thread import LoopThread, from_any_loop
 from kiqpy._rules.effects import DEFAULT_EFFECTS, EffectsOf
+from kiqpy.admin._lanes import LaneAdmin
 from kiqpy.admin._moves import (
     MAX_SEARCHED,
     Action,
@@ -18,21 +19,13 @@ from kiqpy.admin._moves import (
     known_queue,
 )
 from kiqpy.admin._pages import last_days, offset
-from kiqpy.admin._rows import (
-    BulkResult,
-    Day,
-    Found,
-    JobRow,
-    Page,
-    QueueCounts,
-    Stats,
-    row,
-)
+from kiqpy.admin._rows import BulkResult, Day, Found, JobRow, Page, QueueCounts, Stats, row
 from kiqpy.admin._running import reported, runs_of
 from kiqpy.admin._search import Field, Search, Searcher, token
 from kiqpy.clock import Clock
 from kiqpy.errors import ArgumentError, StoreRefused, suggest
 from kiqpy.store.census import PLACES, Census, Process, QueueRow, RunningJob
+from kiqpy.store.lanes import LanePage, LaneRow, Lanes
 
 __all__ = [
     "Admin",
@@ -41,6 +34,8 @@ __all__ = [
     "Field",
     "Found",
     "JobRow",
+    "LanePage",
+    "LaneRow",
     "Page",
     "Process",
     "QueueCounts",
@@ -72,12 +67,15 @@ class Admin:
         queues: Sequence[str] = (),
         effects_of: Sequence[EffectsOf] = DEFAULT_EFFECTS,
         home: LoopThread | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
         self._home = home
         self._census = census
         self._clock = clock
         self._queues = tuple(queues)
         self._moves = Mover(census, clock, effects_of)
+        if lanes is not None:
+            self.lanes = LaneAdmin(lanes, census, self._moves, clock, home)
 
     # -- inspect
 
