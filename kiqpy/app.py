@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from kiqpy._declare.checks import Duration, Instant
-from kiqpy._extensions.extension import MakeExtension
 from kiqpy._flow.thread import from_any_loop
 from kiqpy._intake.protocol import JobClient
 from kiqpy._registry import Registry
@@ -37,6 +36,7 @@ from kiqpy.store import Store
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from kiqpy._extensions.extension import MakeExtension
     from kiqpy.options import AppOptions
     from kiqpy.testing import AppTester
     from kiqpy.web import ASGIApp, Authorize, Redact

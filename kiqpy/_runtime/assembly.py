@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol, final
+from typing import TYPE_CHECKING, NamedTuple, Protocol, final
 
-from kiqpy._extensions.extension import MakeExtension
 from kiqpy._flow.forks import forget_in_child
 from kiqpy._reporting.bus import Bus
 from kiqpy._runtime.declared import DeclaredOptions, Init
-from kiqpy._runtime.engine import Engine, EngineParts
 from kiqpy._runtime.environment import DeclaredApp, Environment, test_mode
 from kiqpy.clock import Clock
 from kiqpy.config import Config
+
+if TYPE_CHECKING:
+    from kiqpy._extensions.extension import MakeExtension
+    from kiqpy._runtime.engine import Engine, EngineParts
 
 ChooseEnvironment = Callable[[str | None, Clock], Environment]  # of a test mode, or None
 
@@ -66,6 +68,8 @@ class Assembly:
 
     async def build(self, owner: EngineOwner, server: bool | None) -> Engine:
         """An engine that is not started yet; `server` goes before the option. Then `close`."""
+        from kiqpy._runtime.engine import Engine  # with redis-py: only apps that start pay for it
+
         await self._close_abandoned()
         config = await self._configured(server)
         if self._environment is None:

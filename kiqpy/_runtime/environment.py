@@ -8,21 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, cast, final
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast, final
 
 from kiqpy._registry import Registry
 from kiqpy._runtime.address import new_ident, resolve
-from kiqpy._runtime.engine import Engine, EngineParts
 from kiqpy.clock import Clock
 from kiqpy.config import Config
 from kiqpy.errors import LifecycleError
 from kiqpy.store import Store
 from kiqpy.store._session import Session
 from kiqpy.store.census import Place
-from kiqpy.store.embedded.server import EmbeddedServer
-from kiqpy.store.redis.backend import RedisBackend
 
-MakeEngine = Callable[[Config, EngineParts], Engine]
+if TYPE_CHECKING:
+    from kiqpy._runtime.engine import Engine, EngineParts
+    from kiqpy.store.embedded.server import EmbeddedServer
+
+MakeEngine: TypeAlias = "Callable[[Config, EngineParts], Engine]"
 MakeStore = Callable[[str, Config], Store]
 
 
@@ -88,6 +89,8 @@ def choose_environment(app: DeclaredApp, mode: str | None, clock: Clock) -> Envi
 
 def redis_store(url: str, config: Config, clock: Clock) -> Store:
     """A process's half of the store at `url`."""
+    from kiqpy.store.redis.backend import RedisBackend  # redis-py: only apps that start pay for it
+
     backend = RedisBackend(
         url,
         new_ident(config, clock),
@@ -112,6 +115,8 @@ class ServerEnvironment:
         self._embedded: EmbeddedServer | None = None
 
     async def build(self, config: Config, make: MakeEngine) -> Engine:
+        from kiqpy._runtime.engine import EngineParts  # as above
+
         url, self._embedded = await resolve(config)
         return make(config, EngineParts(self._make_store(url, config)))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol, final
+from typing import TYPE_CHECKING, Protocol, final
 
 from kiqpy._declare.checks import Duration, duration
 from kiqpy._flow.forks import forget_in_child, is_importing_main
@@ -17,9 +17,11 @@ from kiqpy._flow.tasks import TaskSet, own_context, whole
 from kiqpy._flow.thread import LoopThread
 from kiqpy._runtime.assembly import EngineOwner
 from kiqpy._runtime.dump import dump
-from kiqpy._runtime.engine import Engine
 from kiqpy._runtime.state import Call, State, StateMachine
 from kiqpy.errors import LifecycleError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from kiqpy._runtime.engine import Engine
 
 _log = logging.getLogger("kiqpy")
 
