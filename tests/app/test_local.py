@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from kiqpy import App, ConfigError, LifecycleError, Snooze, Worker, current_job, worker
+from kiqpy import App, ConfigError, Job, LifecycleError, Snooze, Worker, current_job, worker
 from kiqpy.event import Event
 from tests.eventually import eventually
 from tests.server import TestServer
@@ -176,6 +176,15 @@ async def test_many_at_once_and_from_a_thread(jobs: App) -> None:
     assert len({jid for jid, _ in ran}) == 12
 
 
+async def test_many_are_confirmed_together(jobs: App, clean: TestServer) -> None:
+    sent = calls(clean, "evalsha") + calls(clean, "eval")
+    receipts = await jobs.enqueue_many([before.new(n) for n in range(200)], atomic=False)
+    assert {receipt.state for receipt in receipts} == {"queued"}
+    await told(200)
+    assert [what for _, what in ran] == list(range(200))
+    assert calls(clean, "evalsha") + calls(clean, "eval") - sent < 50
+
+
 async def test_a_middleware_that_changes_the_arguments_is_obeyed(clean: TestServer) -> None:
     async def changing(job: Any, call_next: Any) -> Any:
         job.payload["args"] = ["changed"]
@@ -188,7 +197,6 @@ async def test_a_middleware_that_changes_the_arguments_is_obeyed(clean: TestServ
 
 
 async def test_a_job_made_by_hand_goes_through_redis(jobs: App) -> None:
-    from kiqpy import Job
 
     await jobs.enqueue(Job("alongside", ["by hand"]))
     await told(1)
@@ -502,3 +510,18 @@ async def test_in_test_modes_they_are_recorded_like_others(mode: Any) -> None:
     async with App(workers=WORKERS, test_mode=mode) as jobs:
         await jobs.enqueue(alongside.new("x"))
         assert [what for _, what in ran] == (["x"] if mode == "inline" else [])
+
+
+async def test_a_tag_that_no_codec_knows_fails_the_job_and_loses_nothing(
+    jobs: App, clean: TestServer
+) -> None:
+    """It comes from another version, through Redis."""
+    job = typed.new(uuid4(), at=datetime.now(UTC))
+    args = json.loads(json.dumps(job.payload["args"]).replace('"UUID"', '"Ulid"'))
+    await jobs.enqueue(Job("typed", args, queue="local", retry=0))
+    await eventually(lambda: clean.cli("ZCARD", "dead") == 1, "dead")
+    [raw] = clean.cli("ZRANGE", "dead", 0, -1)  # type: ignore[misc]
+    dead = json.loads(str(raw))
+    assert "'Ulid', which this worker does not list" in dead["error_message"]
+    assert dead["args"] == args
+    assert not ran

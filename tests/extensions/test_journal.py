@@ -10,7 +10,7 @@ import pytest
 
 from kiqpy._extensions.local.journal import Journal, JournalSettings
 from kiqpy.errors import StoreError, StoreUnavailable
-from kiqpy.job import Claim
+from kiqpy.job import Claim, LiveArguments
 from kiqpy.outcome import Bury, Done, Lock, Release, Retry, Verdict
 from kiqpy.store import Pushed
 from kiqpy.store._session import Session
@@ -100,6 +100,17 @@ async def test_what_ends_well_before_it_is_written_is_never_written(local: Local
     assert local.world.stat("processed") == 1
     assert local.faults.calls["settle"] == 0
     local.world.check(["a"], done=["a"])
+
+
+async def test_no_arguments_are_kept_of_what_never_began(local: Local) -> None:
+    """It had expired, or was cancelled, before anybody asked for them."""
+    live = LiveArguments((1,), {}, [1], "alongside")
+    job = outgoing("a")._replace(live=live)
+    claim, other = (local.journal.accept(job, write=False) for _ in range(2))
+    assert await local.settle(Done(claim.delivery)) == [True]
+    assert local.journal.live(claim) is None
+    assert local.journal.live(other) is live
+    assert local.journal.live(other) is None
 
 
 async def test_a_backup_waits_for_others(local: Local) -> None:

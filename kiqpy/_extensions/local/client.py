@@ -74,10 +74,11 @@ class LocalClient:
         sources = [None if atomic and len(outgoing) > 1 else self._source(o) for o in outgoing]
         if all(source is None for source in sources):
             return await self._client.push(outgoing, atomic=atomic)
-        return [
-            await (self._push_one(each) if source is None else self._run(each, source))
+        pushes = [
+            self._push_one(each) if source is None else self._run(each, source)
             for each, source in zip(outgoing, sources, strict=True)
         ]
+        return await asyncio.gather(*pushes) if len(pushes) > 1 else [await pushes[0]]
 
     async def _push_one(self, outgoing: OutgoingJob) -> Receipt:
         return (await self._client.push((outgoing,)))[0]

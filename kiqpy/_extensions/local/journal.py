@@ -228,6 +228,7 @@ class Journal:
         """See `Source.settle`. While the store is away, it says True and settles later."""
         if len(self._owed) >= self._settings.limit:
             raise StoreUnavailable(f"{len(self._owed):,} verdicts wait for the store")
+        self.forget([verdict.delivery for verdict in frame.items])  # those that never began, too
         ended = [self._ends_here(verdict) for verdict in frame.items]
         if all(ended):
             return ended
