@@ -264,6 +264,16 @@ async def test_what_is_not_on_record_is_surrendered(local: Local) -> None:
     assert local.journal.size() == 0
 
 
+async def test_after_that_nothing_is_sent(local: Local) -> None:
+    """Not by a timer either, that was set before."""
+    claim = local.accept("a")
+    await local.settle(Done(claim.delivery))
+    local.journal.surrender()
+    local.faults.fail("keep", "before", times=50)
+    await local.pass_()
+    assert local.faults.calls["keep"] == 0
+
+
 async def test_a_flush_returns_when_nothing_is_to_be_written(local: Local) -> None:
     local.faults.fail("keep", "before", times=2)
     local.accept("a")

@@ -79,7 +79,7 @@ class Journal:
         self._writing = asyncio.Lock()
         self._settling = asyncio.Lock()
         self._tasks = TaskSet()
-        self._flushing = self._paying = self._lingers = False
+        self._flushing = self._paying = self._lingers = self._closed = False
 
     # -- taking jobs in
 
@@ -134,7 +134,7 @@ class Journal:
     # -- writing backups
 
     def _write_soon(self, *, at_once: bool) -> None:
-        if self._flushing:
+        if self._flushing or self._closed:
             return
         if at_once:
             self._flushing = True
@@ -301,6 +301,7 @@ class Journal:
 
         What is in doubt is among them: to run twice is better than not at all.
         """
+        self._closed = True
         for task in list(self._tasks):
             task.cancel()
         verdicts = {v.delivery: v for owed in self._owed for v in owed.frame.items}
