@@ -292,6 +292,9 @@ async def test_the_store_away_for_ten_minutes(office: Office) -> None:
     calendar.fail = lambda _name: None
     await office.clock.advance(6)
     assert office.ticks() == [60.0 * n for n in range(1, 11)]
+    [told] = office.defects  # once for the whole outage
+    assert isinstance(told, StoreUnavailable)
+    office.defects.clear()
 
 
 async def test_lost_answers_double_nothing(office: Office) -> None:
