@@ -4,18 +4,23 @@
 --       4 states (hash: lane -> "paused" | "halted" | "blocked", and since when)
 -- A lane that has no head and no state holds no job, and has no key.
 
+local LANE_KINDS, fitting = {'list', 'zset', 'hash', 'hash'}, {}
 local function lane_fits(keys)  -- checked before the first write of each
-  for i, kind in ipairs({'list', 'zset', 'hash', 'hash'}) do
-    local is = misfit(keys[i], kind)
-    if is then error(keys[i] .. ' holds a ' .. is) end
+  for i = 1, 4 do
+    if not fitting[keys[i]] then
+      local is = misfit(keys[i], LANE_KINDS[i])
+      if is then error(keys[i] .. ' holds a ' .. is) end
+      fitting[keys[i]] = true
+    end
   end
 end
 
--- "paused" or "halted", if no job of the lane may start; else nil
+-- "paused" or "halted", if no job of the lane may start, else nil; and whether it has a state
 local function stopped(keys, lane)
   local state = redis.call('HGET', keys[4], lane)
-  state = state and string.match(state, '^%l+')
-  return state ~= 'blocked' and state or nil
+  if not state then return nil, false end
+  local word = string.match(state, '^%l+')
+  return word ~= 'blocked' and word or nil, true
 end
 
 local function mark_lane(keys, lane, state)
@@ -42,9 +47,12 @@ local function wait_in_lane(keys, lane, jid, payload, at, is_new)
     local time = redis.call('TIME')
     score = math.max(time[1] + time[2] / 1000000, (last or 0) + 0.000001)
   end
-  local function text() return string.format('%.6f', score) end
-  while redis.call('ZCOUNT', keys[2], text(), text()) > 0 do score = score + 0.000001 end
-  redis.call('ZADD', keys[2], text(), payload)
+  local text = string.format('%.6f', score)
+  while (first or at ~= '') and redis.call('ZCOUNT', keys[2], text, text) > 0 do
+    score = score + 0.000001
+    text = string.format('%.6f', score)
+  end
+  redis.call('ZADD', keys[2], text, payload)
   if first or not head then redis.call('HSET', keys[3], lane, '') end
 end
 
@@ -56,15 +64,15 @@ end
 -- lets the next job of the lane run; forgets the lane if there is none
 local function start_next(keys, lane)
   local first = redis.call('ZRANGE', keys[2], 0, 0)[1]
-  if stopped(keys, lane) then
+  local stop, has_state = stopped(keys, lane)
+  if has_state and not stop then redis.call('HDEL', keys[4], lane) end
+  if stop then
     redis.call('HSET', keys[3], lane, '')
   elseif first then
     redis.call('LPUSH', keys[1], first)
     redis.call('HSET', keys[3], lane, jid_of(first))
     redis.call('ZREM', keys[2], first)
-    redis.call('HDEL', keys[4], lane)
   else
     redis.call('HDEL', keys[3], lane)
-    redis.call('HDEL', keys[4], lane)
   end
 end
