@@ -9,6 +9,7 @@ from kiqpy._declare.checks import items, takes
 from kiqpy.errors import ConfigError, suggest
 from kiqpy.event import Event, JobAborted, JobFailure, JobStarted, JobStopped, JobSuccess
 from kiqpy.job import Job
+from kiqpy.middleware import ServerMiddleware
 
 MetricKind = Literal["counter", "histogram", "gauge"]
 Tags = Mapping[str, str]
@@ -73,6 +74,13 @@ class Reporter:
     def handle_many(self, events: Sequence[Event]) -> object:
         """All that has happened since the last call, in order; what it raises is one error."""
 
+    def middleware(self) -> Sequence[ServerMiddleware]:
+        """What it wants around each attempt, outside the app's own middleware.
+
+        Asked once, when the app starts. It is called while the attempt runs, unlike the handlers.
+        """
+        return ()
+
     def listens_to(self) -> frozenset[type[Event]]:
         """The kinds of events that it wants. Asked once, when the app starts.
 
@@ -118,7 +126,8 @@ def reporters(name: str, value: object) -> tuple[Any, ...]:
 
 def _check_names(kind: type[Reporter]) -> None:
     """ConfigError for what is surely meant to be a handler or an option, and is none."""
-    known = (*_HANDLERS, "handle_many", "listens_to", "stall_timeout", "overflow", "batches")
+    options = ("stall_timeout", "overflow", "batches")
+    known = (*_HANDLERS, "handle_many", "listens_to", "middleware", *options)
     for name in vars(kind):
         if name.startswith("_") or hasattr(Reporter, name):
             continue

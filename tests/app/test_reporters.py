@@ -11,6 +11,7 @@ import pytest
 
 from kiqpy import App, ConfigError, Discard, Job, Reporter, worker
 from kiqpy.event import JobAborted, JobFailure, JobSuccess, ReporterDetached
+from kiqpy.middleware import Next, ServerMiddleware
 from tests.eventually import eventually
 from tests.server import TestServer
 
@@ -375,3 +376,25 @@ async def test_an_overflow_that_does_not_exist_is_refused(clean: TestServer) -> 
 
     with pytest.raises(ConfigError, match='overflow=\'drop\': give "block" or "drop_oldest"'):
         await app(clean, Wrong).start()
+
+
+async def test_a_reporters_middleware_stands_outside_the_apps_own(clean: TestServer) -> None:
+    order: list[str] = []
+
+    async def own(job: Job, call_next: Next) -> None:
+        order.append("app")
+        await call_next(job)
+
+    class Surrounds(Reporter):
+        def middleware(self) -> list[ServerMiddleware]:
+            return [self.around]
+
+        async def around(self, job: Job, call_next: Next) -> None:
+            order.append("reporter")
+            await call_next(job)
+
+    async with app(clean, Surrounds, middleware=[own]) as jobs:
+        await jobs.enqueue(note.new(1))
+        await eventually(lambda: all_settled(clean, 1), "it is settled")
+    assert order == ["reporter", "app"]
+    assert ran == [1]
