@@ -295,15 +295,16 @@ def test_it_runs_in_a_terminal_until_q(clean: TestServer, tmp_path: Path) -> Non
             seen += os.read(main, 65536)
         return b"Retries" in seen
 
-    until(shows, "the tabs", 60)
-    os.set_blocking(main, True)
-    os.write(main, b"q")
-    os.set_blocking(main, False)
-
     def ended() -> bool:
         shows()
         return process.poll() is not None
 
-    until(ended, "the end", 60)
+    try:
+        until(shows, "the tabs", 60)
+        os.write(main, b"q")
+        until(ended, "the end", 60)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(main)
     assert process.returncode == 0, seen
-    os.close(main)
