@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from kiqpy import App, Job, StoreUnavailable, current_job, worker
 from kiqpy._runtime.engine import Engine, EngineParts
 from kiqpy._runtime.environment import Environment, MakeEngine
-from kiqpy._runtime.heartbeat import HeartbeatOwner, HeartbeatSettings
+from kiqpy._runtime.heartbeat import HeartbeatOwner, HeartbeatSettings, leave
 from kiqpy.clock import Clock
 from kiqpy.config import Config
 from kiqpy.job import decode
@@ -116,9 +116,10 @@ class ByHand:
     """In the place of the heartbeat's thread: beats when the test says so."""
 
     def __init__(
-        self, store: Maintenance, _clock: Clock, _settings: HeartbeatSettings, owner: HeartbeatOwner
+        self, store: Maintenance, clock: Clock, _settings: HeartbeatSettings, owner: HeartbeatOwner
     ) -> None:
         self._store = store
+        self._clock = clock
         self._owner = owner
         self._beats = False
 
@@ -126,9 +127,10 @@ class ByHand:
         self._store.beat(self._owner.heartbeat())
         self._beats = True
 
-    async def stop(self) -> bool:
+    async def stop(self) -> None:
         beat, self._beats = self._beats, False
-        return beat
+        if beat:
+            await leave(self._store, self._clock)
 
 
 class SweepEnvironment:
