@@ -21,7 +21,7 @@ from kiqpy._declare.checks import (
     time_limit,
 )
 from kiqpy._declare.env import read_env
-from kiqpy._declare.sources import ClaimSource, QueueSpec, Sources
+from kiqpy._declare.sources import ClaimSource, QueueSpec, SingleQueue, Sources
 from kiqpy._record import Record
 from kiqpy.errors import ConfigError
 
@@ -29,32 +29,14 @@ _PATTERN: Final = r"[A-Za-z0-9_.:*?-]{1,128}"
 _check_mode: Final = one_of("strict", "weighted")
 
 
-class Queue(Record):
+class Queue(SingleQueue, Record):
     """One queue, of which `concurrency` jobs run at a time: `queues={"mail": Queue(25)}`.
 
     The same as `queues={"mail": 25}`. `name` is the key there, and need not be given.
     """
 
-    shared: ClassVar[bool] = False
     concurrency: int = 25
     name: str = "default"
-
-    @property
-    def queues(self) -> Sequence[str]:
-        """The queue."""
-        return (self.name,)
-
-    def named(self) -> list[str]:
-        """The queue."""
-        return [self.name]
-
-    def patterns(self) -> list[str]:
-        """None."""
-        return []
-
-    def matches(self, queue: str) -> bool:
-        """Never: it has no pattern."""
-        return False
 
     def source(self, sources: Sources) -> ClaimSource:
         """One queue."""
@@ -142,7 +124,7 @@ class QueueGroup:
         return next(pattern for pattern in self.patterns() if fnmatchcase(queue, pattern))
 
 
-class BlockingQueues:
+class BlockingQueues(SingleQueue):
     """A queue with lanes: `enqueue(job, lane="tenant-42")`. A lane is there once a job names it.
 
     Of each lane one job runs at a time, over all processes, in the order of their scheduled times,
@@ -157,8 +139,6 @@ class BlockingQueues:
 
     `timeout`, `retry` and `backoff` of a worker count more. Raises ConfigError.
     """
-
-    shared: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -179,23 +159,6 @@ class BlockingQueues:
 
     def __repr__(self) -> str:
         return f"BlockingQueues({self.name!r}, {self.concurrency})"
-
-    @property
-    def queues(self) -> Sequence[str]:
-        """The queue."""
-        return (self.name,)
-
-    def named(self) -> list[str]:
-        """The queue."""
-        return [self.name]
-
-    def patterns(self) -> list[str]:
-        """None."""
-        return []
-
-    def matches(self, queue: str) -> bool:
-        """Never: it has no pattern."""
-        return False
 
     def source(self, sources: Sources) -> ClaimSource:
         """The heads of its lanes."""

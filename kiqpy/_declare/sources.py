@@ -106,3 +106,32 @@ class QueueSpec(Protocol):
     def source(self, sources: Sources) -> ClaimSource:
         """A source of its claims, for one start."""
         ...
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+class SingleQueue:
+    """What a `QueueSpec` of one queue, its `name`, answers about names."""
+
+    __slots__ = ()
+    shared: ClassVar[bool] = False
+
+    @property
+    def queues(self: _Named) -> Sequence[str]:
+        """The queue."""
+        return (self.name,)
+
+    def named(self: _Named) -> list[str]:
+        """The queue."""
+        return [self.name]
+
+    def patterns(self) -> list[str]:
+        """None."""
+        return []
+
+    def matches(self, queue: str) -> bool:
+        """Never: it has no pattern."""
+        return False

@@ -336,7 +336,9 @@ async def test_calls_that_can_not_be_meant(redis_url: str) -> None:
         await refused(job, "queue name 'a b': use 1 to 128 of")
         await refused(Job("x", ["y" * 2**20]), "more than max_payload=1,048,576: pass a reference")
         assert jobs.client.snapshot().buffered == 0
-        with pytest.raises(LifecycleError, match=r"would block the event loop of this thread: await enqueue"):
+        with pytest.raises(
+            LifecycleError, match=r"would block the event loop of this thread: await enqueue"
+        ):
             jobs.enqueue_sync(send.new(1))
         with pytest.raises(ConfigError, match="has no time zone"):
             send.using(at=naive)

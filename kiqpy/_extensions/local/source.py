@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar, Final, final
+from collections.abc import Callable, Iterable
+from typing import Final, final
 
-from kiqpy._declare.sources import ClaimSource, Sources
+from kiqpy._declare.sources import ClaimSource, SingleQueue, Sources
 from kiqpy._extensions.local.journal import Journal
 from kiqpy._flow.pause import ExponentialBackoff, wait
 from kiqpy._flow.tasks import TaskSet
@@ -177,10 +177,9 @@ class LocalSource:
 
 
 @final
-class LocalQueue:
+class LocalQueue(SingleQueue):
     """The queue of some local workers, as a declaration of the app's."""
 
-    shared: ClassVar[bool] = False
     concurrency: int = CONCURRENCY
 
     def __init__(
@@ -191,23 +190,6 @@ class LocalQueue:
         self._journal = journal
         self._clock = clock
         self._on_error = on_error
-
-    @property
-    def queues(self) -> Sequence[str]:
-        """The queue."""
-        return (self.name,)
-
-    def named(self) -> list[str]:
-        """The queue."""
-        return [self.name]
-
-    def patterns(self) -> list[str]:
-        """None."""
-        return []
-
-    def matches(self, queue: str) -> bool:
-        """Never: it has no pattern."""
-        return False
 
     def source(self, sources: Sources) -> ClaimSource:
         """From memory, and from Redis."""
