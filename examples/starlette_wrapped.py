@@ -1,6 +1,6 @@
 """A Starlette service with a lifespan of its own: `uvicorn starlette_wrapped:service`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TypedDict
 
@@ -32,7 +32,7 @@ class State(TypedDict):
 
 
 @asynccontextmanager
-async def lifespan(_service: Starlette) -> AsyncIterator[State]:
+async def lifespan(_service: Starlette) -> AsyncGenerator[State]:
     """What was there before: it opens something and hands it to the requests."""
     await jobs.enqueue(send_welcome.new("operator@example.org"))  # jobs are up already
     yield {"domain": "example.org"}
