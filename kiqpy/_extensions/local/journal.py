@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, NamedTuple, final
 
 from kiqpy._flow.pause import ExponentialBackoff
@@ -38,12 +38,6 @@ class JournalSettings(NamedTuple):
 
     linger_s: float = 0.01
     limit: int = 100_000
-
-
-class _Owed(NamedTuple):
-    """Verdicts, and the frame that they were first sent in."""
-
-    frame: Frame[Verdict]
 
 
 @final
@@ -73,7 +67,7 @@ class Journal:
         self._doubted: frozenset[int] = frozenset()  # the deliveries in it
         self._sequence = 0
         self._done = self._failed = 0  # ended here, not counted yet
-        self._owed: deque[_Owed] = deque()
+        self._owed: deque[Frame[Verdict]] = deque()
         self._numbered = 0
         self._seen_lapses = store.lapses
         self._writing = asyncio.Lock()
@@ -148,17 +142,22 @@ class Journal:
         self._write_soon(at_once=True)
 
     async def _write_on(self) -> None:
-        backoff = ExponentialBackoff(self._clock)
         try:
             while self._due or self._done:
-                try:
-                    await self._write()
-                    backoff.reset()
-                except StoreError as error:
-                    self._on_error(error)
-                    await backoff.pause()
+                await self._insist(self._write)
         finally:
             self._flushing = False
+
+    async def _insist(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Return when `work` has ended without a StoreError; each one is reported, then waited."""
+        backoff = ExponentialBackoff(self._clock)
+        while True:
+            try:
+                await work()
+                return
+            except StoreError as error:
+                self._on_error(error)
+                await backoff.pause()
 
     async def _write(self) -> None:
         """Send one frame; the one before first, if it is in doubt."""
@@ -205,12 +204,8 @@ class Journal:
 
     async def flush(self) -> None:
         """Return when all that is to be written is, and nothing is owed any more."""
-        backoff = ExponentialBackoff(self._clock)
         while self._due or self._done or self._owed:
-            try:
-                await self._catch_up()
-            except StoreError:
-                await backoff.pause()
+            await self._insist(self._catch_up)
 
     async def _catch_up(self) -> None:
         while self._due or self._done:
@@ -233,7 +228,7 @@ class Journal:
         if all(ended):
             return ended
         rest = [v for v, here in zip(frame.items, ended, strict=True) if not here]
-        kept = iter(await self._settle(_Owed(self._store.frame(self.queue, rest))))
+        kept = iter(await self._settle(self._store.frame(self.queue, rest)))
         return [here or next(kept) for here in ended]
 
     def _ends_here(self, verdict: Verdict) -> bool:
@@ -248,7 +243,7 @@ class Journal:
         self._write_soon(at_once=False)
         return True
 
-    async def _settle(self, owed: _Owed) -> list[bool]:
+    async def _settle(self, owed: Frame[Verdict]) -> list[bool]:
         if not self._owed:
             try:
                 return await self._carry_out(owed)
@@ -258,23 +253,18 @@ class Journal:
         if not self._paying:
             self._paying = True
             self._tasks.start(self._pay_on(), name="kiqpy:owed")
-        return [True] * len(owed.frame.items)
+        return [True] * len(owed.items)
 
-    async def _carry_out(self, owed: _Owed) -> list[bool]:
+    async def _carry_out(self, owed: Frame[Verdict]) -> list[bool]:
         """The backups that are missing, then the verdicts."""
         async with self._settling:
-            await self._write_all([verdict.delivery for verdict in owed.frame.items])
-            return await self._store.settle(owed.frame)
+            await self._write_all([verdict.delivery for verdict in owed.items])
+            return await self._store.settle(owed)
 
     async def _pay_on(self) -> None:
-        backoff = ExponentialBackoff(self._clock)
         try:
             while self._owed:
-                try:
-                    await self._pay()
-                except StoreError as error:
-                    self._on_error(error)
-                    await backoff.pause()
+                await self._insist(self._pay)
         finally:
             self._paying = False
 
@@ -304,7 +294,7 @@ class Journal:
         self._closed = True
         for task in list(self._tasks):
             task.cancel()
-        verdicts = {v.delivery: v for owed in self._owed for v in owed.frame.items}
+        verdicts = {v.delivery: v for owed in self._owed for v in owed.items}
         found = [_going_on(job, verdicts.get(n)) for n, job in self._here.items()]
         for shelf in (self._here, self._due, self._live, self._owed):
             shelf.clear()
