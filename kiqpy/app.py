@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@from_any_loop(but=("start", "stop"))
+@from_any_loop(but=("start", "stop", "enqueue"))
 class App(Declaration, EventsFace, ControlFace, WebFace):
     """Declares queues, workers and reporters, and runs them: `async with Jobs() as jobs`.
 
@@ -249,7 +249,10 @@ class App(Declaration, EventsFace, ControlFace, WebFace):
         """
         if lane is not None:
             job = job.in_lane(lane)
-        return await self._lifecycle.running().enqueuer.one(job, in_, at)
+        enqueuer = self._lifecycle.running().enqueuer
+        run, home = enqueuer.one(job, in_, at), enqueuer.thread
+        # Not by `from_any_loop`, which would make one more coroutine for each job.
+        return await (run if home.is_current() else home.hand_over(run))
 
     def enqueue_nowait(
         self, job: Job[T], *, in_: Duration | None = None, at: Instant | None = None

@@ -10,7 +10,7 @@ import marshal
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple, final
+from typing import Final, NamedTuple, cast, final
 
 from kiqpy._flow.pages import pages
 from kiqpy.errors import StoreRefused
@@ -48,7 +48,7 @@ class Waiting:
     def _end(self) -> None:
         refused = [each for each in self._answers if isinstance(each, StoreRefused)]
         if not refused:
-            self.future.set_result([each for each in self._answers if isinstance(each, Receipt)])
+            self.future.set_result(cast("list[Receipt]", self._answers))
         elif len(self._answers) == 1:
             self.future.set_exception(refused[0])
         else:
