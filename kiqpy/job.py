@@ -243,9 +243,11 @@ def seconds(stamp: object) -> float | None:
 
     None for another type, an infinite number, and a number beyond all calendars.
     """
-    if type(stamp) not in (int, float) or not -_MAX_NUMBER < stamp < _MAX_NUMBER:  # type: ignore[operator]
+    if isinstance(stamp, bool) or not isinstance(stamp, int | float):
         return None
-    return stamp / 1000 if type(stamp) is int and stamp > 1e11 else float(stamp)  # type: ignore[arg-type]
+    if not -_MAX_NUMBER < stamp < _MAX_NUMBER:
+        return None
+    return stamp / 1000 if isinstance(stamp, int) and stamp > 1e11 else float(stamp)
 
 
 def decode(raw: bytes) -> Job:

@@ -48,10 +48,7 @@ _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 # One writer for all payloads, because `JSONEncoder.encode` makes one for each call. A value that
 # contains itself is a RecursionError. None if the interpreter has no such writer in C.
 _Writer = Callable[[Any, int], Sequence[str]]
-_make_writer = cast(
-    "Callable[..., _Writer] | None",
-    json.encoder.c_make_encoder,  # type: ignore[attr-defined]
-)
+_make_writer = cast("Callable[..., _Writer] | None", getattr(json.encoder, "c_make_encoder", None))
 _pieces: _Writer | None = _make_writer and _make_writer(
     None,
     _encoder.default,

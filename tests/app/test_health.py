@@ -14,6 +14,7 @@ import pytest
 from kiqpy import App, ConfigError, worker
 from kiqpy._flow.loop import Loop
 from kiqpy.observe.health import Health, HealthCheck
+from tests.eventually import eventually
 from tests.server import TestServer
 
 pytestmark = pytest.mark.anyio
@@ -39,12 +40,14 @@ def check(health: Health, name: str) -> HealthCheck:
 
 async def until(app: App, holds: Callable[[Health], bool], what: str) -> Health:
     """The first report of which that holds."""
-    for _ in range(600):
-        health = await app.health()
-        if holds(health):
-            return health
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"{what}: {health}")
+    seen: list[Health] = []
+
+    async def is_so() -> bool:
+        seen.append(await app.health())
+        return holds(seen[-1])
+
+    await eventually(is_so, what)
+    return seen[-1]
 
 
 async def test_a_server_that_is_well_is_live_and_ready(redis_url: str) -> None:

@@ -232,7 +232,7 @@ async def test_a_cancel_is_passed_on(jobs: Jobs) -> None:
 
     async def call() -> None:
         stopping = asyncio.ensure_future(jobs.stop(grace=300))
-        await asyncio.sleep(0.1)
+        await eventually(lambda: not jobs.started, "the stop to begin")
         stopping.cancel()
         with pytest.raises(asyncio.CancelledError):
             await stopping
