@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,6 +132,20 @@ async def test_every_measurement_is_of_a_metric_that_is_listed() -> None:
         "kiqpy.loop.lag",
         "kiqpy.redis.reconnects",
     }
+
+
+def test_the_page_lists_every_metric_with_its_kind_and_unit() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "observability.md").read_text("utf-8")
+    rows = [
+        line.split("|") for line in page.splitlines() if line.startswith(("| `kiqpy.", "| `mess"))
+    ]
+    listed = {}
+    for _, names, kind, *_ in rows:
+        kinds = [k.strip() for k in kind.split(";")]
+        for n, name in enumerate(re.findall(r"`([a-z_.]+)`", names)):
+            listed[name] = kinds[min(n, len(kinds) - 1)]
+    shown = {"s": ", s"}
+    assert listed == {name: m.kind + shown.get(m.unit, "") for name, m in METRICS.items()}
 
 
 async def test_gauges_say_what_waits_and_what_runs() -> None:
