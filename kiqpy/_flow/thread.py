@@ -84,7 +84,8 @@ class LoopThread:
         """
         visit = _Visit(run)
         try:
-            ended = asyncio.wrap_future(self._begin(visit.run()), loop=running_loop())
+            here = running_loop()  # first: nothing begins if nobody could wait for it
+            ended = asyncio.wrap_future(self._begin(visit.run()), loop=here)
         except BaseException:
             run.close()
             raise
